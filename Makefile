@@ -1,0 +1,40 @@
+# Two commands set up a fresh machine: `make run` and `make test`. Neither downloads model weights or pictures.
+PYTHON ?= python3.11
+BIN := .venv/bin
+export HF_HUB_OFFLINE ?= 1
+export GRADIO_ANALYTICS_ENABLED ?= False
+
+.PHONY: run test check bench
+
+run: .venv/run
+	$(BIN)/python app.py
+
+test: .venv/dev chromium
+	$(BIN)/python -m pytest
+
+check: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/dev
+	$(BIN)/python benchmarks/forward.py
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv || python3 -m venv .venv
+
+.venv/run: requirements.txt pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	touch $@
+
+.venv/dev: .venv/run
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	touch $@
+
+# The browser tests drive the system's Chromium.
+.PHONY: chromium
+chromium:
+	@command -v chromium >/dev/null || command -v apt-get >/dev/null && \
+	(command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)) || \
+	(echo "make test needs Chromium on the PATH; install it with your system's package manager" >&2; exit 1)

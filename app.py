@@ -1,0 +1,24 @@
+"""Forward-INF in the browser: `python app.py`, and the entry point of a Hugging Face Space."""
+
+from __future__ import annotations
+
+import sys
+
+from forwardinf.config import load_settings
+from forwardinf.errors import ForwardInfError
+
+
+def main() -> int:
+    """Serve until interrupted; 2 where the settings or the shipped files cannot be used."""
+    try:
+        from forwardinf.web.build import serve
+
+        serve(load_settings())
+    except ForwardInfError as error:
+        print(f"Forward-INF cannot start. {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

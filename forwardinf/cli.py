@@ -1,0 +1,231 @@
+"""The command line: `forwardinf generate | attribute | index | serve | artwork | train | model`.
+
+Heavy imports happen inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .config import ASSETS, load_settings
+from .errors import ForwardInfError, InvalidRequest
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Which training images made this picture?")
+artwork = typer.Typer(no_args_is_help=True, help="The shipped training set.")
+train = typer.Typer(no_args_is_help=True, help="Train the shipped model; every command resumes where it stopped.")
+model = typer.Typer(no_args_is_help=True, help="Release and measure the shipped model.")
+index = typer.Typer(no_args_is_help=True, help="Build and inspect the index of a training set.")
+app.add_typer(index, name="index")
+app.add_typer(artwork, name="artwork")
+app.add_typer(train, name="train")
+app.add_typer(model, name="model")
+
+WORK = Path(os.environ.get("FORWARDINF_TRAINING", ".training"))
+EMOJI, EMOJI_DIFFUSION = ASSETS / "emoji", ASSETS / "emoji-diffusion"
+
+Images = Annotated[int, typer.Option(help="train until this many images have been seen, over all sittings")]
+Device = Annotated[str, typer.Option(help="torch device")]
+Work = Annotated[Path, typer.Option(help="folder of checkpoints, loss logs and sample sheets")]
+Model = Annotated[str | None, typer.Option("--model", help="folder or Hub id of a Stable Diffusion checkpoint")]
+
+
+@app.command()
+def generate(
+    prompt: str,
+    out: Annotated[Path, typer.Option("-o", "--out", help="file to write; its ending says the format")],
+    seed: int = 0,
+    steps: int = 25,
+    guidance: float = 3.0,
+    model: Model = None,
+    device: Annotated[str | None, typer.Option(help="torch device")] = None,
+) -> None:
+    """Draw a picture from the model."""
+    from .generation import GenerationRequest
+    from .models import load_model
+
+    request = GenerationRequest(prompt, seed, steps, guidance)
+    if out.suffix.lower() not in (".png", ".webp", ".jpg", ".jpeg"):
+        raise InvalidRequest(f"“{out.name}” does not end in .png, .webp or .jpg, so its format is unknown.")
+    if not out.parent.is_dir():
+        raise InvalidRequest(f"The folder “{out.parent}” does not exist; make it first.")
+    loaded = load_model(load_settings(model=model, device=device).model_spec())
+    if unread := loaded.unread_text(prompt):
+        typer.echo(f"The end of the prompt was not read: “{unread}”.", err=True)
+    loaded.generate(request).save(out)
+    typer.echo(f"{out}: “{prompt}”, seed {seed}, {steps} steps, guidance {guidance:g}")
+
+
+@app.command()
+def attribute(
+    picture: Path,
+    index: Annotated[Path, typer.Option("--index", help="folder made by `index build`")],
+    prompt: Annotated[str, typer.Option(help="what the picture was drawn from; may be left empty")] = "",
+    model: Model = None,
+    device: Annotated[str | None, typer.Option(help="torch device")] = None,
+    top: Annotated[int, typer.Option(min=1, help="how many images to list")] = 10,
+    score: Annotated[str, typer.Option(help="skew, difference or absolute")] = "skew",
+    direction: Annotated[str, typer.Option(help="ascent or descent")] = "ascent",
+    loss_budget: Annotated[float, typer.Option(help="relative change of the query's loss to reach")] = 0.1,
+    seed: Annotated[int, typer.Option(help="of the draws on the query")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON, with all that reproduces it")] = False,
+) -> None:
+    """List the training images that shaped a picture most, by estimated influence."""
+    from tqdm import tqdm
+
+    from .attribution import Attributor
+    from .images import read_picture
+    from .methods.forward_inf import ForwardInf
+    from .report import as_record, as_table
+
+    if not picture.is_file():
+        raise InvalidRequest(f"There is no file “{picture}”.")
+    method = ForwardInf(score=score, direction=direction, loss_budget=loss_budget, seed=seed)  # type: ignore[arg-type]
+    read = read_picture(picture.read_bytes(), name=picture.name)
+    attributor = Attributor.load(index, load_settings(model=model, device=device).model_spec())
+    query = attributor.query(read.rgb, prompt, read.sha256)
+    mirrored = attributor.mirror(query, method)
+    with tqdm(total=attributor.index.info.examples, unit="img", file=sys.stderr, leave=False) as bar:
+        swept = []
+        for progress in attributor.sweep(mirrored):
+            swept.append(progress)
+            bar.update(len(progress.example_ids))
+    record = as_record(attributor, query, method, mirrored, method.scores(attributor.losses(swept)), top, read.notes)
+    typer.echo(json.dumps(record, indent=1) if as_json else as_table(record))
+
+
+@index.command("build")
+def index_build(
+    folder: Path,
+    out: Annotated[Path, typer.Option(help="folder to write; a build that was cut off there goes on")],
+    model: Model = None,
+    device: Annotated[str | None, typer.Option(help="torch device")] = None,
+    draws: Annotated[int, typer.Option(min=1, help="draws per image")] = 8,
+    seed: Annotated[int, typer.Option(help="of the draws")] = 0,
+) -> None:
+    """Index an image folder (metadata.jsonl with file_name and text) or a folder with a catalog.parquet."""
+    from tqdm import tqdm
+
+    from .index.build import BuildPlan, build_index, training_images
+    from .models import load_model
+
+    source = training_images(folder)
+    loaded = load_model(load_settings(model=model, device=device).model_spec())
+    with tqdm(unit="img", file=sys.stderr) as bar:
+
+        def report(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        built = build_index(loaded, source, out, BuildPlan(draws=draws, seed=seed), report)
+    typer.echo(f"{out}: {built.info.examples:,} images, {draws} draws each, fingerprint {built.fingerprint[:12]}…")
+
+
+@index.command("info")
+def index_info(folder: Path) -> None:
+    """What an index was made with, as JSON."""
+    from dataclasses import asdict
+
+    from .index.store import read_info
+
+    typer.echo(json.dumps(asdict(read_info(folder)), indent=1))
+
+
+@index.command("verify")
+def index_verify(folder: Path) -> None:
+    """Check every file of an index against its manifest."""
+    from .index.store import Index
+
+    opened = Index.open(folder)
+    typer.echo(f"{folder}: {opened.info.examples:,} images, every file as recorded, {opened.fingerprint[:12]}…")
+
+
+@app.command()
+def serve(
+    model: Model = None,
+    host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
+    port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
+    device: Annotated[str | None, typer.Option(help="torch device")] = None,
+) -> None:
+    """Open the app in the browser."""
+    from .web.build import serve as serve_app
+
+    serve_app(load_settings(model=model, host=host, port=port, device=device))
+
+
+@artwork.command("build")
+def artwork_build(
+    out: Annotated[Path, typer.Option(help="folder for pictures and catalog")] = EMOJI,
+    downloads: Annotated[Path, typer.Option(help="folder for the downloaded packages")] = WORK / "downloads",
+) -> None:
+    """Gather the four emoji collections from the npm registry and write pictures and catalog."""
+    from .training.artwork import build_artwork
+
+    typer.echo(build_artwork(out, downloads))
+
+
+@train.command("continue")
+def train_continue(work: Work = WORK) -> None:
+    """Lay the shipped model out in WORK, so that its training continues there."""
+    from .training.release import unrelease
+
+    unrelease(EMOJI_DIFFUSION, work)
+
+
+@train.command("vae")
+def train_vae(images: Images, work: Work = WORK, device: Device = "cpu") -> None:
+    """Train the autoencoder and write it to WORK/pipeline/vae."""
+    from .training.vae import train_vae as run
+
+    run(EMOJI, work, images, device)
+
+
+@train.command("decoder")
+def train_decoder(images: Images, work: Work = WORK, device: Device = "cpu") -> None:
+    """Train only the autoencoder's decoder further; latents, and so the UNet, are not touched."""
+    from .training.vae import train_decoder as run
+
+    run(EMOJI, work, images, device)
+
+
+@train.command("diffusion")
+def train_diffusion(images: Images, work: Work = WORK, device: Device = "cpu") -> None:
+    """Train the text encoder and the UNet on the latents of WORK/pipeline/vae, and write WORK/pipeline."""
+    from .training.diffusion import train_diffusion as run
+
+    run(EMOJI, work, images, device)
+
+
+@model.command("release")
+def model_release(
+    work: Work = WORK, out: Annotated[Path, typer.Option(help="where it ships")] = EMOJI_DIFFUSION
+) -> None:
+    """Copy WORK/pipeline to the assets in half precision, with contact sheet, figures, model card and manifest."""
+    from .training.release import release
+
+    release(work, EMOJI, out)
+
+
+@model.command("figures")
+def model_figures(
+    model: Model = None, as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False
+) -> None:
+    """Measure the shipped model: reconstruction, speed, memory, and how well prompts are followed."""
+    from .training.figures import as_table, measure
+
+    figures = measure(load_settings(model=model).model_spec(), EMOJI)
+    typer.echo(json.dumps(figures, indent=1) if as_json else as_table(figures))
+
+
+def main() -> None:
+    """Entry point: an error raised on purpose is one line on stderr and exit status 2."""
+    try:
+        app()
+    except ForwardInfError as error:
+        typer.echo(f"forwardinf: {error}", err=True)
+        sys.exit(2)

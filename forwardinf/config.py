@@ -1,0 +1,39 @@
+"""Settings from the environment (`FORWARDINF_…`) and from flags, validated once at the start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .errors import InvalidSettings
+from .types import ModelSpec
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+
+
+class Settings(BaseSettings):
+    """Every setting of the app, each also an environment variable: `FORWARDINF_PORT=8080`."""
+
+    model_config = SettingsConfigDict(env_prefix="FORWARDINF_", frozen=True)
+
+    model: str = Field(str(ASSETS / "emoji-diffusion"), description="folder or Hub id of a Stable Diffusion checkpoint")
+    revision: str | None = Field(None, description="Hub revision; pin the resolved commit")
+    artwork: Path = Field(ASSETS / "emoji", description="folder of the training set's catalog and pictures")
+    device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, mps")
+    dtype: str = Field("float32", pattern="^(float32|float16|bfloat16)$", description="what the UNet computes in")
+    host: str = Field("127.0.0.1", description="address the app listens on")
+    port: int = Field(7860, ge=1, le=65535, description="port the app listens on")
+
+    def model_spec(self) -> ModelSpec:
+        return ModelSpec(self.model, self.revision, dtype=self.dtype, device=self.device)
+
+
+def load_settings(**flags: object) -> Settings:
+    """Settings with `flags` that are not None over the environment; raises InvalidSettings naming what is wrong."""
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors())
+        raise InvalidSettings(f"These settings cannot be used: {wrong}.") from error

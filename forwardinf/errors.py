@@ -1,0 +1,48 @@
+"""Everything that Forward-INF raises on purpose.
+
+ForwardInfError
+├── InvalidRequest        what was asked for is empty, too long or out of range
+├── InvalidSettings       an environment variable or flag that cannot be used
+├── MissingAsset          a file or folder that should be there is not
+├── DamagedAsset          a file is there, but is not what its manifest says
+├── IndexMismatch         an index that belongs to another model, or was made otherwise
+├── UnsupportedModel      a checkpoint that no model family here can read
+└── UnreadablePicture     an uploaded file that cannot be used as a picture
+
+Messages are written for the person who sees them: what happened, to what, and what to try. They name files by their
+path below the folder in question, never by a machine's full path.
+"""
+
+from __future__ import annotations
+
+
+class ForwardInfError(Exception):
+    """Base of every error raised on purpose; its text can be shown as it is."""
+
+
+class InvalidRequest(ForwardInfError):
+    pass
+
+
+class InvalidSettings(ForwardInfError):
+    pass
+
+
+class MissingAsset(ForwardInfError):
+    pass
+
+
+class DamagedAsset(ForwardInfError):
+    pass
+
+
+class IndexMismatch(ForwardInfError):
+    pass
+
+
+class UnsupportedModel(ForwardInfError):
+    pass
+
+
+class UnreadablePicture(ForwardInfError):
+    pass

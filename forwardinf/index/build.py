@@ -1,0 +1,185 @@
+"""Training images to an index: encode, take base losses, estimate the Fisher, write thumbnails and manifest.
+
+Building resumes: a shard that is there is kept. Building again gives the same bytes on the same machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from .. import __version__, manifest
+from ..draws import DrawPlan
+from ..errors import IndexMismatch, InvalidRequest, MissingAsset
+from ..images import to_square
+from ..types import LatentBatch
+from .catalog import FILE_NAME, Catalog, TrainingImage
+from .store import SCHEMA, SHARD_SIZE, Index, IndexInfo, Shard, read_info, shard_path, write_info, write_shard
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..models import PictureModel
+
+THUMBNAIL = 128  # pixels
+ENCODE_BATCH = 64
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """How an index is made."""
+
+    draws: int = 8
+    seed: int = 0
+    fisher_images: int = 150
+    fisher_draws: int = 4
+    splits: tuple[str, ...] = ("train", "held_out")
+
+
+def training_images(folder: Path) -> Catalog:
+    """The catalog of a folder: its `catalog.parquet`, or made from an image folder's `metadata.jsonl`.
+
+    Raises MissingAsset where there is neither, and InvalidRequest naming the line that cannot be used.
+    """
+    if (folder / FILE_NAME).is_file():
+        return Catalog.load(folder)
+    path = folder / "metadata.jsonl"
+    if not path.is_file():
+        raise MissingAsset(f"“{folder.name}” has neither {FILE_NAME} nor metadata.jsonl, so its images are not known.")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [_row(folder, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise InvalidRequest(f"“{folder.name}/metadata.jsonl” names no image.")
+    return Catalog(folder, tuple(sorted(rows, key=lambda row: row.id)))
+
+
+def build_index(
+    model: PictureModel,
+    source: Catalog,
+    out: Path,
+    plan: BuildPlan = BuildPlan(),
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Index:
+    """Write the index of `source` for `model` under `out`; raises IndexMismatch where another one was begun there."""
+    images = tuple(image for image in source.images if image.split in plan.splits)
+    source = Catalog(source.folder, images)
+    info = _info(model, source, plan)
+    _begin(out, info)
+    for number in range(-(-len(images) // SHARD_SIZE)):
+        part = Catalog(source.folder, images[number * SHARD_SIZE : (number + 1) * SHARD_SIZE])
+        if not shard_path(out, number).is_file():
+            write_shard(out, number, _shard(model, part, info.plan))
+        on_progress(min(len(images), (number + 1) * SHARD_SIZE), len(images))
+    _write_thumbnails(source, out)
+    _write_fisher(model, source, out, plan)
+    manifest.write_manifest(out)
+    return Index.open(out)
+
+
+def _row(folder: Path, number: int, line: str) -> TrainingImage:
+    where = f"“{folder.name}/metadata.jsonl” line {number}"
+    try:
+        fields = json.loads(line)
+        file_name, text = str(fields["file_name"]), str(fields["text"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidRequest(f"{where} needs a JSON object with file_name and text.") from error
+    path = (folder / file_name).resolve()
+    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+        raise InvalidRequest(f"{where} names “{file_name}”, which is not a file below the folder.")
+    with Image.open(path) as picture:
+        width, height = picture.size
+    known = {key: str(fields.get(key) or "unknown") for key in ("creator", "licence", "source")}
+    return TrainingImage(
+        id=file_name, file_name=file_name, collection=folder.name, creator=known["creator"], licence=known["licence"],
+        licence_url=str(fields.get("licence_url") or ""), source_package=known["source"], source_version="",
+        source_file=file_name, source_url=str(fields.get("url") or ""), caption=text, subject=text, group="",
+        subgroup="", tags="", width=width, height=height, sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        phash="", split="train", repeats=1,
+    )  # fmt: skip
+
+
+def _info(model: PictureModel, source: Catalog, plan: BuildPlan) -> IndexInfo:
+    shape = _encoded(model, Catalog(source.folder, source.images[:1])).shape[1:]
+    return IndexInfo(
+        schema=SCHEMA,
+        model=Path(model.spec.checkpoint).name,
+        fingerprint=model.fingerprint,
+        tunable=model.spec.tunable,
+        draw_seed=plan.seed,
+        draw_count=plan.draws,
+        examples=len(source.images),
+        latent_shape=tuple(shape),
+        version=__version__,
+    )
+
+
+def _begin(out: Path, info: IndexInfo) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / "index.json").is_file() and read_info(out) != info:
+        raise IndexMismatch(f"“{out.name}” holds an index made otherwise. Remove it, or name another folder.")
+    write_info(out, info)
+
+
+def _shard(model: PictureModel, part: Catalog, plan: DrawPlan) -> Shard:
+    import torch
+
+    from ..sweep import sweep
+
+    ids = tuple(image.id for image in part.images)
+    conditioning = model.encode_prompt([image.caption for image in part.images])
+    batch = LatentBatch(ids, _encoded(model, part), conditioning)
+    losses = [progress.losses for progress in sweep(model, [batch], plan, len(ids))]
+    return Shard(batch, torch.cat(losses))
+
+
+def _encoded(model: PictureModel, part: Catalog) -> Tensor:
+    import torch
+
+    batches = [part.images[i : i + ENCODE_BATCH] for i in range(0, len(part.images), ENCODE_BATCH)]
+    return torch.cat([model.encode_image(list(_squares(model, part.folder, images))) for images in batches]).cpu()
+
+
+def _squares(model: PictureModel, folder: Path, images: tuple[TrainingImage, ...]) -> Iterator[Image.Image]:
+    for image in images:
+        with Image.open(folder / image.file_name) as picture:
+            yield to_square(picture.convert("RGB"), model.picture_size)
+
+
+def _write_thumbnails(source: Catalog, out: Path) -> None:
+    """Thumbnails without metadata, and the catalog whose file names point to them."""
+    (out / "thumbnails").mkdir(exist_ok=True)
+    rows = []
+    for number, image in enumerate(source.images):
+        name = f"thumbnails/{number:06}.webp"
+        with Image.open(source.path_of(image)) as picture:
+            small = picture.convert("RGB")
+        small.thumbnail((THUMBNAIL, THUMBNAIL))
+        small.save(out / name, lossless=True, method=4, exif=b"", xmp=b"", icc_profile=b"")
+        rows.append(replace(image, file_name=name))
+    Catalog(out, tuple(rows)).save()
+
+
+def _write_fisher(model: PictureModel, source: Catalog, out: Path, plan: BuildPlan) -> None:
+    from safetensors.torch import save_file
+
+    from ..curvature import diagonal_fisher
+
+    trained = [image for image in source.images if image.split == "train"]
+    chosen = random.Random(plan.seed).sample(trained, min(plan.fisher_images, len(trained)))
+    batches = (_batch(model, source.folder, (image,)) for image in chosen)
+    fisher = diagonal_fisher(model, batches, DrawPlan(plan.seed + 1, plan.fisher_draws))
+    save_file({name: squares.cpu() for name, squares in fisher.items()}, out / "fisher.safetensors")
+
+
+def _batch(model: PictureModel, folder: Path, images: tuple[TrainingImage, ...]) -> LatentBatch:
+    ids = tuple(image.id for image in images)
+    return LatentBatch(
+        ids, _encoded(model, Catalog(folder, images)), model.encode_prompt([image.caption for image in images])
+    )

@@ -1,0 +1,144 @@
+"""Forward-INF: move the weights a little along the query's own gradient, and see whose loss moved.
+
+Ko et al., "The Mirrored Influence Hypothesis", CVPR 2024 (arXiv 2402.08922), section 4: ascend (or descend) the query's
+loss, then compare each training example's loss before and after, by forward passes alone. Two things are ours by
+default: the step is preconditioned by a diagonal Fisher, as Wang et al. 2024 (arXiv 2406.09408, eq. 8) do, because a
+plain step damages the model at large; and its size is found by its effect on the query's loss, so that no learning rate
+has to be tuned for a model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from ..draws import DrawPlan
+from ..errors import InvalidRequest
+from ..types import InfluenceScores, MirroredWeights, Query, SweepLosses
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..models import AttributableModel
+
+SCORES = ("difference", "absolute", "skew")
+SKEW_FLOOR = 1e-3  # keeps the skew of two near-zero losses near zero (MUCS, arXiv 2605.17938)
+
+
+@dataclass(frozen=True)
+class ForwardInf:
+    """Settings of the method; raises InvalidRequest where one is out of range."""
+
+    steps: int = 1
+    direction: Literal["ascent", "descent"] = "ascent"
+    loss_budget: float = 0.1  # relative change of the query's loss that the steps add up to
+    gradient_draws: int = 48
+    search_draws: int = 24
+    damping: float = 0.1  # share of a layer's mean Fisher that is added to it
+    score: Literal["difference", "absolute", "skew"] = "skew"
+    standardised: bool = True  # per draw, over the examples
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.direction not in ("ascent", "descent"):
+            raise InvalidRequest(f"The direction is “{self.direction}”; it must be ascent or descent.")
+        if self.score not in SCORES:
+            raise InvalidRequest(f"The score is “{self.score}”; it must be one of {', '.join(SCORES)}.")
+        if not 1 <= self.steps <= 100:
+            raise InvalidRequest(f"The number of gradient steps is {self.steps}; it must lie between 1 and 100.")
+        if not 0 < self.loss_budget < (1 if self.direction == "descent" else 100):
+            raise InvalidRequest(f"The loss budget is {self.loss_budget}; it must be above 0, and below 1 for descent.")
+
+    def mirror(self, model: AttributableModel, query: Query, fisher: dict[str, Tensor] | None) -> MirroredWeights:
+        """Take the gradient steps on the query; the model's weights are as before when this returns.
+
+        `fisher` is the diagonal Fisher of the tunable weights, by name; None takes plain steps.
+        """
+        sign = 1 if self.direction == "ascent" else -1
+        deltas = {name: torch.zeros_like(p) for name, p in model.tunable_parameters().items()}
+        before = self._query_loss(model, query, deltas)
+        factors: list[float] = []
+        reached = before
+        for step in range(1, self.steps + 1):
+            target = before * (1 + sign * self.loss_budget) ** (step / self.steps)
+            gradient = self._gradient(model, query, deltas)
+            move = {name: sign * g for name, g in preconditioned(gradient, fisher, self.damping).items()}
+            factor, reached = self._line_search(model, query, deltas, move, reached, target)
+            factors.append(factor)
+            deltas = {name: delta + factor * move[name] for name, delta in deltas.items()}
+        return MirroredWeights(query.id, deltas, sign, self.steps, tuple(factors), before, reached)
+
+    def scores(self, losses: SweepLosses) -> InfluenceScores:
+        """Per-draw changes of loss as this method's score: mean and standard error over draws."""
+        sign = 1.0 if self.direction == "ascent" else -1.0
+        change = sign * (losses.mirrored - losses.base)
+        if self.score == "absolute":
+            change = change.abs()
+        if self.score == "skew":
+            change = change / (losses.mirrored + losses.base + SKEW_FLOOR)
+        if self.standardised and len(change) > 1:
+            change = (change - change.mean(dim=0)) / change.std(dim=0).clamp(min=1e-12)
+        draws = change.shape[1]
+        errors = change.std(dim=1) / draws**0.5 if draws > 1 else torch.full_like(change[:, 0], float("nan"))
+        return InfluenceScores(losses.example_ids, change.mean(dim=1), errors, change)
+
+    def _gradient(self, model: AttributableModel, query: Query, deltas: dict[str, Tensor]) -> dict[str, Tensor]:
+        draws = DrawPlan(self.seed, self.gradient_draws).draws([query.id], query.latents.shape[1:])
+        with model.with_deltas(deltas):
+            loss = model.loss(query.batch(), draws).mean()
+            tunable = model.tunable_parameters()
+            gradients = torch.autograd.grad(loss, list(tunable.values()))
+        return dict(zip(tunable, gradients, strict=True))
+
+    @torch.no_grad()
+    def _query_loss(self, model: AttributableModel, query: Query, deltas: dict[str, Tensor]) -> float:
+        draws = DrawPlan(self.seed, self.search_draws).draws([query.id], query.latents.shape[1:])
+        with model.with_deltas(deltas):
+            return float(model.loss(query.batch(), draws).mean())
+
+    def _line_search(
+        self,
+        model: AttributableModel,
+        query: Query,
+        deltas: dict[str, Tensor],
+        move: dict[str, Tensor],
+        start: float,
+        target: float,
+    ) -> tuple[float, float]:
+        """The factor of `move` that brings the query's loss to `target`, within 5 % of the way, in at most 12 tries."""
+        slope = sum(float((m.square()).sum()) for m in move.values()) ** 0.5
+        factor, low, high = 1e-3 / max(slope, 1e-30), 0.0, float("inf")
+        best = (0.0, start)
+        for _ in range(12):
+            moved = {name: delta + factor * move[name] for name, delta in deltas.items()}
+            reached = self._query_loss(model, query, moved)
+            progress = (reached - start) / (target - start)
+            if abs(reached - target) < abs(best[1] - target):
+                best = (factor, reached)
+            if abs(progress - 1) <= 0.05:
+                break
+            if progress < 1:
+                low = factor
+            else:
+                high = factor
+            guess = factor / progress if progress > 0 else 0.0
+            factor = _inside(guess, low, high)
+        if best[0] == 0.0:
+            raise InvalidRequest("No step moved this query's loss towards its budget; try another direction or budget.")
+        return best
+
+
+def preconditioned(gradient: dict[str, Tensor], fisher: dict[str, Tensor] | None, damping: float) -> dict[str, Tensor]:
+    """F⁻¹ g with a damped diagonal F, one layer at a time; the gradient itself where there is no Fisher."""
+    if fisher is None:
+        return gradient
+    return {name: g / (fisher[name] + damping * fisher[name].mean() + 1e-30) for name, g in gradient.items()}
+
+
+def _inside(guess: float, low: float, high: float) -> float:
+    """A next factor strictly between what was too little and what was too much."""
+    if high == float("inf"):
+        return min(max(guess, 2 * low), 64 * low) if low else guess
+    return guess if low < guess < high and guess > low + 0.05 * (high - low) else (low + high) / 2

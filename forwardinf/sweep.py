@@ -1,0 +1,69 @@
+"""The forward sweep: one forward per training image and draw, under the mirrored weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from .draws import DrawPlan
+from .types import LatentBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .models import AttributableModel
+
+MAX_HALVINGS = 3
+
+
+@dataclass(frozen=True)
+class SweepProgress:
+    """Where a sweep stands after a batch, and that batch's losses."""
+
+    done: int
+    total: int
+    rate: float  # images per second
+    seconds_left: float
+    example_ids: tuple[str, ...]
+    losses: Tensor  # [b d] float32
+
+
+def sweep(
+    model: AttributableModel, shards: Iterable[LatentBatch], plan: DrawPlan, total: int, batch_size: int = 64
+) -> Iterator[SweepProgress]:
+    """Losses of every example of `shards` under the model as it is now, a batch at a time.
+
+    `batch_size` counts latents, that is examples times draws; it is halved on running out of memory, at most three
+    times. Losses depend on neither. Closing the iterator stops the sweep.
+    """
+    start, done, halvings = time.perf_counter(), 0, 0
+    for shard in shards:
+        position = 0
+        while position < len(shard.example_ids):
+            size = max(1, batch_size // plan.count)
+            batch = part_of(shard, position, position + size)
+            try:
+                losses = losses_of(model, batch, plan)
+            except torch.OutOfMemoryError:
+                if halvings == MAX_HALVINGS or size == 1:
+                    raise
+                batch_size, halvings = batch_size // 2, halvings + 1
+                continue
+            position += len(batch.example_ids)
+            done += len(batch.example_ids)
+            rate = done / max(time.perf_counter() - start, 1e-9)
+            yield SweepProgress(done, total, rate, (total - done) / rate, batch.example_ids, losses)
+
+
+@torch.inference_mode()
+def losses_of(model: AttributableModel, batch: LatentBatch, plan: DrawPlan) -> Tensor:
+    """Float32 losses `[b d]` of a batch at its plan's draws, on the CPU."""
+    return model.loss(batch, plan.draws(batch.example_ids, batch.latents.shape[1:])).float().cpu()
+
+
+def part_of(batch: LatentBatch, start: int, stop: int) -> LatentBatch:
+    return LatentBatch(batch.example_ids[start:stop], batch.latents[start:stop], batch.conditioning[start:stop])

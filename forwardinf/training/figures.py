@@ -1,0 +1,170 @@
+"""The shipped model's figures, measured: reconstruction, speed, memory, and how well prompts are followed.
+
+forwardinf model figures
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from ..generation import GenerationRequest
+from ..index.catalog import Catalog, TrainingImage
+from ..models.stable_diffusion import StableDiffusion, load
+from ..types import ModelSpec
+from .pictures import load_pictures
+
+PROMPTS, SEED = 200, 1234
+FORWARD_BATCH = 64
+
+
+class Figures(TypedDict):
+    """Every figure of the model card; shares are between 0 and 1."""
+
+    parameters_unet: int
+    threads: int
+    vae_held_out_psnr_db: float
+    unet_latents_per_second: float
+    picture_seconds: float
+    app_peak_memory_gb: float
+    prompts: int
+    nearest_of_prompted_collection: float
+    prompted_caption_in_top_5: float
+    repeated_regenerated: float
+    repeated_images: int
+
+
+TARGETS = {
+    "vae_held_out_psnr_db": "≥ 27",
+    "unet_latents_per_second": "≥ 400",
+    "picture_seconds": "≤ 2",
+    "app_peak_memory_gb": "≤ 2",
+    "nearest_of_prompted_collection": "≥ 0.90",
+    "prompted_caption_in_top_5": "≥ 0.50",
+}
+
+
+def measure(spec: ModelSpec, artwork: Path) -> Figures:
+    """Every figure, measured now on this machine with the model that `spec` names."""
+    model = load(spec)
+    catalog = Catalog.load(artwork)
+    train, held_out = catalog.of_split("train"), catalog.of_split("held_out")
+    repeated = [image for image in train.images if image.repeats > 1]
+    asked = random.Random(SEED).sample(train.images, PROMPTS)
+    latents = F.normalize(encode_all(model, train).flatten(1), dim=1)
+    ranks = nearest_images(model, train, latents, asked)
+    repeated_ranks = nearest_images(model, train, latents, repeated)
+    return Figures(
+        parameters_unet=sum(p.numel() for p in model.unet.parameters()),
+        threads=torch.get_num_threads(),
+        vae_held_out_psnr_db=round(reconstruction_psnr(model, held_out), 2),
+        unet_latents_per_second=round(forward_rate(model)),
+        picture_seconds=round(picture_seconds(model), 2),
+        app_peak_memory_gb=round(app_peak_memory(spec, artwork) / 2**30, 2),
+        prompts=len(asked),
+        nearest_of_prompted_collection=_share(
+            near[0].collection == image.collection for image, near in zip(asked, ranks, strict=True)
+        ),
+        prompted_caption_in_top_5=_share(
+            image.caption in {n.caption for n in near} for image, near in zip(asked, ranks, strict=True)
+        ),
+        repeated_regenerated=_share(
+            image.id == near[0].id for image, near in zip(repeated, repeated_ranks, strict=True)
+        ),
+        repeated_images=len(repeated),
+    )
+
+
+@torch.no_grad()
+def encode_all(model: StableDiffusion, catalog: Catalog) -> torch.Tensor:
+    """Latents `[n c h w]` of a catalog's pictures, in its order."""
+    pictures = load_pictures(catalog).permute(0, 2, 3, 1).numpy()
+    batches = [pictures[i : i + 256] for i in range(0, len(pictures), 256)]
+    return torch.cat([model.encode_image([Image.fromarray(p) for p in batch]) for batch in batches])
+
+
+def nearest_images(
+    model: StableDiffusion, train: Catalog, latents: torch.Tensor, asked: list[TrainingImage]
+) -> list[list[TrainingImage]]:
+    """For each image's caption, drawn once, the five training images nearest by cosine of latents."""
+    drawn = [model.generate(GenerationRequest(image.caption, seed=SEED + i)) for i, image in enumerate(asked)]
+    queries = F.normalize(model.encode_image(drawn).flatten(1), dim=1)
+    return [[train.images[i] for i in row] for row in (queries @ latents.T).topk(5).indices.tolist()]
+
+
+@torch.no_grad()
+def reconstruction_psnr(model: StableDiffusion, catalog: Catalog) -> float:
+    """Mean over pictures of the PSNR of decoding the posterior mean, in dB on 8-bit values."""
+    pictures = load_pictures(catalog)
+    latents = encode_all(model, catalog) / model.vae.config.scaling_factor
+    decoded = torch.cat([model.vae.decode(z).sample for z in latents.split(64)])
+    decoded = ((decoded.clamp(-1, 1) + 1) * 127.5).round()
+    mse = (decoded - pictures.float()).square().mean(dim=(1, 2, 3)).clamp(min=1e-3)
+    return float((10 * torch.log10(255**2 / mse)).mean())
+
+
+@torch.inference_mode()
+def forward_rate(model: StableDiffusion, repeats: int = 15) -> float:
+    """Latents per second through the UNet at batch 64: the median of `repeats` timed forwards."""
+    config = model.unet.config
+    x = torch.randn(FORWARD_BATCH, config.in_channels, config.sample_size, config.sample_size)
+    t = torch.randint(0, 1000, (FORWARD_BATCH,))
+    context = model.text_encoder(model.encode_prompt([""] * FORWARD_BATCH))[0]
+    seconds = [_timed(lambda: model.unet(x, t, context).sample) for _ in range(repeats + 3)][3:]
+    return FORWARD_BATCH / sorted(seconds)[len(seconds) // 2]
+
+
+def picture_seconds(model: StableDiffusion) -> float:
+    """Seconds for one picture of 25 steps with guidance: the median of 5."""
+    request = GenerationRequest("red apple, OpenMoji style", seed=7)
+    return sorted(_timed(lambda: model.generate(request)) for _ in range(5))[2]
+
+
+def app_peak_memory(spec: ModelSpec, artwork: Path) -> int:
+    """Bytes of resident memory that a process took at most to build the app's pages and draw a picture."""
+    done = subprocess.run(
+        [sys.executable, "-c", _APP, spec.checkpoint, str(artwork)], check=True, capture_output=True, text=True
+    )
+    return int(done.stdout.split()[-1])
+
+
+_APP = """
+import resource, sys
+from pathlib import Path
+from forwardinf.generation import GenerationRequest
+from forwardinf.index.catalog import Catalog
+from forwardinf.models import load_model
+from forwardinf.types import ModelSpec
+from forwardinf.web.build import build
+from forwardinf.web.served import Served
+model = load_model(ModelSpec(sys.argv[1]))
+app = build(Served(model, Catalog.load(Path(sys.argv[2]))))
+model.generate(GenerationRequest("red apple, OpenMoji style"))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def as_table(figures: Figures) -> str:
+    """The figures as a Markdown table, each beside the target it was set."""
+    rows = [f"| {name.replace('_', ' ')} | {value:,} | {TARGETS.get(name, '')} |" for name, value in figures.items()]
+    return "\n".join(["| figure | measured | target |", "|---|---|---|", *rows])
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _share(hits: Iterable[bool]) -> float:
+    outcomes = list(hits)
+    return round(sum(outcomes) / len(outcomes), 3)

@@ -1,0 +1,39 @@
+"""The catalogued pictures as one tensor at the model's size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..images import to_square
+from ..index.catalog import Catalog
+
+MODEL_SIZE = 64
+
+
+def load_pictures(catalog: Catalog) -> torch.Tensor:
+    """uint8 RGB `[n 3 64 64]`, in the catalog's order."""
+    stack = np.stack([np.asarray(at_model_size(catalog.path_of(image))) for image in catalog.images])
+    return torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous()
+
+
+def at_model_size(path: Path) -> Image.Image:
+    """A picture as training sees it, by the same rule as a query."""
+    return to_square(Image.open(path).convert("RGB"), MODEL_SIZE)
+
+
+def to_model_range(pictures: torch.Tensor) -> torch.Tensor:
+    """uint8 to float in [-1, 1]."""
+    return pictures.float() / 127.5 - 1
+
+
+def tiled(pictures: list[Image.Image], columns: int) -> Image.Image:
+    """Pictures of one size in rows of `columns`, on white."""
+    side = pictures[0].width
+    sheet = Image.new("RGB", (columns * side, -(-len(pictures) // columns) * side), "white")
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (i % columns * side, i // columns * side))
+    return sheet

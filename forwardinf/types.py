@@ -1,0 +1,101 @@
+"""The nouns of the project, frozen and cheap to pickle.
+
+Axes, in the order in which they appear in shapes:
+    b  batch: examples or pictures
+    d  draw: one (timestep, noise) pair of an example
+    t  token of a prompt
+    c h w  channels, height, width of latents (or of pictures, where said)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Which model, where from, and which of its weights a query may move."""
+
+    checkpoint: str  # a folder, or a Hub id
+    revision: str | None = None
+    family: str = "stable_diffusion"
+    dtype: str = "float32"
+    device: str = "cpu"
+    tunable: str = "cross-attention k,v"  # or "attention", "all", or a regular expression over parameter names
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """Examples as a model sees them; only the family that made it reads `conditioning`."""
+
+    example_ids: tuple[str, ...]
+    latents: Tensor  # [b c h w]
+    conditioning: Tensor  # token ids [b t] for Stable Diffusion
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The (timestep, noise) pairs at which a batch's losses are taken."""
+
+    u: Tensor  # [b d], timestep quantiles in (0, 1)
+    noise: Tensor  # [b d c h w], standard normal
+
+
+@dataclass(frozen=True)
+class Query:
+    """The picture whose training images are sought, as the model sees it."""
+
+    id: str
+    sha256: str  # of the picture's original bytes
+    prompt: str
+    latents: Tensor  # [1 c h w]
+    conditioning: Tensor
+
+    def batch(self) -> LatentBatch:
+        return LatentBatch((self.id,), self.latents, self.conditioning)
+
+
+@dataclass(frozen=True)
+class MirroredWeights:
+    """Where a few gradient steps on a query moved the tunable weights, and what that did to the query's own loss."""
+
+    query_id: str
+    deltas: dict[str, Tensor]
+    direction: int  # +1 ascent, -1 descent
+    steps: int
+    step_sizes: tuple[float, ...]  # factor of the (preconditioned) gradient, one per step
+    loss_before: float
+    loss_after: float
+
+
+@dataclass(frozen=True)
+class SweepLosses:
+    """What a sweep saw: each example's losses at each of its draws, before and after the mirrored step."""
+
+    example_ids: tuple[str, ...]
+    base: Tensor  # [n d] float32
+    mirrored: Tensor  # [n d] float32
+
+
+@dataclass(frozen=True)
+class InfluenceScores:
+    """How strongly each example is estimated to have shaped a query; higher always means more influential."""
+
+    example_ids: tuple[str, ...]
+    scores: Tensor  # [n]
+    standard_errors: Tensor  # [n], over draws
+    per_draw: Tensor  # [n d]
+
+    def top(self, k: int) -> list[tuple[str, float, float]]:
+        """The `k` most influential examples: (id, score, standard error); ties in id order."""
+        order = sorted(range(len(self.example_ids)), key=lambda i: (-float(self.scores[i]), self.example_ids[i]))[:k]
+        return [(self.example_ids[i], float(self.scores[i]), float(self.standard_errors[i])) for i in order]
+
+    def rank_of(self, example_id: str) -> int:
+        """1 for the most influential."""
+        i = self.example_ids.index(example_id)
+        return 1 + int((self.scores > self.scores[i]).sum())

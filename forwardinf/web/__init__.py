@@ -1,0 +1,1 @@
+"""The browser's view of Forward-INF: one file per page, thin handlers, pure rendering. Nothing imports this package."""

@@ -1,0 +1,83 @@
+"""The shipped training set is what its catalog says."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from conftest import ASSETS
+from forwardinf.errors import DamagedAsset, MissingAsset
+from forwardinf.index.catalog import FILE_NAME, Catalog, words_of
+from forwardinf.manifest import sha256_of
+from forwardinf.training.artwork import COLLECTIONS, REPEATED_IMAGES, REPEATS, assign_splits
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return Catalog.load(ASSETS / "emoji")
+
+
+def test_every_picture_is_there_untouched_and_as_large_as_recorded(catalog: Catalog):
+    for image in catalog.images:
+        path = catalog.path_of(image)
+        assert sha256_of(path) == image.sha256, image.id
+    for image in catalog.images[::50]:
+        with Image.open(catalog.path_of(image)) as picture:
+            assert picture.size == (image.width, image.height)
+            assert picture.mode == "RGB"
+            assert not picture.getexif()
+
+
+def test_no_picture_lacks_a_row(catalog: Catalog):
+    files = {p.relative_to(catalog.folder).as_posix() for p in (catalog.folder / "pictures").rglob("*.webp")}
+    assert files == {image.file_name for image in catalog.images}
+
+
+def test_every_row_credits_its_creator_licence_and_source(catalog: Catalog):
+    for image in catalog.images:
+        collection = COLLECTIONS[image.collection]
+        assert image.creator
+        assert image.source_file
+        assert (image.licence, image.source_package) == (collection.licence, collection.package)
+        assert image.licence_url.startswith("https://")
+        assert image.caption == f"{image.subject}, {collection.style} style"
+    assert len({i.creator for i in catalog.images if i.collection == "openmoji"}) > 50
+
+
+def test_the_training_split_has_unique_captions_all_collections_and_forty_repeats(catalog: Catalog):
+    train = catalog.of_split("train").images
+    assert len(train) >= 3000
+    assert len({image.caption for image in train}) == len(train)
+    assert set(Counter(image.collection for image in train)) == set(COLLECTIONS)
+    assert Counter(image.repeats for image in train)[REPEATS] == REPEATED_IMAGES
+    assert catalog.images == tuple(assign_splits(list(catalog.images), seed=0))
+
+
+def test_a_catalog_saves_to_the_same_bytes(catalog: Catalog, tmp_path: Path):
+    first = sha256_of(Catalog(tmp_path, catalog.images).save())
+    assert sha256_of(Catalog(tmp_path, Catalog.load(tmp_path).images).save()) == first
+
+
+def test_a_missing_and_a_damaged_catalog_are_named(tmp_path: Path):
+    with pytest.raises(MissingAsset, match=FILE_NAME):
+        Catalog.load(tmp_path)
+    shutil.copy(ASSETS / "emoji" / FILE_NAME, tmp_path)
+    whole = (tmp_path / FILE_NAME).read_bytes()
+    (tmp_path / FILE_NAME).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DamagedAsset, match=FILE_NAME):
+        Catalog.load(tmp_path)
+
+
+def test_known_words_are_those_of_training_captions(catalog: Catalog):
+    assert set(words_of("Pineapple, NOTO style!")) <= catalog.words
+    assert not set(words_of("яблоко zzyzx")) & catalog.words
+
+
+def test_assets_stay_small():
+    sizes = [path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()]
+    assert sum(sizes) <= 120e6
+    assert max(sizes) <= 45e6

@@ -1,0 +1,275 @@
+"""The main job on a tiny model: index, mirror, sweep, score."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import ASSETS, tiny_pipeline
+from forwardinf.attribution import Attributor
+from forwardinf.curvature import diagonal_fisher
+from forwardinf.draws import DrawPlan
+from forwardinf.errors import DamagedAsset, IndexMismatch, InvalidRequest, MissingAsset
+from forwardinf.index.build import BuildPlan, build_index, training_images
+from forwardinf.index.catalog import Catalog
+from forwardinf.index.store import Index, shard_path
+from forwardinf.manifest import sha256_of
+from forwardinf.methods.forward_inf import ForwardInf, preconditioned
+from forwardinf.models import load_model
+from forwardinf.models.stable_diffusion import StableDiffusion
+from forwardinf.report import as_record, as_table
+from forwardinf.sweep import losses_of, sweep
+from forwardinf.types import LatentBatch, ModelSpec, SweepLosses
+
+COUNT = 12
+PLAN = BuildPlan(draws=4, fisher_images=6, fisher_draws=2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image folder of smooth colour patches."""
+    folder = tmp_path_factory.mktemp("patches")
+    random = np.random.default_rng(0)
+    with (folder / "metadata.jsonl").open("w") as lines:
+        for i in range(COUNT):
+            patch = Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((32, 32))
+            patch.save(folder / f"{i:02}.png")
+            row = {"file_name": f"{i:02}.png", "text": f"patch {i}", "creator": "Ada", "licence": "CC0-1.0"}
+            lines.write(json.dumps(row) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model() -> StableDiffusion:
+    return StableDiffusion(tiny_pipeline(), ModelSpec("tiny", tunable="attention"))
+
+
+@pytest.fixture(scope="module")
+def index(folder: Path, model: StableDiffusion, tmp_path_factory: pytest.TempPathFactory) -> Index:
+    return build_index(model, training_images(folder), tmp_path_factory.mktemp("index") / "patches", PLAN)
+
+
+@pytest.fixture
+def attributor(model: StableDiffusion, index: Index) -> Attributor:
+    return Attributor(model, index)
+
+
+def state_of(model: StableDiffusion) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in model.unet.state_dict().items()}
+
+
+def unchanged(model: StableDiffusion, before: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(p, before[name]) for name, p in model.unet.state_dict().items())
+
+
+def picture(folder: Path, number: int) -> Image.Image:
+    return Image.open(folder / f"{number:02}.png").convert("RGB")
+
+
+def test_an_index_built_again_has_the_same_bytes(folder: Path, model: StableDiffusion, index: Index, tmp_path: Path):
+    again = build_index(model, training_images(folder), tmp_path / "again", PLAN)
+    assert again.fingerprint == index.fingerprint
+
+
+def test_an_interrupted_build_goes_on(
+    folder: Path, model: StableDiffusion, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("forwardinf.index.build.SHARD_SIZE", 5)
+    monkeypatch.setattr("forwardinf.index.store.SHARD_SIZE", 5)
+    out = tmp_path / "cut"
+
+    def stop(done: int, total: int) -> None:
+        if done == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_index(model, training_images(folder), out, PLAN, stop)
+    first = shard_path(out, 0).stat().st_mtime_ns
+    built = build_index(model, training_images(folder), out, PLAN)
+    assert shard_path(out, 0).stat().st_mtime_ns == first
+    base = torch.cat([shard.base_losses for shard in built.shards()])
+    torch.testing.assert_close(base, next(iter(index.shards())).base_losses, rtol=1e-5, atol=1e-6)
+
+
+def test_thumbnails_carry_no_metadata_and_the_credit_is_kept(index: Index):
+    image = index.catalog.images[3]
+    assert (image.creator, image.licence, image.caption) == ("Ada", "CC0-1.0", "patch 3")
+    with Image.open(index.catalog.path_of(image)) as thumbnail:
+        assert not thumbnail.getexif()
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [("not json", "line 1"), ('{"text": "x"}', "line 1"), ('{"file_name": "../x.png", "text": "x"}', r"\.\./x\.png")],
+)
+def test_metadata_that_cannot_be_used_is_named(tmp_path: Path, line: str, named: str):
+    (tmp_path / "metadata.jsonl").write_text(line)
+    with pytest.raises(InvalidRequest, match=named):
+        training_images(tmp_path)
+
+
+def test_an_index_of_another_model_and_a_damaged_index_are_refused(index: Index, tmp_path: Path):
+    other = StableDiffusion(tiny_pipeline(seed=1), ModelSpec("other", tunable="attention"))
+    with pytest.raises(IndexMismatch, match="another model"):
+        Attributor(other, index)
+    copy = tmp_path / "copy"
+    shutil.copytree(index.folder, copy)
+    shard = shard_path(copy, 0)
+    flipped = bytearray(shard.read_bytes())
+    flipped[-1] ^= 1
+    shard.write_bytes(flipped)
+    with pytest.raises(DamagedAsset, match=r"00000\.safetensors"):
+        Index.open(copy)
+    with pytest.raises(MissingAsset, match=r"index\.json"):
+        Index.open(tmp_path)
+
+
+@pytest.mark.parametrize("direction", ["ascent", "descent"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_step_moves_the_querys_loss_by_its_budget_and_leaves_the_model_alone(
+    attributor: Attributor, folder: Path, direction: str, steps: int
+):
+    before = state_of(attributor.model)
+    method = ForwardInf(direction=direction, steps=steps, loss_budget=0.02, gradient_draws=16, search_draws=8)
+    mirrored = attributor.mirror(attributor.query(picture(folder, 0), "patch 0"), method)
+    wanted = 0.02 if direction == "ascent" else -0.02
+    assert mirrored.loss_after / mirrored.loss_before - 1 == pytest.approx(wanted, rel=0.1)
+    assert unchanged(attributor.model, before)
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Attributor:
+    """The shipped model with an index of 24 of its training images."""
+    model = load_model(ModelSpec(str(ASSETS / "emoji-diffusion"), tunable="all"))
+    train = Catalog.load(ASSETS / "emoji").of_split("train")
+    few = Catalog(train.folder, train.images[::128][:24])
+    plan = BuildPlan(draws=8, fisher_images=8, fisher_draws=2)
+    return Attributor(model, build_index(model, few, tmp_path_factory.mktemp("index") / "emoji", plan))
+
+
+@pytest.mark.parametrize("direction", ["ascent", "descent"])
+def test_a_planted_copy_of_the_query_ranks_first(shipped: Attributor, direction: str):
+    artwork = Catalog.load(ASSETS / "emoji")
+    files = {image.id: artwork.path_of(image) for image in artwork.images}
+    method = ForwardInf(direction=direction)
+    for image in shipped.index.catalog.images[::8]:
+        original = Image.open(files[image.id]).convert("RGB")
+        scores = shipped.attribute(original, image.caption, method)
+        assert scores.rank_of(image.id) == 1, image.id
+
+
+def test_scores_do_not_depend_on_batch_size_or_order(model: StableDiffusion, index: Index):
+    plan = index.info.plan
+    (shard,) = index.shards()
+    whole = torch.cat([p.losses for p in sweep(model, [shard.batch], plan, COUNT, batch_size=64)])
+    singly = torch.cat([p.losses for p in sweep(model, [shard.batch], plan, COUNT, batch_size=1)])
+    torch.testing.assert_close(whole, singly, rtol=1e-5, atol=1e-6)
+    order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(0))
+    ids = tuple(shard.batch.example_ids[i] for i in order)
+    shuffled = LatentBatch(ids, shard.batch.latents[order], shard.batch.conditioning[order])
+    torch.testing.assert_close(losses_of(model, shuffled, plan), whole[order], rtol=1e-5, atol=1e-6)
+
+
+def test_running_out_of_memory_halves_the_batch_three_times_at_most(
+    model: StableDiffusion, index: Index, monkeypatch: pytest.MonkeyPatch
+):
+    (shard,) = index.shards()
+    plan = index.info.plan
+    expected = torch.cat([p.losses for p in sweep(model, [shard.batch], plan, COUNT)])
+    taken = model.loss
+
+    def limited(limit: int) -> object:
+        def loss(batch: LatentBatch, draws: object) -> torch.Tensor:
+            if len(batch.example_ids) > limit:
+                raise torch.OutOfMemoryError
+            return taken(batch, draws)
+
+        return loss
+
+    monkeypatch.setattr(model, "loss", limited(2))
+    halved = torch.cat([p.losses for p in sweep(model, [shard.batch], plan, COUNT, batch_size=48)])
+    torch.testing.assert_close(halved, expected, rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(model, "loss", limited(0))
+    with pytest.raises(torch.OutOfMemoryError):
+        list(sweep(model, [shard.batch], plan, COUNT, batch_size=48))
+
+
+def test_a_cancelled_and_a_failed_sweep_restore_the_model_and_a_good_one_follows(
+    attributor: Attributor, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    model, before = attributor.model, state_of(attributor.model)
+    method = ForwardInf(gradient_draws=8, search_draws=4)
+    mirrored = attributor.mirror(attributor.query(picture(folder, 1)), method)
+    running = attributor.sweep(mirrored, batch_size=4)
+    assert next(running).done == 1
+    assert not unchanged(model, before)
+    running.close()
+    assert unchanged(model, before)
+    with monkeypatch.context() as broken:
+        broken.setattr(model, "loss", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            list(attributor.sweep(mirrored))
+    assert unchanged(model, before)
+    assert len(attributor.attribute(picture(folder, 1), method=method).scores) == COUNT
+
+
+def test_scores_follow_their_formulas():
+    losses = SweepLosses(("a", "b"), torch.tensor([[1.0, 2.0], [0.5, 0.5]]), torch.tensor([[1.5, 2.0], [0.25, 0.5]]))
+    plain = ForwardInf(standardised=False, score="difference")
+    assert plain.scores(losses).scores.tolist() == [0.25, -0.125]
+    assert plain.scores(losses).standard_errors[0] == pytest.approx(0.25)
+    assert ForwardInf(standardised=False, score="difference", direction="descent").scores(losses).scores.tolist() == [
+        -0.25,
+        0.125,
+    ]
+    assert ForwardInf(standardised=False, score="absolute").scores(losses).scores.tolist() == [0.25, 0.125]
+    skew = ForwardInf(standardised=False, score="skew").scores(losses)
+    assert skew.scores[0] == pytest.approx((0.5 / 2.501 + 0) / 2)
+    assert plain.scores(losses).top(1)[0][0] == "a"
+
+
+def test_the_fisher_is_the_mean_squared_gradient(model: StableDiffusion, index: Index):
+    (shard,) = index.shards()
+    one = LatentBatch(shard.batch.example_ids[:1], shard.batch.latents[:1], shard.batch.conditioning[:1])
+    plan = DrawPlan(0, 2)
+    fisher = diagonal_fisher(model, [one], plan)
+    losses = model.loss(one, plan.draws(one.example_ids, tuple(one.latents.shape[1:])))[0]
+    name, weights = next(iter(model.tunable_parameters().items()))
+    gradients = [torch.autograd.grad(loss, weights, retain_graph=True)[0] for loss in losses]
+    torch.testing.assert_close(fisher[name], (gradients[0].square() + gradients[1].square()) / 2)
+    assert torch.equal(preconditioned({"w": weights}, None, 0.1)["w"], weights)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"direction": "up"},
+        {"score": "sum"},
+        {"loss_budget": 0},
+        {"direction": "descent", "loss_budget": 1},
+    ],
+)
+def test_settings_out_of_range_are_refused(wrong: dict):
+    with pytest.raises(InvalidRequest):
+        ForwardInf(**wrong)
+
+
+def test_a_record_holds_what_reproduces_it_and_the_credits(attributor: Attributor, folder: Path):
+    method = ForwardInf(gradient_draws=8, search_draws=4)
+    query = attributor.query(picture(folder, 2), "patch 2", sha256_of(folder / "02.png"))
+    mirrored = attributor.mirror(query, method)
+    scores = method.scores(attributor.losses(list(attributor.sweep(mirrored))))
+    record = json.loads(json.dumps(as_record(attributor, query, method, mirrored, scores, top=3)))
+    assert record["query"]["sha256"] == sha256_of(folder / "02.png")
+    assert record["index"]["fingerprint"] == attributor.index.fingerprint
+    assert record["model"]["fingerprint"] == attributor.model.fingerprint
+    assert [row["rank"] for row in record["results"]] == [1, 2, 3]
+    assert all(row["creator"] == "Ada" for row in record["results"])
+    assert "neither copying nor infringement" in as_table(record)

@@ -1,0 +1,349 @@
+"""The app as a person meets it: `app.py` in a process of its own, driven in Chromium.
+
+Uses the environment's model (`FORWARDINF_MODEL`, by default the shipped one) and no network.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from forwardinf import manifest
+from forwardinf.config import load_settings
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).parent.parent
+START_SECONDS = 300
+WAIT = 120_000  # milliseconds: a machine under load is slow, not broken
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+PAGES = ("/", "/training-set", "/about")
+GOOD_PROMPT = "red apple, OpenMoji style"
+
+expect.set_options(timeout=WAIT)
+
+
+def environment(**settings: str) -> dict[str, str]:
+    quiet = {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+    return {**os.environ, **quiet, **{f"FORWARDINF_{name.upper()}": value for name, value in settings.items()}}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_until_up(url: str, server: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        assert server.poll() is None, f"app.py ended with {server.returncode}:\n{log.read_text()}"
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except (urllib.error.URLError, TimeoutError):
+            time.sleep(0.2)
+    pytest.fail(f"app.py did not answer within {START_SECONDS} s:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def server_log(tmp_path_factory):
+    return tmp_path_factory.mktemp("app") / "log.txt"
+
+
+@pytest.fixture(scope="session")
+def app_url(server_log):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with server_log.open("w") as output:
+        server = subprocess.Popen(
+            [sys.executable, "app.py"],
+            cwd=ROOT,
+            env=environment(port=str(port)),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            wait_until_up(url, server, server_log)
+            yield url
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.fail("The browser tests need Chromium; install it (apt-get install chromium) and try again.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser, url: str, **options):
+    """A page that may only talk to the app, and must not meet an error of its own."""
+    context = browser.new_context(**options)
+    page = context.new_page()
+    page.set_default_timeout(WAIT)
+    elsewhere, errors = [], []
+    page.on("request", lambda request: _is_elsewhere(request.url) and elsewhere.append(request.url))
+    page.on("pageerror", lambda error: errors.append(error))
+    page.goto(url)
+    yield page
+    assert elsewhere == []
+    assert errors == []
+    assert "Traceback" not in page.locator("body").inner_text()
+    context.close()
+
+
+def _is_elsewhere(url: str) -> bool:
+    return not url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+
+
+@pytest.fixture
+def page(browser, app_url):
+    with opened(browser, app_url, viewport=DESKTOP) as page:
+        yield page
+
+
+def generate(page: Page, prompt: str) -> None:
+    page.get_by_label("Prompt").fill(prompt)
+    page.get_by_role("button", name="Generate", exact=True).click()
+
+
+def picture(page: Page):
+    return page.locator("#picture img")
+
+
+def notice(page: Page):
+    return page.locator("#notice")
+
+
+def open_advanced(page: Page) -> None:
+    page.get_by_role("button", name="Advanced").click()
+
+
+def assert_a_good_prompt_still_works(page: Page) -> None:
+    generate(page, GOOD_PROMPT)
+    expect(page.locator(".fi-prompt")).to_have_text(f"“{GOOD_PROMPT}”")
+    expect(notice(page)).to_be_hidden()
+    assert_real_pixels(page)
+
+
+def assert_real_pixels(page: Page) -> None:
+    """More than a handful of colours, so neither broken nor blank."""
+    expect(picture(page)).to_be_visible()
+    colours = picture(page).evaluate(
+        """async (image) => {
+            await image.decode();
+            const canvas = document.createElement('canvas');
+            [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+            const context = canvas.getContext('2d');
+            context.drawImage(image, 0, 0);
+            const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
+            const seen = new Set();
+            for (let i = 0; i < pixels.length; i += 4) seen.add(pixels.slice(i, i + 3).join());
+            return seen.size;
+        }"""
+    )
+    assert colours > 8
+
+
+def test_an_example_prompt_draws_a_picture(page):
+    page.get_by_role("button", name=GOOD_PROMPT).click()
+    expect(page.locator(".fi-prompt")).to_have_text(f"“{GOOD_PROMPT}”")
+    assert_real_pixels(page)
+    expect(page.get_by_label("Prompt")).to_have_value(GOOD_PROMPT)
+    expect(picture(page)).to_have_attribute("alt", f"Drawn from the prompt: {GOOD_PROMPT}")
+    expect(page.locator(".fi-facts")).to_contain_text("seed 0 · 25 steps · guidance 3")
+    assert page.locator(".fi-download").get_attribute("download") == "red-apple-openmoji-style-seed-0.png"
+
+
+def test_the_same_seed_draws_the_same_bytes_and_another_seed_others(page):
+    generate(page, GOOD_PROMPT)
+    expect(page.locator(".fi-facts")).to_contain_text("seed 0")
+    first = picture(page).get_attribute("src")
+    page.get_by_role("button", name="Another seed").click()
+    expect(page.locator(".fi-facts")).not_to_contain_text("seed 0 ")
+    assert picture(page).get_attribute("src") != first
+    open_advanced(page)
+    page.get_by_label("Seed").fill("0")
+    page.get_by_label("Prompt").press("Enter")
+    expect(page.locator(".fi-facts")).to_contain_text("seed 0 ")
+    assert picture(page).get_attribute("src") == first
+
+
+def test_an_empty_prompt_is_refused_in_words(page):
+    generate(page, "   ")
+    expect(notice(page).get_by_role("alert")).to_contain_text("The prompt is empty")
+    assert_a_good_prompt_still_works(page)
+
+
+def test_a_prompt_of_ten_thousand_characters_is_refused_in_words(page):
+    generate(page, "a" * 10_000)
+    expect(notice(page).get_by_role("alert")).to_contain_text("The prompt has 10,000 characters")
+    assert_a_good_prompt_still_works(page)
+
+
+@pytest.mark.parametrize("prompt", ["红苹果", "красное яблоко"])
+def test_a_prompt_in_another_script_is_drawn_with_a_notice(page, prompt):
+    generate(page, prompt)
+    expect(page.locator(".fi-prompt")).to_have_text(f"“{prompt}”")
+    expect(notice(page).get_by_role("status")).to_contain_text("English names of emoji")
+    assert_a_good_prompt_still_works(page)
+
+
+def test_words_beyond_what_the_model_reads_are_named(page):
+    generate(page, f"{GOOD_PROMPT}, {'red apple, ' * 30} and a last word")
+    expect(notice(page).get_by_role("status")).to_contain_text("and a last word”")
+    assert_a_good_prompt_still_works(page)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "good", "message"),
+    [
+        ("Seed", "-1", "0", "The seed is -1"),
+        ("Seed", "4294967296", "0", "The seed is 4294967296"),
+        ("Seed", "1.5", "0", "The seed is 1.5"),
+        ("Seed", "", "0", "The seed is empty"),
+        ("Steps", "0", "2", "The number of steps is 0"),
+        ("Steps", "1000", "2", "The number of steps is 1000"),
+        ("Guidance", "99", "3", "The guidance is 99"),
+    ],
+)
+def test_a_number_that_cannot_be_used_is_refused_in_words(page, field, value, good, message):
+    open_advanced(page)
+    page.get_by_label(field).fill(value)
+    generate(page, GOOD_PROMPT)
+    expect(notice(page).get_by_role("alert")).to_contain_text(message)
+    page.get_by_label(field).fill(good)
+    assert_a_good_prompt_still_works(page)
+
+
+def test_a_refusal_keeps_the_picture_that_was_there(page):
+    generate(page, GOOD_PROMPT)
+    expect(picture(page)).to_be_visible()
+    generate(page, "")
+    expect(notice(page).get_by_role("alert")).to_be_visible()
+    expect(picture(page)).to_be_visible()
+
+
+def test_the_training_set_can_be_searched_and_credits_each_picture(page):
+    page.get_by_role("link", name="Training set").first.click()
+    expect(page.locator("#gallery img")).to_have_count(60)
+    page.get_by_label("Search").fill("red apple openmoji")
+    expect(page.locator("#gallery img")).to_have_count(1)
+    expect(page.locator("#found")).to_contain_text("1 picture")
+    page.get_by_role("button", name=GOOD_PROMPT).click()
+    credit = page.locator("#credit")
+    expect(credit.get_by_role("heading", name=GOOD_PROMPT)).to_be_visible()
+    expect(credit.get_by_role("link", name="CC BY-SA 4.0")).to_have_attribute(
+        "href", "https://creativecommons.org/licenses/by-sa/4.0/"
+    )
+    expect(credit).to_contain_text("Liz Bravo")
+    assert credit.locator("img").evaluate("(image) => image.decode().then(() => image.naturalWidth)") > 0
+    page.get_by_role("button", name=GOOD_PROMPT).click()
+    expect(credit).to_contain_text("Choose a picture")
+
+
+def test_a_search_without_matches_says_so(browser, app_url):
+    with opened(browser, f"{app_url}/training-set", viewport=DESKTOP) as page:
+        page.get_by_label("Search").fill("no such picture <b>")
+        expect(page.locator("#found")).to_contain_text("No picture matches")
+        expect(page.locator("#gallery img")).to_have_count(0)
+
+
+def test_repeated_pictures_can_be_singled_out_by_keyboard(browser, app_url):
+    with opened(browser, f"{app_url}/training-set", viewport=DESKTOP) as page:
+        page.get_by_label("Only those shown repeatedly").press("Space")
+        expect(page.locator("#found")).to_contain_text("40 pictures")
+        page.locator("#gallery button").first.press("Enter")
+        expect(page.locator("#credit")).to_contain_text("shown 25 times per pass")
+
+
+def test_the_about_page_shows_the_terms_and_loads_every_picture(browser, app_url):
+    with opened(browser, f"{app_url}/about", viewport=PHONE) as page:
+        expect(page.locator("body")).to_contain_text("Estimated influence is neither copying nor infringement")
+        for title in ("Model card", "Licences of the artwork"):
+            page.get_by_role("button", name=title).click()
+        expect(page.get_by_text("CC BY-SA 4.0").or_(page.get_by_text("CC-BY-SA-4.0")).first).to_be_visible()
+        page.locator(".prose img").evaluate_all("(images) => Promise.all(images.map((image) => image.decode()))")
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_scrolls_sideways_on_a_phone(browser, app_url, path, scheme):
+    with opened(browser, app_url + path, viewport=PHONE, color_scheme=scheme) as page:
+        expect(page.locator("h1")).to_be_visible()
+        widths = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+        assert widths[0] <= widths[1] == PHONE["width"]
+        controls = page.locator("button:visible, a:visible, input:visible")
+        cut_off = "(found) => found.filter((e) => e.getBoundingClientRect().right > innerWidth).map((e) => e.outerHTML)"
+        assert controls.evaluate_all(cut_off) == []
+
+
+def test_only_the_pictures_are_served_as_files(app_url):
+    artwork = load_settings().artwork.resolve()
+    with urllib.request.urlopen(f"{app_url}/gradio_api/file={artwork}/pictures/openmoji/1f34e.webp") as answer:
+        assert answer.status == 200
+    for path in (artwork / "catalog.parquet", ROOT / "app.py", artwork / "pictures/../catalog.parquet"):
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            urllib.request.urlopen(f"{app_url}/gradio_api/file={path}")
+        assert refusal.value.code in (403, 404)
+
+
+def run_app(**settings: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "app.py"], cwd=ROOT, env=environment(**settings), capture_output=True, text=True, timeout=500
+    )
+
+
+def test_a_missing_model_ends_with_a_message(tmp_path):
+    ended = run_app(model=str(tmp_path))
+    assert ended.returncode == 2
+    assert f"“{tmp_path.name}” has no model_index.json" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_damaged_model_ends_with_a_message_that_names_the_file(tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(load_settings().model, model)
+    manifest.write_manifest(model)
+    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
+    with weights.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last ^ 1]))
+    ended = run_app(model=str(model))
+    assert ended.returncode == 2
+    assert "“model/unet/diffusion_pytorch_model.safetensors” differs from what its manifest records" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_missing_artwork_ends_with_a_message(tmp_path):
+    ended = run_app(artwork=str(tmp_path))
+    assert ended.returncode == 2
+    assert "catalog.parquet” is missing" in ended.stderr
+    assert "Traceback" not in ended.stderr

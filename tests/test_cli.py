@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from forwardinf.cli import main
+
+
+@dataclass(frozen=True)
+class Finished:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Finished]
+
+
+@pytest.fixture
+def forwardinf(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command line as the console script runs it, in this process."""
+
+    def run(*arguments: str) -> Finished:
+        monkeypatch.setattr(sys, "argv", ["forwardinf", *arguments])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return Finished(code, *capsys.readouterr())
+
+    return run
+
+
+def test_generate_writes_the_same_picture_for_the_same_seed(forwardinf: Run, tiny_checkpoint: Path, tmp_path: Path):
+    for name in ("a.png", "b.png"):
+        done = forwardinf("generate", "red apple", "--seed", "7", "--steps", "2", "-o", str(tmp_path / name),
+                          "--model", str(tiny_checkpoint))  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "seed 7" in done.stdout
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert Image.open(tmp_path / "a.png").size == (16, 16)
+
+
+def test_a_refused_request_is_one_line_and_writes_nothing(forwardinf: Run, tiny_checkpoint: Path, tmp_path: Path):
+    out = tmp_path / "a.png"
+    for arguments, named in [
+        (["", "-o", str(out)], "prompt is empty"),
+        (["apple", "-o", str(out), "--steps", "0"], "number of steps"),
+        (["apple", "-o", str(out), "--seed", "-1"], "seed"),
+        (["apple", "-o", str(tmp_path / "a.txt")], "a.txt"),
+        (["apple", "-o", str(tmp_path / "no" / "a.png")], "does not exist"),
+        (["apple", "-o", str(out), "--model", str(tmp_path)], "model_index.json"),
+    ]:
+        done = forwardinf("generate", *arguments)
+        assert done.returncode == 2
+        assert named in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not out.exists()
+
+
+def test_help_answers_without_loading_torch():
+    code = (
+        "import sys; from forwardinf.cli import main; sys.argv[1:] = ['--help']\ntry: main()\nexcept SystemExit: pass\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}assert 'torch' not in sys.modules"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for command in ("generate", "attribute", "index", "serve", "artwork", "train", "model"):
+        assert command in done.stdout
+
+
+def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tiny_checkpoint: Path, tmp_path: Path):
+    images, index = tmp_path / "images", tmp_path / "index"
+    images.mkdir()
+    rows = []
+    for i, colour in enumerate(["red", "green", "blue", "white"]):
+        Image.new("RGB", (20, 20), colour).save(images / f"{i}.png")
+        rows.append(json.dumps({"file_name": f"{i}.png", "text": f"{colour} square", "creator": "Ada"}))
+    (images / "metadata.jsonl").write_text("\n".join(rows))
+    model = ["--model", str(tiny_checkpoint)]
+
+    built = forwardinf("index", "build", str(images), "--out", str(index), "--draws", "2", *model)
+    assert built.returncode == 0, built.stderr
+    assert json.loads(forwardinf("index", "info", str(index)).stdout)["examples"] == 4
+    assert "every file as recorded" in forwardinf("index", "verify", str(index)).stdout
+
+    asked = ["attribute", str(images / "2.png"), "--index", str(index), "--prompt", "blue square", *model]
+    record = json.loads(forwardinf(*asked, "--top", "2", "--json").stdout)
+    assert [row["rank"] for row in record["results"]] == [1, 2]
+    assert {row["creator"] for row in record["results"]} == {"Ada"}
+    assert "neither copying nor infringement" in forwardinf(*asked).stdout
+
+    (images / "fake.png").write_text("just text")
+    refused = forwardinf("attribute", str(images / "fake.png"), "--index", str(index), *model)
+    assert refused.returncode == 2
+    assert "fake.png" in refused.stderr
+    shard = index / "shards" / "00000.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-8] + bytes(8))
+    damaged = forwardinf("index", "verify", str(index))
+    assert damaged.returncode == 2
+    assert "shards/00000.safetensors" in damaged.stderr

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import torch
+
+from forwardinf.draws import DrawPlan
+
+SHAPE = (2, 3, 3)
+
+
+def test_draws_depend_only_on_seed_example_and_draw():
+    plan = DrawPlan(seed=5, count=4)
+    together = plan.draws(["a", "b", "c"], SHAPE)
+    reordered = plan.draws(["c", "a"], SHAPE)
+    assert torch.equal(together.noise[[2, 0]], reordered.noise)
+    assert torch.equal(together.u[[2, 0]], reordered.u)
+
+
+def test_every_example_draw_and_seed_has_its_own_noise():
+    draws = DrawPlan(0, 3).draws(["a", "b"], SHAPE)
+    others = DrawPlan(1, 3).draws(["a", "b"], SHAPE)
+    streams = torch.cat([draws.noise.flatten(0, 1), others.noise.flatten(0, 1)]).flatten(1)
+    assert len(torch.unique(streams, dim=0)) == 12
+
+
+def test_quantiles_are_stratified_and_open():
+    u = DrawPlan(3, 8).draws([f"image-{i}" for i in range(50)], SHAPE).u
+    assert torch.equal((u * 8).floor(), torch.arange(8.0).expand(50, 8))
+    assert u.min() > 0
+    assert u.max() < 1
+
+
+def test_noise_is_standard_normal():
+    noise = DrawPlan(0, 4).draws([str(i) for i in range(200)], (4, 8, 8)).noise
+    assert abs(float(noise.mean())) < 0.01
+    assert abs(float(noise.std()) - 1) < 0.01

@@ -1,0 +1,87 @@
+"""Who may import whom, checked on the source."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "forwardinf"
+
+# What each room may import of the others; a room may always import itself, `types` and `errors`.
+ALLOWED = {
+    "types": set(),
+    "errors": set(),
+    "config": set(),
+    "draws": set(),
+    "generation": set(),
+    "images": set(),
+    "manifest": set(),
+    "models": {"generation", "manifest"},
+    "curvature": {"draws", "models"},
+    "sweep": {"draws", "models"},
+    "index": {"curvature", "draws", "images", "manifest", "models", "sweep"},
+    "methods": {"draws", "models"},
+    "attribution": {"images", "index", "methods", "models", "sweep"},
+    "report": {"attribution", "methods"},
+    "training": {"generation", "images", "index", "manifest", "models"},
+    "web": {"config", "generation", "images", "index", "models"},
+    "cli": {"attribution", "config", "generation", "images", "index", "methods", "models", "report", "training", "web"},
+}
+# Where a library may be imported.
+LIBRARIES = {
+    "gradio": {"web"},
+    "diffusers": {"models", "training"},
+    "transformers": {"models", "training"},
+    "ray": {"executors"},
+}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> set[str]:
+    """Dotted names that a file imports, relative ones resolved."""
+    package = ("forwardinf", *path.relative_to(PACKAGE).parts[:-1])
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            # `from . import manifest` names a module; `from .manifest import x` names something in one.
+            names |= {f"{stem}.{alias.name}" for alias in node.names} if not node.module else {stem}
+    return names
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_a_module_imports_only_what_its_room_may(path: Path):
+    room = room_of(path)
+    allowed = ALLOWED[room] | {room, "types", "errors", "__version__"}
+    for name in imports_of(path):
+        parts = name.split(".")
+        if parts[0] == "forwardinf" and len(parts) > 1:
+            assert parts[1] in allowed, f"{path.name} in {room} imports {name}"
+        if parts[0] in LIBRARIES:
+            assert room in LIBRARIES[parts[0]], f"{path.name} in {room} imports {name}"
+
+
+def test_the_check_sees_relative_imports(tmp_path: Path):
+    assert "forwardinf.manifest" in imports_of(PACKAGE / "models" / "stable_diffusion.py")
+    assert "forwardinf.errors" in imports_of(PACKAGE / "manifest.py")
+
+
+def test_the_package_imports_without_gradio_torch_or_ray():
+    blocked = "import sys; sys.modules.update(dict.fromkeys(['gradio', 'torch', 'ray', 'diffusers'])); "
+    modules = "forwardinf, forwardinf.errors, forwardinf.config, forwardinf.types, forwardinf.models, forwardinf.cli"
+    done = subprocess.run([sys.executable, "-c", blocked + f"import {modules}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,230 @@
+"""What the pages show, without a browser: notices, credits, search, and what a form's fields turn into."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from forwardinf.errors import InvalidRequest
+from forwardinf.generation import GenerationRequest
+from forwardinf.index.catalog import Catalog, TrainingImage
+from forwardinf.web import forms, view
+
+APPLE = TrainingImage(
+    id="openmoji-1f34e",
+    file_name="pictures/openmoji/1f34e.webp",
+    collection="openmoji",
+    creator="Liz Bravo",
+    licence="CC-BY-SA-4.0",
+    licence_url="https://creativecommons.org/licenses/by-sa/4.0/",
+    source_package="openmoji",
+    source_version="17.0.0",
+    source_file="color/svg/1F34E.svg",
+    source_url="https://openmoji.org/library/emoji-1F34E/",
+    caption="red apple, OpenMoji style",
+    subject="red apple",
+    group="food-drink",
+    subgroup="food-fruit",
+    tags="apple, fruit",
+    width=128,
+    height=128,
+    sha256="ab" * 32,
+    phash="0" * 16,
+    split="train",
+    repeats=1,
+)
+PEAR = replace(APPLE, id="openmoji-1f350", creator="Emily Jäger", caption="pear, OpenMoji style", subject="pear")
+NOTO_APPLE = replace(
+    APPLE,
+    id="noto-1f34e",
+    collection="noto",
+    creator="Google LLC (Noto Emoji authors)",
+    licence="Apache-2.0",
+    source_package="emoji-datasource-google",
+    source_url="https://github.com/googlefonts/noto-emoji",
+    caption="red apple, Noto style",
+    repeats=25,
+)
+FLAG = replace(APPLE, id="openmoji-1f1e6", creator="Ada Reserve", caption="flag, OpenMoji style", split="reserve")
+CATALOG = Catalog(Path("emoji"), (NOTO_APPLE, FLAG, APPLE, PEAR))
+
+
+# Forms
+
+
+@pytest.mark.parametrize("seed", [7, 7.0, "7", "7.0"])
+def test_a_number_field_may_arrive_as_int_float_or_text(seed):
+    assert forms.generation_request("red apple", seed, 25, 3) == GenerationRequest("red apple", 7, 25, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ((None, 0, 25, 3), "prompt is empty"),
+        (("apple", None, 25, 3), "seed is empty"),
+        (("apple", "", 25, 3), "seed is empty"),
+        (("apple", 1.5, 25, 3), "seed is 1.5"),
+        (("apple", float("nan"), 25, 3), "seed is nan"),
+        (("apple", True, 25, 3), "seed is “True”"),
+        (("apple", [1], 25, 3), "seed is “[1]”"),
+        (("apple", -1, 25, 3), "seed is -1"),
+        (("apple", 2**32, 25, 3), "seed is 4294967296"),
+        (("apple", 0, "many", 3), "number of steps is “many”"),
+        (("apple", 0, 0, 3), "number of steps is 0"),
+        (("apple", 0, 101.0, 3), "number of steps is 101"),
+        (("apple", 0, 25, None), "guidance is empty"),
+        (("apple", 0, 25, "x" * 999), "guidance is “…”"),
+        (("apple", 0, 25, 10**400), "guidance is “…”"),
+        (("apple", 0, 25, float("inf")), "guidance is inf"),
+        (("apple", 0, 25, 20.5), "guidance is 20.5"),
+    ],
+)
+def test_a_field_that_cannot_be_used_is_named(fields, message):
+    with pytest.raises(InvalidRequest) as refusal:
+        forms.generation_request(*fields)
+    assert message in str(refusal.value)
+    assert len(str(refusal.value)) < 200
+
+
+# Search
+
+
+def search(**fields):
+    return [image.id for image in forms.CatalogSearch(**fields).found_in(CATALOG)]
+
+
+def test_the_default_search_shows_what_was_trained_on_with_styles_side_by_side():
+    assert search() == ["noto-1f34e", "openmoji-1f34e", "openmoji-1f350"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("APPLE", ["noto-1f34e", "openmoji-1f34e"]),
+        ("app noto", ["noto-1f34e"]),
+        ("emily jäger", ["openmoji-1f350"]),
+        ("pple", []),
+        ("  ,  ", ["noto-1f34e", "openmoji-1f34e", "openmoji-1f350"]),
+        ("flag", []),
+    ],
+)
+def test_words_are_found_by_their_beginnings_in_captions_and_creators(text, found):
+    assert search(text=text) == found
+
+
+def test_filters_narrow_a_search():
+    assert search(collection="noto") == ["noto-1f34e"]
+    assert search(repeated=True) == ["noto-1f34e"]
+    assert search(split="reserve") == ["openmoji-1f1e6"]
+    assert len(search(split=forms.EVERY_SPLIT)) == 4
+
+
+# Rendering
+
+
+def test_nothing_is_remarked_on_a_prompt_that_is_read_and_known():
+    assert view.reading_remarks("", knows_a_word=True) == ""
+
+
+def test_a_remark_says_what_was_not_read():
+    remark = view.reading_remarks("on a <b>hill</b>", knows_a_word=True)
+    assert 'role="status"' in remark
+    assert "was not read: “on a &lt;b&gt;hill&lt;/b&gt;”" in remark
+
+
+def test_a_prompt_without_a_known_word_gets_that_remark_alone():
+    remark = view.reading_remarks("яблоко", knows_a_word=False)
+    assert remark.count('role="status"') == 1
+    assert "English names of emoji" in remark
+
+
+def test_a_long_unread_end_is_shortened_in_the_middle():
+    remark = view.reading_remarks("beginning " + "filler " * 100 + "end", knows_a_word=True)
+    assert "“beginning" in remark
+    assert "end”" in remark
+    assert len(remark) < 400
+
+
+def test_a_problem_is_an_alert_and_is_escaped():
+    shown = view.problem("The seed is “<script>”.")
+    assert 'role="alert"' in shown
+    assert "<script>" not in shown
+
+
+def test_a_drawn_picture_carries_its_bytes_its_request_and_a_download():
+    hostile = GenerationRequest('"><img src=x onerror=alert(1)>', seed=7, steps=9, guidance=2.5)
+    shown = view.drawn_picture(b"png", hostile, 1.26)
+    assert shown.count("data:image/png;base64,cG5n") == 2
+    assert "seed 7 · 9 steps · guidance 2.5 · 1.3&nbsp;s" in shown
+    assert "onerror=alert(1)>" not in shown
+    assert 'download="img-src-x-onerror-alert-1-seed-7.png"' in shown
+
+
+@pytest.mark.parametrize(("prompt", "name"), [("红苹果", "picture-seed-0.png"), ("../a/b", "a-b-seed-0.png")])
+def test_a_file_name_is_safe_in_every_system(prompt, name):
+    assert view.file_name(GenerationRequest(prompt)) == name
+
+
+def test_examples_are_training_captions():
+    assert view.examples(CATALOG) == ["red apple, OpenMoji style"]
+    pears = Catalog(Path("emoji"), (PEAR, FLAG))
+    assert view.examples(pears) == ["pear, OpenMoji style"]
+
+
+def test_a_credit_names_creator_licence_source_and_use():
+    shown = view.credit(NOTO_APPLE, "picture.webp")
+    for part in ("Google LLC (Noto Emoji authors)", "Apache License 2.0", "emoji-datasource-google 17.0.0"):
+        assert part in shown
+    assert 'href="https://github.com/googlefonts/noto-emoji"' in shown
+    assert "shown 25 times per pass" in shown
+    assert "times per pass" not in view.credit(APPLE, "picture.webp")
+
+
+def test_text_and_addresses_of_a_catalog_are_not_trusted():
+    hostile = replace(APPLE, caption="<i>x</i>", creator="<b>", source_url="javascript:alert(1)", id='"><script>')
+    shown = view.credit(hostile, 'u"rl') + view.gallery([hostile], lambda image: 'u"rl')
+    for raw in ("<i>x", "<b>", "javascript:", "<script>", 'u"rl'):
+        assert raw not in shown
+
+
+def test_tiles_have_alternative_text_and_tell_repeated_pictures():
+    shown = view.gallery([NOTO_APPLE], lambda image: "picture.webp")
+    assert 'alt="red apple, Noto style"' in shown
+    assert "×25" in shown
+
+
+def test_every_creator_of_the_catalog_is_credited():
+    shown = view.creators(CATALOG)
+    assert all(image.creator in shown for image in CATALOG.images)
+    assert "not trained on: Ada Reserve." in shown
+
+
+def test_collections_are_credited_with_licence_counts_and_package():
+    shown = view.collections(CATALOG)
+    assert "3 people" in shown
+    assert 'href="https://openmoji.org"' in shown
+    assert shown.count("CC BY-SA 4.0") == 1
+    assert "emoji-datasource-google 17.0.0" in shown
+
+
+def test_counts_tell_trained_from_held_out_and_reserve():
+    shown = view.training_set_counts(CATALOG)
+    assert "<b>3</b> trained on" in shown
+    assert "<b>1</b> of these shown 25 times per pass" in shown
+    assert "<b>1</b> in reserve" in shown
+
+
+def test_found_says_how_many_and_how_many_are_shown():
+    assert "No picture matches" in view.found(0, 0)
+    assert "1 picture<" in view.found(1, 1)
+    assert "3,065 pictures; the first 60 are shown" in view.found(3065, 60)
+
+
+def test_a_model_cards_front_matter_is_left_out():
+    assert view.without_front_matter("---\nlicense: mit\n---\n# Card\n---\nend") == "# Card\n---\nend"
+    assert view.without_front_matter("# Card") == "# Card"
+
+
+def test_only_pictures_beside_a_text_are_its_pictures():
+    markdown = "![a](sheet.png) [b](card.png) ![c](../secret.png) ![d](https://x.org/e.png) ![f](.env) ![g](h_1.webp)"
+    assert view.pictures_beside(markdown) == ["sheet.png", "h_1.webp"]
