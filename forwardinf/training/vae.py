@@ -39,11 +39,16 @@ def new_vae() -> AutoencoderKL:
     return vae
 
 
+def released_or_new(folder: Path) -> AutoencoderKL:
+    """The autoencoder of an earlier run where it left one, otherwise an untrained one."""
+    return AutoencoderKL.from_pretrained(folder, dtype=torch.float32) if folder.exists() else new_vae()
+
+
 def train_vae(artwork: Path, work: Path, images: int, device: str, batch: int = 16) -> None:
     """Train to `images` seen, resuming from `work`, and write the averaged weights to `work/pipeline/vae`."""
     pictures = load_pictures(Catalog.load(artwork).of_split("train")).to(device)
     torch.manual_seed(0)
-    vae = new_vae().to(device, memory_format=torch.channels_last)
+    vae = released_or_new(work / "pipeline" / "vae").to(device, memory_format=torch.channels_last)
     plan = Plan(images, batch=batch, learning_rate=1e-3, warmup=200 * batch, average_over=3000)
     trainer = Trainer({"vae": vae}, plan, work / "vae")
 
