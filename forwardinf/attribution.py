@@ -8,7 +8,7 @@ scores.top(10)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,18 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 DEFAULT_METHOD = ForwardInf()
+
+
+@dataclass(frozen=True)
+class AttributionProgress:
+    """Where an attribution stands after a batch of its sweep."""
+
+    done: int  # examples
+    total: int
+    rate: float  # examples per second
+    seconds_left: float
+    mirrored: MirroredWeights
+    scores: Callable[[], InfluenceScores]  # of the training images swept so far
 
 
 @dataclass(frozen=True)
@@ -64,17 +76,32 @@ class Attributor:
         base = torch.cat([shard.base_losses for shard in self.index.shards()])[: len(ids)]
         return SweepLosses(ids, base, torch.cat([progress.losses for progress in swept]))
 
+    def follow(self, query: Query, method: ForwardInf = DEFAULT_METHOD) -> Generator[AttributionProgress, None, None]:
+        """The influence of the training images on a query, as it comes in; the last progress has the answer.
+
+        Held-out images are swept too, as a reference, and are not among the scores. Closing the iterator restores the
+        model and leaves nothing behind.
+        """
+        mirrored = self.mirror(query, method)
+        swept: list[SweepProgress] = []
+
+        def scores() -> InfluenceScores:
+            return method.scores(self.losses(swept)).of(self.index.trained)
+
+        for progress in self.sweep(mirrored):
+            swept.append(progress)
+            yield AttributionProgress(
+                progress.done, progress.total, progress.rate, progress.seconds_left, mirrored, scores
+            )
+
     def attribute(
         self,
         picture: Image,
         prompt: str = "",
         method: ForwardInf = DEFAULT_METHOD,
-        on_progress: Callable[[SweepProgress], None] = lambda progress: None,
+        on_progress: Callable[[AttributionProgress], None] = lambda progress: None,
     ) -> InfluenceScores:
-        """The influence of every indexed image on a picture, by `method`."""
-        mirrored = self.mirror(self.query(picture, prompt), method)
-        swept: list[SweepProgress] = []
-        for progress in self.sweep(mirrored):
-            swept.append(progress)
+        """The influence of every training image on a picture, by `method`."""
+        for progress in self.follow(self.query(picture, prompt), method):
             on_progress(progress)
-        return method.scores(self.losses(swept))
+        return progress.scores()

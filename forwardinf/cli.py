@@ -89,13 +89,10 @@ def attribute(
     read = read_picture(picture.read_bytes(), name=picture.name)
     attributor = Attributor.load(index, load_settings(model=model, device=device).model_spec())
     query = attributor.query(read.rgb, prompt, read.sha256)
-    mirrored = attributor.mirror(query, method)
     with tqdm(total=attributor.index.info.examples, unit="img", file=sys.stderr, leave=False) as bar:
-        swept = []
-        for progress in attributor.sweep(mirrored):
-            swept.append(progress)
-            bar.update(len(progress.example_ids))
-    record = as_record(attributor, query, method, mirrored, method.scores(attributor.losses(swept)), top, read.notes)
+        for progress in attributor.follow(query, method):
+            bar.update(progress.done - bar.n)
+    record = as_record(attributor, query, method, progress.mirrored, progress.scores(), top, read.notes)
     typer.echo(json.dumps(record, indent=1) if as_json else as_table(record))
 
 

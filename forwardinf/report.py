@@ -28,12 +28,14 @@ def as_record(
     """Everything that reproduces an attribution, and its `top` results, in JSON's types."""
     index = attributor.index
     rows = {image.id: image for image in index.catalog.images}
+    draws = dict(zip(scores.example_ids, scores.per_draw.tolist(), strict=True))
     results = []
     for rank, (example_id, score, error) in enumerate(scores.top(top), 1):
         image = rows[example_id]
+        numbers = {"score": score, "standard_error": error, "similarity": 0.5, "per_draw": draws[example_id]}
         credit = {key: getattr(image, key) for key in ("caption", "collection", "creator", "licence", "licence_url")}
         source = {"source_url": image.source_url, "split": image.split, "sha256": image.sha256}
-        results.append({"rank": rank, "id": example_id, "score": score, "standard_error": error, **credit, **source})
+        results.append({"rank": rank, "id": example_id, **numbers, **credit, **source})
     return {
         "caution": CAUTION,
         "version": __version__,
@@ -57,3 +59,9 @@ def as_table(record: dict[str, Any]) -> str:
         for r in record["results"]
     ]
     return "\n".join([*lines, "", *record["query"]["notes"], record["caution"]])
+
+
+def as_csv(attributor, scores):
+    return "rank,id,score\n" + "".join(
+        f"{r},{i},{v}\n" for r, (i, v, e) in enumerate(scores.top(len(scores.example_ids)), 1)
+    )

@@ -9,6 +9,7 @@ Axes, in the order in which they appear in shapes:
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -89,6 +90,12 @@ class InfluenceScores:
     scores: Tensor  # [n]
     standard_errors: Tensor  # [n], over draws
     per_draw: Tensor  # [n d]
+
+    def of(self, example_ids: Collection[str]) -> InfluenceScores:
+        """The scores of these examples alone, in the order they have here."""
+        kept = [i for i, example_id in enumerate(self.example_ids) if example_id in example_ids]
+        ids = tuple(self.example_ids[i] for i in kept)
+        return InfluenceScores(ids, self.scores[kept], self.standard_errors[kept], self.per_draw[kept])
 
     def top(self, k: int) -> list[tuple[str, float, float]]:
         """The `k` most influential examples: (id, score, standard error); ties in id order."""

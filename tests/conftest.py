@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,10 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from forwardinf.index.build import BuildPlan, build_index
+from forwardinf.index.catalog import Catalog
+from forwardinf.index.store import Index
+from forwardinf.models import load_model
 from forwardinf.models.stable_diffusion import StableDiffusion
 from forwardinf.training.vocabulary import learn_tokenizer
 from forwardinf.types import ModelSpec
@@ -79,3 +85,51 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "pipeline"
     tiny_pipeline().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_index(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """The shipped model's index of 60 of its training images and 4 held-out ones."""
+    artwork = Catalog.load(ASSETS / "emoji")
+    train, held_out = artwork.of_split("train").images, artwork.of_split("held_out").images
+    few = sorted((*train[::50][:60], *held_out[:4]), key=lambda image: image.id)
+    plan = BuildPlan(fisher_images=16, fisher_draws=2)
+    model = load_model(ModelSpec(str(ASSETS / "emoji-diffusion")))
+    return build_index(model, Catalog(artwork.folder, tuple(few)), tmp_path_factory.mktemp("small") / "index", plan)
+
+
+@pytest.fixture(scope="session")
+def results_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="session")
+def app_url(small_index: Index, results_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an app on the small index, started once."""
+    from chromium import running_app
+
+    log = tmp_path_factory.mktemp("app") / "log.txt"
+    with running_app(log, index=str(small_index.folder), results=str(results_folder)) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    from chromium import CHROMIUM_FLAGS
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.fail("The browser tests need Chromium; install it (apt-get install chromium) and try again.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: object, app_url: str) -> Iterator[object]:
+    from chromium import DESKTOP, opened
+
+    with opened(browser, app_url, viewport=DESKTOP) as page:
+        yield page

@@ -1,173 +1,38 @@
-"""The app as a person meets it: `app.py` in a process of its own, driven in Chromium.
+"""The pages as a person meets them, in Chromium: drawing, the training set, the method, phones, refusals at the start.
 
 Uses the environment's model (`FORWARDINF_MODEL`, by default the shipped one) and no network.
 """
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from chromium import (
+    DESKTOP,
+    GOOD_PROMPT,
+    PHONE,
+    ROOT,
+    assert_a_good_prompt_still_works,
+    assert_real_pixels,
+    environment,
+    generate,
+    notice,
+    open_advanced,
+    opened,
+    picture,
+)
+from playwright.sync_api import expect
 
 from forwardinf import manifest
 from forwardinf.config import load_settings
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
-ROOT = Path(__file__).parent.parent
-START_SECONDS = 300
-WAIT = 120_000  # milliseconds: a machine under load is slow, not broken
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-PAGES = ("/", "/training-set", "/about")
-GOOD_PROMPT = "red apple, OpenMoji style"
-
-expect.set_options(timeout=WAIT)
-
-
-def environment(**settings: str) -> dict[str, str]:
-    quiet = {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
-    return {**os.environ, **quiet, **{f"FORWARDINF_{name.upper()}": value for name, value in settings.items()}}
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def wait_until_up(url: str, server: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        assert server.poll() is None, f"app.py ended with {server.returncode}:\n{log.read_text()}"
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except (urllib.error.URLError, TimeoutError):
-            time.sleep(0.2)
-    pytest.fail(f"app.py did not answer within {START_SECONDS} s:\n{log.read_text()}")
-
-
-@pytest.fixture(scope="session")
-def server_log(tmp_path_factory):
-    return tmp_path_factory.mktemp("app") / "log.txt"
-
-
-@pytest.fixture(scope="session")
-def app_url(server_log):
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    with server_log.open("w") as output:
-        server = subprocess.Popen(
-            [sys.executable, "app.py"],
-            cwd=ROOT,
-            env=environment(port=str(port)),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            wait_until_up(url, server, server_log)
-            yield url
-        finally:
-            server.terminate()
-            server.wait(30)
-
-
-@pytest.fixture(scope="session")
-def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.fail("The browser tests need Chromium; install it (apt-get install chromium) and try again.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
-
-
-@contextmanager
-def opened(browser, url: str, **options):
-    """A page that may only talk to the app, and must not meet an error of its own."""
-    context = browser.new_context(**options)
-    page = context.new_page()
-    page.set_default_timeout(WAIT)
-    elsewhere, errors = [], []
-    page.on("request", lambda request: _is_elsewhere(request.url) and elsewhere.append(request.url))
-    page.on("pageerror", lambda error: errors.append(error))
-    page.goto(url)
-    yield page
-    assert elsewhere == []
-    assert errors == []
-    assert "Traceback" not in page.locator("body").inner_text()
-    context.close()
-
-
-def _is_elsewhere(url: str) -> bool:
-    return not url.startswith(("http://127.0.0.1:", "data:", "blob:"))
-
-
-@pytest.fixture
-def page(browser, app_url):
-    with opened(browser, app_url, viewport=DESKTOP) as page:
-        yield page
-
-
-def generate(page: Page, prompt: str) -> None:
-    page.get_by_label("Prompt").fill(prompt)
-    page.get_by_role("button", name="Generate", exact=True).click()
-
-
-def picture(page: Page):
-    return page.locator("#picture img")
-
-
-def notice(page: Page):
-    return page.locator("#notice")
-
-
-def open_advanced(page: Page) -> None:
-    page.get_by_role("button", name="Advanced").click()
-
-
-def assert_a_good_prompt_still_works(page: Page) -> None:
-    generate(page, GOOD_PROMPT)
-    expect(page.locator(".fi-prompt")).to_have_text(f"“{GOOD_PROMPT}”")
-    expect(notice(page)).to_be_hidden()
-    assert_real_pixels(page)
-
-
-def assert_real_pixels(page: Page) -> None:
-    """More than a handful of colours, so neither broken nor blank."""
-    expect(picture(page)).to_be_visible()
-    colours = picture(page).evaluate(
-        """async (image) => {
-            await image.decode();
-            const canvas = document.createElement('canvas');
-            [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-            const context = canvas.getContext('2d');
-            context.drawImage(image, 0, 0);
-            const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
-            const seen = new Set();
-            for (let i = 0; i < pixels.length; i += 4) seen.add(pixels.slice(i, i + 3).join());
-            return seen.size;
-        }"""
-    )
-    assert colours > 8
+PAGES = ("/", "/training-set", "/method")
 
 
 def test_an_example_prompt_draws_a_picture(page):
@@ -181,14 +46,18 @@ def test_an_example_prompt_draws_a_picture(page):
 
 
 def test_the_same_seed_draws_the_same_bytes_and_another_seed_others(page):
+    open_advanced(page)
+    seed = page.get_by_label("Seed", exact=True)
+    expect(seed).to_have_value("0")
     generate(page, GOOD_PROMPT)
-    expect(page.locator(".fi-facts")).to_contain_text("seed 0")
+    expect(page.locator(".fi-facts")).to_contain_text("seed 0 ")
     first = picture(page).get_attribute("src")
     page.get_by_role("button", name="Another seed").click()
-    expect(page.locator(".fi-facts")).not_to_contain_text("seed 0 ")
+    expect(seed).not_to_have_value("0")
+    expect(page.locator(".fi-facts")).to_contain_text(f"seed {seed.input_value()} ")
     assert picture(page).get_attribute("src") != first
-    open_advanced(page)
-    page.get_by_label("Seed").fill("0")
+    seed.fill("0")
+    seed.press("Tab")
     page.get_by_label("Prompt").press("Enter")
     expect(page.locator(".fi-facts")).to_contain_text("seed 0 ")
     assert picture(page).get_attribute("src") == first
@@ -282,8 +151,8 @@ def test_repeated_pictures_can_be_singled_out_by_keyboard(browser, app_url):
         expect(page.locator("#credit")).to_contain_text("shown 25 times per pass")
 
 
-def test_the_about_page_shows_the_terms_and_loads_every_picture(browser, app_url):
-    with opened(browser, f"{app_url}/about", viewport=PHONE) as page:
+def test_the_method_page_shows_the_terms_and_loads_every_picture(browser, app_url):
+    with opened(browser, f"{app_url}/method", viewport=PHONE) as page:
         expect(page.locator("body")).to_contain_text("Estimated influence is neither copying nor infringement")
         for title in ("Model card", "Licences of the artwork"):
             page.get_by_role("button", name=title).click()

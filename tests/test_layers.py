@@ -29,7 +29,8 @@ ALLOWED = {
     "attribution": {"images", "index", "methods", "models", "sweep"},
     "report": {"attribution", "methods"},
     "training": {"generation", "images", "index", "manifest", "models"},
-    "web": {"config", "generation", "images", "index", "models"},
+    "results": set(),
+    "web": {"attribution", "config", "generation", "images", "index", "methods", "models", "report", "results"},
     "cli": {"attribution", "config", "generation", "images", "index", "methods", "models", "report", "training", "web"},
 }
 # Where a library may be imported.

@@ -146,7 +146,7 @@ def test_a_long_unread_end_is_shortened_in_the_middle():
 
 
 def test_a_problem_is_an_alert_and_is_escaped():
-    shown = view.problem("The seed is “<script>”.")
+    shown = view.problem("The seed is “<script>”.", "Not drawn")
     assert 'role="alert"' in shown
     assert "<script>" not in shown
 

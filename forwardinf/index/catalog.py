@@ -75,6 +75,10 @@ class Catalog:
         return self.folder / image.file_name
 
     @cached_property
+    def by_id(self) -> dict[str, TrainingImage]:
+        return {image.id: image for image in self.images}
+
+    @cached_property
     def words(self) -> frozenset[str]:
         """Every lower-case word of a training caption: what a prompt can hope to be understood for."""
         return frozenset(word for image in self.images if image.split == "train" for word in words_of(image.caption))

@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,6 +82,11 @@ class Index:
                 f"“{self.folder.name}” was made with another model ({self.info.model}, {self.info.fingerprint[:12]}…; "
                 f"this one is {model.fingerprint[:12]}…). Build the index again with this model."
             )
+
+    @cached_property
+    def trained(self) -> frozenset[str]:
+        """Ids of the examples that the model was trained on; the others are there to compare with."""
+        return frozenset(image.id for image in self.catalog.images if image.split == "train")
 
     def shards(self) -> Iterator[Shard]:
         """Every shard in order, memory-mapped."""

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import gradio as gr
+from fastapi import HTTPException
+from fastapi.responses import FileResponse
 
+from ..attribution import Attributor
 from ..config import Settings
-from ..errors import InvalidSettings
+from ..errors import ForwardInfError, InvalidSettings
 from ..index.catalog import Catalog
-from ..models import load_model
-from . import about, generate, theme, training_set
+from ..results import ResultStore
+from . import attribute, method, theme, training_set
 from .served import Served
 
 
@@ -24,16 +27,16 @@ class Page:
 
 # The first page is the one at the root, whatever its path.
 PAGES = (
-    Page("Generate", "generate", generate.add),
+    Page("Attribute", "attribute", attribute.add),
     Page("Training set", "training-set", training_set.add),
-    Page("About", "about", about.add),
+    Page("Method", "method", method.add),
 )
 
 
 def build(served: Served) -> gr.Blocks:
     """All pages of the app, not yet launched."""
     first, *others = PAGES
-    with gr.Blocks(title="Forward-INF", analytics_enabled=False) as app:
+    with gr.Blocks(title="Forward-INF", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
         gr.Navbar(main_page_name=first.name)
         first.add(served)
     for page in others:
@@ -46,13 +49,14 @@ def build(served: Served) -> gr.Blocks:
 def serve(settings: Settings) -> None:
     """Load what `settings` name and serve it until interrupted; raises ForwardInfError where it cannot be used."""
     catalog = Catalog.load(settings.artwork)
-    model = load_model(settings.model_spec())
-    gr.set_static_paths([catalog.folder / "pictures"])
+    attributor = Attributor.load(settings.index, settings.model_spec())
+    results = ResultStore(settings.results)
+    gr.set_static_paths([catalog.folder / "pictures", attributor.index.folder / "thumbnails"])
     # A host that nobody set is left to Gradio, which on a Space takes it from GRADIO_SERVER_NAME.
     host = settings.host if "host" in settings.model_fields_set else None
-    app = build(Served(model, catalog)).queue(api_open=False)
+    app = build(Served(attributor, catalog, results)).queue(api_open=False)
     try:
-        app.launch(
+        routes, _, _ = app.launch(
             server_name=host,
             server_port=settings.port,
             share=False,
@@ -73,5 +77,19 @@ def serve(settings: Settings) -> None:
         raise InvalidSettings(
             f"The app cannot listen on port {settings.port}; it may be in use. Set FORWARDINF_PORT to another."
         ) from error
+    routes.add_api_route("/results/{result_id}/{name}", _files_of(results))
     print(f"Forward-INF is at {app.local_url}", flush=True)
     app.block_thread()
+
+
+def _files_of(results: ResultStore) -> Callable[[str, str], FileResponse]:
+    """A route for the two files of a result that are offered for download, and no others."""
+
+    def file_of(result_id: str, name: str) -> FileResponse:
+        try:
+            result = results.load(result_id)
+            return FileResponse({"scores.csv": result.csv, "record.json": result.json}[name])
+        except (ForwardInfError, KeyError) as error:
+            raise HTTPException(404, "There is no such file.") from error
+
+    return file_of

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ..errors import InvalidRequest
 from ..generation import MAX_GUIDANCE, MAX_SEED, MAX_STEPS, GenerationRequest
 from ..index.catalog import Catalog, TrainingImage, words_of
+from ..methods.forward_inf import ForwardInf
 
 EVERY_COLLECTION = ""
 EVERY_SPLIT = ""
@@ -23,6 +24,16 @@ def generation_request(prompt: object, seed: object, steps: object, guidance: ob
         seed=_integer("seed", seed, MAX_SEED),
         steps=_integer("number of steps", steps, MAX_STEPS, low=1),
         guidance=_number("guidance", guidance, f"a number from 0 to {MAX_GUIDANCE:g}"),
+    )
+
+
+def attribution_method(direction: object, score: object, budget: object, steps: object) -> ForwardInf:
+    """The method that a filled-in form asks for; raises InvalidRequest naming the field that cannot be used."""
+    return ForwardInf(
+        direction=str(direction),  # type: ignore[arg-type]
+        score=str(score),  # type: ignore[arg-type]
+        loss_budget=_number("loss budget", budget, "a number above 0"),
+        steps=_integer("number of gradient steps", steps, 100, low=1),
     )
 
 

@@ -1,18 +1,31 @@
-"""What every page stands on: one model, one catalog, and the lock that lets one request at a time use the model."""
+"""What every page stands on: a model with its index, a catalog, results, and the lock on the model."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
 
+from ..attribution import Attributor
 from ..index.catalog import Catalog
 from ..models import PictureModel
+from ..results import ResultStore
 
 
 @dataclass(frozen=True)
 class Served:
     """The lock is ours because a cancelled handler runs to its end while Gradio already starts the next."""
 
-    model: PictureModel
+    attributor: Attributor
     catalog: Catalog
+    results: ResultStore
     lock: threading.Lock = field(default_factory=threading.Lock)
+    running: dict[str, threading.Event] = field(default_factory=dict)  # by browser session; set to stop
+
+    @property
+    def model(self) -> PictureModel:
+        return self.attributor.model
+
+    def stop(self, session: str | None) -> None:
+        """Ask a session's attribution to stop; it does within one batch."""
+        if event := self.running.get(session or ""):
+            event.set()

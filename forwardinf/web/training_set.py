@@ -27,7 +27,6 @@ element.addEventListener('click', (event) => {
 def add(served: Served) -> None:
     """Lay the page out in the current Blocks and wire it."""
     catalog = served.catalog
-    by_id = {image.id: image for image in catalog.images}
 
     def url_of(image: TrainingImage) -> str:
         return theme.url_of(catalog.path_of(image))
@@ -38,7 +37,7 @@ def add(served: Served) -> None:
         return view.found(len(found), len(shown)), view.gallery(shown, url_of)
 
     def choose(event: gr.EventData) -> str:
-        image = by_id.get(event.id)
+        image = catalog.by_id.get(event.id)
         return view.credit(image, url_of(image)) if image else view.no_choice()
 
     html(

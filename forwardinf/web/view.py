@@ -7,8 +7,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
+from typing import Any
 
 from ..generation import GenerationRequest
+from ..images import Picture
 from ..index.catalog import Catalog, TrainingImage, counted
 
 COLLECTION_NAMES = {"openmoji": "OpenMoji", "twemoji": "Twemoji", "noto": "Noto Emoji", "fluent": "Fluent Emoji 3D"}
@@ -43,9 +45,9 @@ def page_title(title: str, lead: str) -> str:
 # Notices
 
 
-def problem(message: str) -> str:
-    """What went wrong, said so that a screen reader interrupts."""
-    return f'<div class="fi-notice fi-problem" role="alert"><strong>Not drawn.</strong> {escape(message)}</div>'
+def problem(message: str, outcome: str) -> str:
+    """What went wrong, said so that a screen reader interrupts; `outcome` is what has not happened, as “Not drawn”."""
+    return f'<div class="fi-notice fi-problem" role="alert"><strong>{outcome}.</strong> {escape(message)}</div>'
 
 
 def remark(message: str) -> str:
@@ -72,19 +74,15 @@ def _ending(text: str, longest: int = 80) -> str:
 # The drawn picture
 
 
-def examples(catalog: Catalog, count: int = 8) -> list[str]:
+def examples(catalog: Catalog, count: int = 5) -> list[str]:
     """Prompts to start from: training captions, each style in turn."""
     captions = {image.caption for image in catalog.images if image.split == "train"}
     return ([text for text in EXAMPLES if text in captions] or sorted(captions))[:count]
 
 
-def empty_frame() -> str:
-    return '<div class="fi-frame fi-empty"><p>Your picture appears here.</p></div>'
-
-
 def drawn_picture(png: bytes, request: GenerationRequest, seconds: float) -> str:
     """A picture with what it takes to draw it again, and a link that saves it."""
-    prompt, url = escape(request.prompt), f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    prompt, url = escape(request.prompt), data_url(png)
     return (
         f'<figure class="fi-figure"><div class="fi-frame"><img src="{url}" alt="Drawn from the prompt: {prompt}"></div>'
         f'<figcaption><span class="fi-prompt">“{prompt}”</span>'
@@ -92,6 +90,32 @@ def drawn_picture(png: bytes, request: GenerationRequest, seconds: float) -> str
         f"{seconds:.1f}&nbsp;s</span>"
         f'<a class="fi-download" href="{url}" download="{file_name(request)}">Download PNG</a></figcaption></figure>'
     )
+
+
+def given_picture(png: bytes, name: str, picture: Picture) -> str:
+    """An uploaded picture as it was read, with what was converted and the hash of the bytes as they arrived."""
+    width, height = picture.original_size
+    facts = f'<span class="fi-facts">{escape(picture.format)} · {width:,} × {height:,}</span>'
+    return _query_picture(png, name, facts, picture.sha256, picture.notes)
+
+
+def kept_picture(png: bytes, record: dict[str, Any]) -> str:
+    """The query of a kept result."""
+    return _query_picture(png, record["file_name"], "", record["query"]["sha256"], record["query"]["notes"])
+
+
+def _query_picture(png: bytes, name: str, facts: str, sha256: str, notes: Sequence[str]) -> str:
+    said = f'<ul class="fi-notes">{"".join(f"<li>{escape(note)}</li>" for note in notes)}</ul>' if notes else ""
+    return (
+        f'<figure class="fi-figure"><div class="fi-frame"><img src="{data_url(png)}" alt="Query: {escape(name)}"></div>'
+        f'<figcaption><span class="fi-prompt">{escape(name)}</span>{facts}'
+        f'<code class="fi-hash" title="SHA-256 of the file: {sha256}">SHA-256 {sha256[:12]}…</code>{said}'
+        "</figcaption></figure>"
+    )
+
+
+def data_url(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def file_name(request: GenerationRequest) -> str:
@@ -136,9 +160,18 @@ def no_choice() -> str:
 
 def credit(image: TrainingImage, url: str) -> str:
     """Everything that the catalog knows of a picture's origin."""
+    rows = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in credit_facts(image))
+    return (
+        f'<div class="fi-card fi-credit" role="status"><img src="{escape(url)}" alt="{escape(image.caption)}">'
+        f"<div><h2>{escape(image.caption)}</h2><dl>{rows}</dl></div></div>"
+    )
+
+
+def credit_facts(image: TrainingImage) -> Sequence[tuple[str, str]]:
+    """Names and HTML of what is known of a picture's origin."""
     often = f", shown {image.repeats} times per pass" if image.repeats > 1 else ""
     split = f"{SPLIT_NAMES[image.split]}: {SPLIT_MEANINGS[image.split]}{often}"
-    facts = (
+    return (
         ("Creator", escape(image.creator)),
         ("Licence", licence(image)),
         ("Collection", link(image.source_url, _collection_name(image.collection))),
@@ -146,11 +179,6 @@ def credit(image: TrainingImage, url: str) -> str:
         ("Package", f"<code>{escape(image.source_package)} {escape(image.source_version)}</code>"),
         ("Split", escape(split)),
         ("SHA-256", f'<code title="{escape(image.sha256)}">{escape(image.sha256[:16])}…</code>'),
-    )
-    rows = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
-    return (
-        f'<div class="fi-card fi-credit" role="status"><img src="{escape(url)}" alt="{escape(image.caption)}">'
-        f"<div><h2>{escape(image.caption)}</h2><dl>{rows}</dl></div></div>"
     )
 
 

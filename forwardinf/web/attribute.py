@@ -1,0 +1,235 @@
+"""The main page: a picture in, the training images that are estimated to have shaped it most out."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from ..attribution import AttributionProgress
+from ..errors import ForwardInfError
+from ..images import to_square
+from ..index.catalog import TrainingImage
+from ..methods.forward_inf import ForwardInf
+from ..report import as_csv, as_record
+from ..results import Result
+from . import forms, query, results_view, theme, view
+from .query import QueryForm
+from .served import Served
+from .theme import html
+
+TOP = 20
+REFRESH = 0.5  # seconds between two looks at a running sweep
+QUERY_SIDE = 384  # pixels, of the query that a result keeps to be looked at
+Updates = dict[gr.components.Component, object]
+CHOOSE = """
+element.addEventListener('click', (event) => {
+  const tile = event.target.closest('[data-id]');
+  if (!tile || !document.querySelector('[data-result]')) return;
+  element.querySelectorAll('[aria-pressed]').forEach((other) => other.removeAttribute('aria-pressed'));
+  tile.setAttribute('aria-pressed', 'true');
+  trigger('select', { id: tile.dataset.id });
+});
+"""
+COPY = """
+element.addEventListener('click', async (event) => {
+  const button = event.target.closest('[data-copy]');
+  if (!button) return;
+  const link = new URL(button.dataset.copy, document.baseURI).href;
+  try { await navigator.clipboard.writeText(link); button.textContent = 'Link copied'; }
+  catch { prompt('The link to this result', link); }
+});
+"""
+# On a phone the answer lies below the question.
+LOOK_DOWN = """() => {
+  if (matchMedia('(max-width: 720px)').matches) document.querySelector('#status').scrollIntoView({ block: 'start' });
+}"""
+# The address bar then is the link to the result.
+SHOW_LINK = """() => {
+  const done = document.querySelector('[data-result]');
+  if (done) history.replaceState(null, '', `?result=${done.dataset.result}`);
+}"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The right half of the page."""
+
+    status: gr.HTML
+    stop: gr.Button
+    tiles: gr.HTML
+    chosen: gr.HTML
+    more: gr.HTML
+    result: gr.State  # id of the result on show, or None
+
+    def cleared(self, status: str, running: bool) -> Updates:
+        """The page without a result."""
+        empty: Updates = {self.tiles: "", self.chosen: "", self.more: "", self.result: None}
+        return {**empty, self.status: status, self.stop: gr.update(visible=running)}
+
+
+def add(served: Served) -> None:
+    """Lay the page out in the current Blocks and wire it."""
+    folder = Path(tempfile.mkdtemp(prefix="forwardinf-drawn-"))
+    html(view.page_title("Which training images made this picture?", _lead(served)))
+    with gr.Row(elem_classes="fi-attribute"):
+        with gr.Column(elem_classes="fi-ask"):
+            form = query.add(served, folder)
+        with gr.Column(elem_classes="fi-answer"):
+            with gr.Row(elem_classes="fi-run"):
+                status = html(results_view.waiting(), elem_id="status")
+                stop = gr.Button("Stop", visible=False, elem_id="stop", min_width=80, scale=0)
+            tiles = html(js_on_load=CHOOSE, elem_id="influences")
+            chosen = html(elem_id="chosen")
+            more = html(js_on_load=COPY, elem_id="more")
+    answer = Answer(status, stop, tiles, chosen, more, gr.State(None))
+    _wire(served, form, answer, folder)
+
+
+def _wire(served: Served, form: QueryForm, answer: Answer, folder: Path) -> None:
+    outputs = [form.notice, form.frame, form.file, form.prompt, *vars(answer).values()]
+    form.find.click(fn=None, js=LOOK_DOWN)
+    form.find.click(
+        _finder(served, form, answer, folder),
+        [form.file, form.prompt, *form.drawing, *form.settings],
+        outputs,
+        show_progress_on=answer.status,
+        **query.MODEL,
+    ).then(fn=None, js=SHOW_LINK)
+
+    def stop(browser: gr.Request) -> None:
+        served.stop(browser.session_hash)
+
+    def choose(result_id: str | None, event: gr.EventData) -> object:
+        return _choose(served, result_id, event.id)
+
+    def restore(browser: gr.Request) -> Updates:
+        return _restored(served, form, answer, browser.query_params.get("result"))
+
+    answer.stop.click(stop, None, None, **query.AT_ONCE)
+    answer.tiles.select(choose, answer.result, answer.chosen, **query.AT_ONCE)
+    gr.on(None, restore, None, outputs, **query.AT_ONCE)
+
+
+def _finder(served: Served, form: QueryForm, answer: Answer, folder: Path) -> Callable[..., Iterator[Updates]]:
+    def find(browser: gr.Request, file: str | None, prompt: str, *fields: object) -> Iterator[Updates]:
+        try:
+            method = forms.attribution_method(*fields[3:])
+            yield {form.notice: "", **answer.cleared(results_view.preparing("Waiting for the model…"), running=True)}
+            with served.lock:
+                if not file:
+                    wanted = forms.generation_request(prompt, *fields[:3])
+                    start = time.perf_counter()
+                    path = query.drawn(served, folder, wanted)
+                    shown = view.drawn_picture(path.read_bytes(), wanted, time.perf_counter() - start)
+                    file = str(path)
+                    yield {form.frame: shown, form.file: file}
+                yield from _found(served, form, answer, file, prompt or "", method, browser.session_hash or "")
+        except Exception as error:
+            told = query.answered("Not attributed", error)
+            yield {form.notice: told, **answer.cleared(results_view.waiting(), running=False)}
+
+    return find
+
+
+def _found(
+    served: Served, form: QueryForm, answer: Answer, file: str, prompt: str, method: ForwardInf, session: str
+) -> Iterator[Updates]:
+    """One attribution from the query's file to its kept result; the model must be ours alone meanwhile."""
+    picture, original = query.read_query(file)
+    start, stop = time.perf_counter(), threading.Event()
+    served.running[session] = stop
+    try:
+        asked = served.attributor.query(picture.rgb, prompt, picture.sha256)
+        yield {answer.status: results_view.preparing("Taking gradient steps on the picture…")}
+        follow, looked = served.attributor.follow(asked, method), 0.0
+        for now in follow:
+            if stop.is_set():
+                follow.close()
+                yield answer.cleared(results_view.stopped(now.done, now.total), running=False)
+                return
+            if time.perf_counter() - looked > REFRESH and now.done < now.total:
+                looked = time.perf_counter()
+                yield _so_far(served, answer, now)
+    finally:
+        served.running.pop(session, None)
+    record = as_record(served.attributor, asked, method, now.mirrored, now.scores(), TOP, picture.notes)
+    record |= {"file_name": Path(file).name, "seconds": round(time.perf_counter() - start, 1)}
+    shown = query.png_of(to_square(picture.rgb, QUERY_SIDE))
+    result = served.results.save(record, as_csv(served.attributor, now.scores()), original, shown)
+    yield _shown(served, answer, result)
+
+
+def _so_far(served: Served, answer: Answer, now: AttributionProgress) -> Updates:
+    best = now.scores().top(TOP)
+    return {
+        answer.status: results_view.progress(now.done, now.total, now.rate, now.seconds_left),
+        answer.tiles: results_view.gallery(best, _images(served), _url_of(served)),
+    }
+
+
+def _shown(served: Served, answer: Answer, result: Result) -> Updates:
+    """The page with a finished result, its first image chosen."""
+    record, first = result.record, result.record["results"][0]["id"]
+    scored = results_view.scored(record)
+    return {
+        answer.status: results_view.finished(record, result.id),
+        answer.stop: gr.update(visible=False),
+        answer.tiles: results_view.gallery(scored, _images(served), _url_of(served), first),
+        answer.chosen: _detail(served, result, first),
+        answer.more: results_view.credits(record, served.attributor.index.catalog)
+        + results_view.keep(result.id)
+        + results_view.reproduced_by(record),
+        answer.result: result.id,
+    }
+
+
+def _detail(served: Served, result: Result, example_id: str) -> str:
+    row = next(row for row in result.record["results"] if row["id"] == example_id)
+    image = _images(served)[example_id]
+    return results_view.detail(row, image, view.data_url(result.picture.read_bytes()), _url_of(served)(image))
+
+
+def _choose(served: Served, result_id: str | None, example_id: str) -> object:
+    try:
+        return _detail(served, served.results.load(result_id or ""), example_id)
+    except (ForwardInfError, StopIteration, KeyError):
+        return gr.skip()
+
+
+def _restored(served: Served, form: QueryForm, answer: Answer, result_id: str | None) -> Updates:
+    """The result that the page's address names."""
+    if not result_id:
+        return {form.notice: gr.skip()}
+    try:
+        result = served.results.load(result_id)
+        record = result.record
+        return {
+            form.frame: view.kept_picture(result.picture.read_bytes(), record),
+            form.file: str(result.folder / "query.bin"),
+            form.prompt: record["query"]["prompt"],
+            **_shown(served, answer, result),
+        }
+    except Exception as error:
+        return {form.notice: query.answered("Not found", error)}
+
+
+def _images(served: Served) -> dict[str, TrainingImage]:
+    return served.attributor.index.catalog.by_id
+
+
+def _url_of(served: Served) -> Callable[[TrainingImage], str]:
+    return lambda image: theme.url_of(served.attributor.index.catalog.path_of(image))
+
+
+def _lead(served: Served) -> str:
+    count = len(served.attributor.index.trained)
+    return (
+        f"Give a picture, or draw one. All {count:,} images that the model learned from are weighed against it, and "
+        "those that are estimated to have shaped it most come first, with the names of the people who made them."
+    )

@@ -1,0 +1,197 @@
+"""Pure functions from an attribution, running or finished, to the HTML that shows it. All text is escaped here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+from typing import Any
+
+from ..index.catalog import Catalog, TrainingImage, counted
+from . import view
+
+GROUPS = 8  # shown by name in a roll-up; the others together
+UrlOf = Callable[[TrainingImage], str]
+Scored = Sequence[tuple[str, float, float]]  # id, score, standard error; best first
+
+STEPS = (
+    ("Lean on the picture", "The model takes a few small learning steps on your picture alone."),
+    ("Look again at every training image", "Each one passes through the moved model once."),
+    ("See which ones moved", "The images whose loss changed most are estimated to have shaped the picture most."),
+)
+
+
+def waiting() -> str:
+    """What will happen here, before there is a picture."""
+    steps = "".join(f"<li><strong>{title}.</strong> {text}</li>" for title, text in STEPS)
+    return f'<div class="fi-card fi-empty fi-howto"><p>The answer appears here.</p><ol>{steps}</ol></div>'
+
+
+def preparing(text: str) -> str:
+    return f'<div class="fi-progress"><progress aria-label="Preparing"></progress><p>{escape(text)}</p></div>'
+
+
+def progress(done: int, total: int, rate: float, seconds_left: float) -> str:
+    left = f"{seconds_left:.0f}&nbsp;s left" if seconds_left < 90 else f"{seconds_left / 60:.0f}&nbsp;min left"
+    return (
+        f'<div class="fi-progress"><progress aria-label="Images compared" value="{done}" max="{total}"></progress>'
+        f"<p><b>{done / total:.0%}</b> · {done:,} of {total:,} images · {rate:,.0f} images/s · {left}</p></div>"
+    )
+
+
+def stopped(done: int, total: int) -> str:
+    return (
+        f'<div class="fi-notice" role="status"><strong>Stopped</strong> after {done:,} of {total:,} images. '
+        "Nothing was kept; the model is as it was.</div>"
+    )
+
+
+def finished(record: dict[str, Any], result_id: str) -> str:
+    """What was done, and the word of caution; carries the result's id for the link."""
+    compared, seconds = record["index"]["examples"], record.get("seconds")
+    took = f" in {seconds:.0f}&nbsp;s" if seconds else ""
+    return (
+        f'<div class="fi-done" role="status" data-result="{escape(result_id)}">'
+        f"<p><strong>{compared:,} images compared{took}.</strong> Best first. {escape(record['caution'])}</p></div>"
+    )
+
+
+def gallery(scored: Scored, images: dict[str, TrainingImage], url_of: UrlOf, chosen: str = "") -> str:
+    """Training images as buttons that carry their ids, best first."""
+    tiles = (_tile(rank, images[i], s, e, url_of, i == chosen) for rank, (i, s, e) in enumerate(scored, 1))
+    return f'<ol class="fi-gallery fi-ranked">{"".join(tiles)}</ol>'
+
+
+def scored(record: dict[str, Any]) -> Scored:
+    return [(row["id"], row["score"], row["standard_error"]) for row in record["results"]]
+
+
+def _tile(rank: int, image: TrainingImage, score: float, error: float, url_of: UrlOf, chosen: bool) -> str:
+    caption, pressed = escape(image.caption), ' aria-pressed="true"' if chosen else ""
+    return (
+        f'<li><button type="button" data-id="{escape(image.id)}" title="{caption}"{pressed}>'
+        f'<span class="fi-rank">{rank}</span>'
+        f'<img src="{escape(url_of(image))}" alt="{caption}">'
+        f'<span class="fi-score">{score:.1f} <small>± {error:.1f}</small></span>'
+        f'<span class="fi-name" aria-hidden="true">{escape(image.subject)}</span></button></li>'
+    )
+
+
+def detail(row: dict[str, Any], image: TrainingImage, query_url: str, url: str) -> str:
+    """One training image beside the query: how strongly, at which noise, and whose it is."""
+    similarity = row.get("similarity")
+    facts = (
+        ("Influence", f"{row['score']:.2f} ± {row['standard_error']:.2f} <small>(standard error)</small>"),
+        *(
+            [("Visual similarity", f"{similarity:.2f} <small>(1 is the same)</small>")]
+            if similarity is not None
+            else []
+        ),
+        *view.credit_facts(image),
+    )
+    rows = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
+    return (
+        f'<section class="fi-detail" aria-label="Chosen training image">'
+        f"<h2>#{row['rank']} · {escape(image.caption)}</h2>"
+        f'<div class="fi-sides"><div>{compare(query_url, url, image.caption)}{by_noise(row["per_draw"])}</div>'
+        f"<dl>{rows}</dl></div></section>"
+    )
+
+
+def compare(query_url: str, url: str, caption: str) -> str:
+    """The query and a training image in one frame, with a slider between them that a keyboard moves too."""
+    return (
+        f'<div class="fi-compare"><img src="{escape(query_url)}" alt="The query">'
+        f'<img class="fi-over" src="{escape(url)}" alt="{escape(caption)}">'
+        '<input type="range" min="0" max="100" value="50" aria-label="Query on the left, training image on the right" '
+        "oninput=\"this.parentElement.style.setProperty('--cut', this.value + '%')\"></div>"
+        '<p class="fi-small fi-ends"><span>query</span><span>training image</span></p>'
+    )
+
+
+def by_noise(per_draw: Sequence[float]) -> str:
+    """Influence at each draw, from little noise (detail) to much (layout), as bars that are also readable as text."""
+    top = max(1e-9, *(abs(value) for value in per_draw))
+    bars = "".join(
+        f'<li style="--size:{abs(value) / top:.3f}" class="{"fi-up" if value >= 0 else "fi-down"}" '
+        f'title="noise level {k} of {len(per_draw)}: {value:.1f}"><span>{value:.1f}</span></li>'
+        for k, value in enumerate(per_draw, 1)
+    )
+    return (
+        '<figure class="fi-noise"><figcaption>Influence by timestep</figcaption>'
+        f'<ol>{bars}</ol><p class="fi-small fi-ends"><span>little noise</span>'
+        "<span>much noise</span></p></figure>"
+    )
+
+
+def credits(record: dict[str, Any], catalog: Catalog) -> str:
+    """The results by collection, creator and licence, beside what chance alone would give."""
+    rows, trained = record["results"], catalog.of_split("train").images
+    parts = (("Collection", "collection"), ("Licence", "licence"), ("Creator", "creator"))
+    tables = "".join(_roll_up(title, key, rows, trained) for title, key in parts)
+    return (
+        f'<h2 class="fi-section">Who made the first {len(rows)}</h2>'
+        f'<div class="fi-rollups">{tables}</div>'
+        '<p class="fi-small">“By chance” is what a random choice from the training set would give. Counts describe the '
+        "list above; they are not an estimate of a group’s influence.</p>"
+    )
+
+
+def _roll_up(title: str, key: str, rows: list[dict[str, Any]], trained: Sequence[TrainingImage]) -> str:
+    share = {name: count / len(trained) for name, count in counted(trained, lambda image: getattr(image, key))}
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row[key]].append(row)
+    most_first = sorted(groups.items(), key=lambda group: (-len(group[1]), group[1][0]["rank"]))
+    shown = [(_name(key, name), of_it, share[name]) for name, of_it in most_first[:GROUPS]]
+    if others := most_first[GROUPS:]:
+        of_others = [row for _, of_it in others for row in of_it]
+        shown.append((f"{len(others)} others", of_others, sum(share[name] for name, _ in others)))
+    body = "".join(_group(name, of_it, part * len(rows)) for name, of_it, part in shown)
+    heads = "".join(f'<th scope="col">{head}</th>' for head in (title, "Images", "By chance", "Mean influence"))
+    return f'<table class="fi-rollup"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _group(name: str, rows: list[dict[str, Any]], by_chance: float) -> str:
+    mean = sum(row["score"] for row in rows) / len(rows)
+    return f"<tr><td>{escape(name)}</td><td>{len(rows)}</td><td>{by_chance:.1f}</td><td>{mean:.1f}</td></tr>"
+
+
+def _name(key: str, value: str) -> str:
+    names = {"collection": view.COLLECTION_NAMES, "licence": view.LICENCE_NAMES}.get(key, {})
+    return names.get(value, value)
+
+
+def keep(result_id: str) -> str:
+    """Ways to keep a result: its link, and its files."""
+    result = escape(result_id)
+    return (
+        '<p class="fi-keep">'
+        f'<button type="button" class="fi-button" data-copy="?result={result}">Copy link</button>'
+        f'<a class="fi-button" href="results/{result}/scores.csv" download="forward-inf-{result}.csv">Download CSV</a>'
+        f'<a class="fi-button" href="results/{result}/record.json" download="forward-inf-{result}.json">'
+        "Download JSON</a></p>"
+    )
+
+
+def reproduced_by(record: dict[str, Any]) -> str:
+    """Settings, seeds and fingerprints, for whoever wants to check."""
+    facts: Iterable[tuple[str, object]] = (
+        ("Query, SHA-256", record["query"]["sha256"]),
+        ("Prompt", record["query"]["prompt"] or "(empty)"),
+        *((f"Method: {key.replace('_', ' ')}", value) for key, value in record["method"].items()),
+        (
+            "Query’s loss before and after",
+            f"{record['mirrored']['loss_before']:.5f} → {record['mirrored']['loss_after']:.5f}",
+        ),
+        ("Weights moved", record["model"]["tunable"]),
+        ("Model", f"{record['model']['name']} {record['model']['fingerprint']}"),
+        ("Index", record["index"]["fingerprint"]),
+        ("Draws per image, seed", f"{record['index']['draws']}, {record['index']['draw_seed']}"),
+        ("Version", record["version"]),
+    )
+    rows = "".join(f"<dt>{escape(name)}</dt><dd><code>{escape(str(value))}</code></dd>" for name, value in facts)
+    return (
+        '<details class="fi-how"><summary>What reproduces this result</summary>'
+        f'<dl class="fi-model">{rows}</dl></details>'
+    )

@@ -1,0 +1,139 @@
+"""Chromium on the app: starting `app.py` in a process of its own, opening its pages, and what every test does there."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+ROOT = Path(__file__).parent.parent
+START_SECONDS = 300
+WAIT = 120_000  # milliseconds: a machine under load is slow, not broken
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+GOOD_PROMPT = "red apple, OpenMoji style"
+
+expect.set_options(timeout=WAIT)
+
+
+def environment(**settings: str) -> dict[str, str]:
+    quiet = {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+    return {**os.environ, **quiet, **{f"FORWARDINF_{name.upper()}": value for name, value in settings.items()}}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_until_up(url: str, server: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        assert server.poll() is None, f"app.py ended with {server.returncode}:\n{log.read_text()}"
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except (urllib.error.URLError, TimeoutError):
+            time.sleep(0.2)
+    pytest.fail(f"app.py did not answer within {START_SECONDS} s:\n{log.read_text()}")
+
+
+@contextmanager
+def running_app(log: Path, **settings: str):
+    """The address of an app of its own with these settings."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            [sys.executable, "app.py"],
+            cwd=ROOT,
+            env=environment(port=str(port), **settings),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            wait_until_up(url, server, log)
+            yield url
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+@contextmanager
+def opened(browser, url: str, **options):
+    """A page that may only talk to the app, and must not meet an error of its own."""
+    context = browser.new_context(**options)
+    page = context.new_page()
+    page.set_default_timeout(WAIT)
+    elsewhere, errors = [], []
+    page.on("request", lambda request: _is_elsewhere(request.url) and elsewhere.append(request.url))
+    page.on("pageerror", lambda error: errors.append(error))
+    page.goto(url)
+    yield page
+    assert elsewhere == []
+    assert errors == []
+    assert "Traceback" not in page.locator("body").inner_text()
+    context.close()
+
+
+def _is_elsewhere(url: str) -> bool:
+    return not url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+
+
+def generate(page: Page, prompt: str) -> None:
+    page.get_by_label("Prompt").fill(prompt)
+    page.get_by_role("button", name="Generate", exact=True).click()
+
+
+def picture(page: Page):
+    return page.locator("#picture img")
+
+
+def notice(page: Page):
+    return page.locator("#notice")
+
+
+def open_advanced(page: Page) -> None:
+    page.get_by_role("button", name="Advanced").click()
+
+
+def assert_a_good_prompt_still_works(page: Page) -> None:
+    generate(page, GOOD_PROMPT)
+    expect(page.locator(".fi-prompt")).to_have_text(f"“{GOOD_PROMPT}”")
+    expect(notice(page)).to_be_hidden()
+    assert_real_pixels(page)
+
+
+def assert_real_pixels(page: Page) -> None:
+    """More than a handful of colours, so neither broken nor blank."""
+    expect(picture(page)).to_be_visible()
+    colours = picture(page).evaluate(
+        """async (image) => {
+            await image.decode();
+            const canvas = document.createElement('canvas');
+            [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+            const context = canvas.getContext('2d');
+            context.drawImage(image, 0, 0);
+            const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
+            const seen = new Set();
+            for (let i = 0; i < pixels.length; i += 4) seen.add(pixels.slice(i, i + 3).join());
+            return seen.size;
+        }"""
+    )
+    assert colours > 8

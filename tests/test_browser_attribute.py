@@ -1,0 +1,231 @@
+"""The main job as a person does it in Chromium: give a picture, wait, see whose pictures shaped it, keep the result."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from chromium import DESKTOP, GOOD_PROMPT, PHONE, generate, notice, opened, picture, running_app
+from conftest import ASSETS
+from forwardinf.index.catalog import Catalog, TrainingImage
+from forwardinf.index.store import Index
+from forwardinf.manifest import sha256_of
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def planted(small_index: Index) -> TrainingImage:
+    """A training image of the index, by its row in the artwork's own catalog."""
+    artwork = Catalog.load(ASSETS / "emoji")
+    return artwork.by_id[small_index.catalog.images[20].id]
+
+
+@pytest.fixture(scope="module")
+def training_picture(planted: TrainingImage) -> Path:
+    return ASSETS / "emoji" / planted.file_name
+
+
+def upload(page: Page, path: Path) -> None:
+    page.locator("#upload input[type=file]").set_input_files(path)
+
+
+def find(page: Page) -> None:
+    page.get_by_role("button", name="Find influences").click()
+
+
+def tiles(page: Page):
+    return page.locator("#influences button")
+
+
+def attributed(page: Page, path: Path, prompt: str = "") -> None:
+    upload(page, path)
+    expect(picture(page)).to_be_visible()
+    page.get_by_label("Prompt").fill(prompt)
+    find(page)
+    expect(page.locator("[data-result]")).to_be_visible()
+
+
+def test_an_uploaded_training_image_comes_first_with_its_credit(page, planted, training_picture, small_index):
+    attributed(page, training_picture, planted.caption)
+    expect(tiles(page)).to_have_count(20)
+    expect(tiles(page).first).to_have_attribute("data-id", planted.id)
+    expect(tiles(page).first).to_contain_text("±")
+    expect(page.locator("#status")).to_contain_text(f"{small_index.info.examples} images compared")
+    expect(page.locator("#status")).to_contain_text("neither copying nor infringement")
+    chosen = page.locator("#chosen")
+    expect(chosen.get_by_role("heading")).to_have_text(f"#1 · {planted.caption}")
+    for fact in (planted.creator, planted.source_file, "Visual similarity", "Influence by timestep"):
+        expect(chosen).to_contain_text(fact)
+    licence = chosen.get_by_role("link", name=re.compile("licen|CC|MIT", re.IGNORECASE)).first
+    expect(licence).to_have_attribute("href", planted.licence_url)
+    expect(page.locator("#more")).to_contain_text("By chance")
+    expect(page.locator("#picture")).to_contain_text(f"SHA-256 {sha256_of(training_picture)[:12]}")
+    loaded = "(images) => Promise.all(images.map((image) => image.decode()))"
+    page.locator("#influences img, #chosen img").evaluate_all(loaded)
+
+
+def test_another_image_can_be_chosen_by_keyboard_and_compared_with_the_slider(page, training_picture):
+    attributed(page, training_picture)
+    third = tiles(page).nth(2)
+    third.press("Enter")
+    expect(third).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#chosen h2")).to_contain_text("#3 · ")
+    slider = page.locator("#chosen").get_by_role("slider")
+    slider.press("ArrowRight")
+    assert page.locator(".fi-compare").evaluate("(frame) => frame.style.getPropertyValue('--cut')") == "51%"
+
+
+def test_a_result_has_a_link_and_files_that_survive_a_restart(
+    browser, page, app_url, training_picture, small_index, results_folder, tmp_path
+):
+    attributed(page, training_picture, "a prompt <b>")
+    expect(page).to_have_url(re.compile(r"\?result=[0-9a-f]{16}$"))
+    address, best = page.url.removeprefix(app_url), tiles(page).first.get_attribute("data-id")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download CSV").click()
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
+    assert len(rows) == len(small_index.trained)
+    assert rows[0]["id"] == best
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download JSON").click()
+    record = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
+    assert record["query"] == {"sha256": sha256_of(training_picture), "prompt": "a prompt <b>", "notes": []}
+    assert record["model"]["fingerprint"] == small_index.info.fingerprint
+    assert record["index"]["fingerprint"] == small_index.fingerprint
+
+    settings = {"index": str(small_index.folder), "results": str(results_folder)}
+    with (
+        running_app(tmp_path / "log.txt", **settings) as restarted,
+        opened(browser, restarted + address, viewport=DESKTOP) as again,
+    ):
+        expect(tiles(again)).to_have_count(20)
+        expect(tiles(again).first).to_have_attribute("data-id", best)
+        expect(again.get_by_label("Prompt")).to_have_value("a prompt <b>")
+        expect(picture(again)).to_be_visible()
+        tiles(again).nth(1).click()
+        expect(again.locator("#chosen h2")).to_contain_text("#2 · ")
+
+
+def test_a_link_that_leads_nowhere_says_so(browser, app_url):
+    for wrong in ("0123456789abcdef", "..%2F..%2Fetc"):
+        with opened(browser, f"{app_url}/?result={wrong}", viewport=DESKTOP) as page:
+            expect(notice(page).get_by_role("alert")).to_contain_text("leads to no result")
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(f"{app_url}/results/{wrong}/record.json")
+
+
+def test_a_generated_picture_is_attributed_stopped_half_way_and_attributed_again(page):
+    generate(page, GOOD_PROMPT)
+    expect(picture(page)).to_be_visible()
+    find(page)
+    stop = page.get_by_role("button", name="Stop")
+    expect(tiles(page).first).to_be_visible()
+    expect(page.locator("#status progress")).to_be_visible()
+    stop.click()
+    expect(page.locator("#status")).to_contain_text(re.compile(r"Stopped after \d+ of 64 images"))
+    expect(stop).to_be_hidden()
+    expect(tiles(page)).to_have_count(0)
+    find(page)
+    expect(page.locator("[data-result]")).to_be_visible()
+    expect(tiles(page)).to_have_count(20)
+
+
+def test_find_influences_without_a_picture_draws_the_prompt_or_says_what_is_missing(page):
+    find(page)
+    expect(notice(page).get_by_role("alert")).to_contain_text("The prompt is empty")
+    page.get_by_label("Prompt").fill(GOOD_PROMPT)
+    find(page)
+    expect(page.locator("[data-result]")).to_be_visible()
+    expect(picture(page)).to_be_visible()
+
+
+def test_a_tab_closed_half_way_frees_the_model_for_the_next(browser, app_url, training_picture):
+    with opened(browser, app_url, viewport=DESKTOP) as page:
+        upload(page, training_picture)
+        expect(picture(page)).to_be_visible()
+        find(page)
+        expect(tiles(page).first).to_be_visible()
+    with opened(browser, app_url, viewport=DESKTOP) as page:
+        attributed(page, training_picture)
+
+
+HOSTILE = {
+    "empty.png": b"",
+    "text.png": b"this is no picture",
+    "drawing.svg": b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>',
+}
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "truncated.webp"])
+def test_a_file_that_is_no_picture_is_refused_in_words_and_a_good_one_follows(page, tmp_path, training_picture, name):
+    bad = tmp_path / name
+    bad.write_bytes(HOSTILE[name] if name in HOSTILE else training_picture.read_bytes()[:200])
+    upload(page, bad)
+    expect(notice(page).get_by_role("alert")).to_contain_text(f"“{name}”")
+    upload(page, training_picture)
+    expect(picture(page)).to_be_visible()
+    expect(notice(page)).to_be_hidden()
+
+
+def test_what_was_converted_is_told(page, tmp_path):
+    transparent = tmp_path / "transparent.png"
+    Image.new("RGBA", (40, 20), (255, 0, 0, 128)).save(transparent)
+    upload(page, transparent)
+    expect(page.locator("#picture .fi-notes li").first).to_be_visible()
+    expect(page.locator("#picture")).to_contain_text("40 × 20")
+
+
+def test_a_pasted_picture_is_read(page, training_picture):
+    page.evaluate(
+        """async (bytes) => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], 'pasted.webp', { type: 'image/webp' }));
+            document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true }));
+        }""",
+        list(training_picture.read_bytes()),
+    )
+    expect(page.locator("#picture")).to_contain_text("pasted.webp")
+
+
+def test_settings_out_of_range_are_refused_in_words(page, training_picture):
+    upload(page, training_picture)
+    expect(picture(page)).to_be_visible()
+    page.get_by_role("button", name="Advanced").click()
+    page.get_by_label("Loss budget").fill("0")
+    find(page)
+    expect(notice(page).get_by_role("alert")).to_contain_text("The loss budget is 0")
+    expect(page.locator("#status")).to_contain_text("The answer appears here")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_result_fits_a_phone(browser, app_url, training_picture, scheme):
+    with opened(browser, app_url, viewport=PHONE, color_scheme=scheme) as page:
+        attributed(page, training_picture)
+        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+        controls = page.locator("button:visible, a:visible, input:visible")
+        cut_off = "(found) => found.filter((e) => e.getBoundingClientRect().right > innerWidth).map((e) => e.outerHTML)"
+        assert controls.evaluate_all(cut_off) == []
+
+
+def test_an_index_of_another_model_ends_with_a_message(small_index, tmp_path):
+    from test_browser import run_app
+
+    other = tmp_path / "index"
+    shutil.copytree(small_index.folder, other)
+    info = json.loads((other / "index.json").read_text())
+    (other / "index.json").write_text(json.dumps({**info, "fingerprint": "0" * 64}))
+    ended = run_app(index=str(other))
+    assert ended.returncode == 2
+    assert "index.json” differs from what its manifest records" in ended.stderr
+    ended = run_app(index=str(tmp_path / "none"))
+    assert ended.returncode == 2
+    assert "is not an index" in ended.stderr
