@@ -185,13 +185,16 @@ def test_what_was_converted_is_told(page, tmp_path):
 
 
 def test_a_pasted_picture_is_read(page, training_picture):
-    page.evaluate(
-        """async (bytes) => {
+    # Pasted again until the page, which is still coming up, takes it.
+    page.wait_for_function(
+        """(bytes) => {
             const data = new DataTransfer();
             data.items.add(new File([new Uint8Array(bytes)], 'pasted.webp', { type: 'image/webp' }));
-            document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true }));
+            const paste = new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true });
+            return !document.dispatchEvent(paste);
         }""",
-        list(training_picture.read_bytes()),
+        arg=list(training_picture.read_bytes()),
+        polling=200,
     )
     expect(page.locator("#picture")).to_contain_text("pasted.webp")
 
