@@ -24,6 +24,7 @@ ALLOWED = {
     "models": {"generation", "manifest"},
     "curvature": {"draws", "models"},
     "sweep": {"draws", "models"},
+    "embedders": {"images", "models"},
     "index": {"curvature", "draws", "images", "manifest", "models", "sweep"},
     "methods": {"draws", "models"},
     "attribution": {"images", "index", "methods", "models", "sweep"},
@@ -36,7 +37,7 @@ ALLOWED = {
 LIBRARIES = {
     "gradio": {"web"},
     "diffusers": {"models", "training"},
-    "transformers": {"models", "training"},
+    "transformers": {"embedders", "models", "training"},
     "ray": {"executors"},
 }
 
@@ -82,6 +83,7 @@ def test_the_check_sees_relative_imports(tmp_path: Path):
 
 def test_the_package_imports_without_gradio_torch_or_ray():
     blocked = "import sys; sys.modules.update(dict.fromkeys(['gradio', 'torch', 'ray', 'diffusers'])); "
-    modules = "forwardinf, forwardinf.errors, forwardinf.config, forwardinf.types, forwardinf.models, forwardinf.cli"
+    rooms = ("errors", "config", "types", "models", "embedders", "cli")
+    modules = ", ".join(["forwardinf", *(f"forwardinf.{room}" for room in rooms)])
     done = subprocess.run([sys.executable, "-c", blocked + f"import {modules}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
