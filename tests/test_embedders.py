@@ -1,4 +1,4 @@
-"""Embeddings of pictures."""
+"""Embeddings of pictures, and the neighbours that they make."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ from transformers import (
     ViTModel,
 )
 
+from forwardinf.attribution import Attributor
 from forwardinf.embedders import load_embedder
-from forwardinf.errors import UnsupportedModel
+from forwardinf.errors import DamagedAsset, IndexMismatch, UnsupportedModel
+from forwardinf.index.build import BuildPlan, build_index, training_images
+from forwardinf.index.neighbours import Neighbours, write_neighbours
+from forwardinf.index.store import read_info
 from forwardinf.models.stable_diffusion import StableDiffusion
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
@@ -44,6 +48,15 @@ def clip(folder: Path, seed: int = 0) -> str:
     text = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 8, "bos_token_id": 0}
     config = CLIPConfig(text_config={**text, "eos_token_id": 1}, vision_config=SMALL, projection_dim=12)
     return saved(CLIPModel(config), folder)
+
+
+def image_folder(folder: Path) -> Path:
+    lines = []
+    for i, picture in enumerate(pictures()):
+        picture.save(folder / f"{i}.png")
+        lines.append(f'{{"file_name": "{i}.png", "text": "patch {i}"}}')
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    return folder
 
 
 @pytest.mark.parametrize(("name", "width"), [("unet", 256), ("vae", 256)])
@@ -89,3 +102,43 @@ def test_an_embedder_that_cannot_be_had_is_named_with_what_to_try(tiny_model: St
             load_embedder(name, tiny_model)
         assert shown in str(refused.value)
         assert str(tmp_path) not in str(refused.value)
+
+
+def test_neighbours_are_in_index_order_and_best_first(tmp_path: Path):
+    embeddings = torch.nn.functional.normalize(torch.randn(6, 4), dim=1)
+    ids = list("abcdef")
+    write_neighbours(tmp_path, embeddings)
+    neighbours = Neighbours.read(tmp_path, ids)
+    similarities = neighbours.similarities(embeddings[2])
+    torch.testing.assert_close(similarities, embeddings @ embeddings[2])
+    nearest = neighbours.nearest(embeddings[2], 10)
+    assert [name for name, _ in nearest] == [ids[i] for i in similarities.argsort(descending=True)]
+    assert nearest[0] == ("c", pytest.approx(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["neighbours.faiss"]
+
+
+def test_neighbours_that_are_damaged_or_of_other_images_are_refused(tmp_path: Path):
+    write_neighbours(tmp_path, torch.eye(4))
+    with pytest.raises(DamagedAsset, match="4 embeddings, but the index has 3"):
+        Neighbours.read(tmp_path, "abc")
+    path = tmp_path / "neighbours.faiss"
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(DamagedAsset, match=r"neighbours\.faiss” cannot be read"):
+        Neighbours.read(tmp_path, "abcd")
+
+
+def test_an_index_is_asked_with_the_embedder_it_was_made_with(tiny_model: StableDiffusion, tmp_path: Path):
+    folder, named = image_folder(tmp_path), clip(tmp_path / "clip")
+    plan = BuildPlan(draws=2, fisher_images=2, fisher_draws=1, embedder=named)
+    index = build_index(tiny_model, training_images(folder), tmp_path / "index", plan)
+    assert read_info(index.folder).embedder == "clip"
+    asked = Attributor(tiny_model, index, load_embedder(named, tiny_model))
+    for i, picture in enumerate(pictures()):
+        similarities = asked.similarities(picture)
+        assert similarities[i] == pytest.approx(1, abs=1e-5)
+        assert int(similarities.argmax()) == i
+    other = Attributor(tiny_model, index, load_embedder(clip(tmp_path / "other", seed=1), tiny_model))
+    with pytest.raises(IndexMismatch, match=r"embedded with clip .* not with this other"):
+        other.similarities(pictures()[0])
+    with pytest.raises(UnsupportedModel, match="embedded with “clip”, which is not at hand"):
+        Attributor(tiny_model, index).similarities(pictures()[0])
