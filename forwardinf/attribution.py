@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from .embedders import Embedder, load_embedder
+from .errors import IndexMismatch, UnsupportedModel
 from .images import to_square
 from .index.store import Index
 from .methods.forward_inf import ForwardInf
@@ -24,6 +27,7 @@ from .types import InfluenceScores, LatentBatch, MirroredWeights, ModelSpec, Que
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
 DEFAULT_METHOD = ForwardInf()
 
@@ -46,6 +50,7 @@ class Attributor:
 
     model: PictureModel
     index: Index
+    embedder: Embedder | None = None  # None: the one that the index names, loaded when first asked for
 
     def __post_init__(self) -> None:
         self.index.require(self.model)
@@ -73,8 +78,15 @@ class Attributor:
     def losses(self, swept: list[SweepProgress]) -> SweepLosses:
         """What has been swept so far, beside the base losses of the same examples."""
         ids = tuple(example_id for progress in swept for example_id in progress.example_ids)
-        base = torch.cat([shard.base_losses for shard in self.index.shards()])[: len(ids)]
-        return SweepLosses(ids, base, torch.cat([progress.losses for progress in swept]))
+        return SweepLosses(ids, self.index.base_losses[: len(ids)], torch.cat([progress.losses for progress in swept]))
+
+    def similarities(self, picture: Image) -> Tensor:
+        """How alike every indexed image looks to an RGB picture: cosines `[n]` in the index's order, at most 1.
+
+        Not while a sweep is under way, as the model may be the one that looks. Raises IndexMismatch where the embedder
+        is not the one that the index was made with, UnsupportedModel where that one cannot be loaded.
+        """
+        return self.index.neighbours.similarities(self._embedder.embed([picture])[0])
 
     def follow(self, query: Query, method: ForwardInf = DEFAULT_METHOD) -> Generator[AttributionProgress, None, None]:
         """The influence of the training images on a query, as it comes in; the last progress has the answer.
@@ -105,3 +117,20 @@ class Attributor:
         for progress in self.follow(self.query(picture, prompt), method):
             on_progress(progress)
         return progress.scores()
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        info = self.index.info
+        try:
+            embedder = self.embedder or load_embedder(info.embedder, self.model)
+        except UnsupportedModel as error:
+            raise UnsupportedModel(
+                f"“{self.index.folder.name}” was embedded with “{info.embedder}”, which is not at hand by that name. "
+                "Give the Attributor the embedder loaded from its folder, or build the index again with unet."
+            ) from error
+        if embedder.fingerprint != info.embedder_fingerprint:
+            raise IndexMismatch(
+                f"“{self.index.folder.name}” was embedded with {info.embedder} ({info.embedder_fingerprint[:12]}…), "
+                f"not with this {embedder.name} ({embedder.fingerprint[:12]}…). Use that one, or build the index again."
+            )
+        return embedder

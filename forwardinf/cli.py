@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ import typer
 
 from .config import ASSETS, load_settings
 from .errors import ForwardInfError, InvalidRequest
+from .types import ModelSpec
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Which training images made this picture?")
 artwork = typer.Typer(no_args_is_help=True, help="The shipped training set.")
@@ -33,6 +35,7 @@ Images = Annotated[int, typer.Option(help="train until this many images have bee
 Device = Annotated[str, typer.Option(help="torch device")]
 Work = Annotated[Path, typer.Option(help="folder of checkpoints, loss logs and sample sheets")]
 Model = Annotated[str | None, typer.Option("--model", help="folder or Hub id of a Stable Diffusion checkpoint")]
+WEIGHTS = "cross-attention k,v | attention | all | a regular expression over names of the UNet's weights"
 
 
 @app.command()
@@ -71,6 +74,9 @@ def attribute(
     top: Annotated[int, typer.Option(min=1, help="how many images to list")] = 10,
     score: Annotated[str, typer.Option(help="skew, difference or absolute")] = "skew",
     direction: Annotated[str, typer.Option(help="ascent or descent")] = "ascent",
+    tunable: Annotated[
+        str | None, typer.Option(help=f"weights that the query moves, of those the index was built for: {WEIGHTS}")
+    ] = None,
     loss_budget: Annotated[float, typer.Option(help="relative change of the query's loss to reach")] = 0.1,
     seed: Annotated[int, typer.Option(help="of the draws on the query")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON, with all that reproduces it")] = False,
@@ -80,14 +86,18 @@ def attribute(
 
     from .attribution import Attributor
     from .images import read_picture
+    from .index.store import Index
     from .methods.forward_inf import ForwardInf
+    from .models import load_model
     from .report import as_record, as_table
 
     if not picture.is_file():
         raise InvalidRequest(f"There is no file “{picture}”.")
     method = ForwardInf(score=score, direction=direction, loss_budget=loss_budget, seed=seed)  # type: ignore[arg-type]
     read = read_picture(picture.read_bytes(), name=picture.name)
-    attributor = Attributor.load(index, load_settings(model=model, device=device).model_spec())
+    opened = Index.open(index)
+    spec = replace(load_settings(model=model, device=device).model_spec(), tunable=tunable or opened.info.tunable)
+    attributor = Attributor(load_model(spec), opened)
     query = attributor.query(read.rgb, prompt, read.sha256)
     with tqdm(total=attributor.index.info.examples, unit="img", file=sys.stderr, leave=False) as bar:
         for progress in attributor.follow(query, method):
@@ -104,6 +114,10 @@ def index_build(
     device: Annotated[str | None, typer.Option(help="torch device")] = None,
     draws: Annotated[int, typer.Option(min=1, help="draws per image")] = 8,
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
+    tunable: Annotated[str, typer.Option(help=f"weights that a query may move: {WEIGHTS}")] = ModelSpec.tunable,
+    embedder: Annotated[
+        str, typer.Option(help="visual similarity by: unet | vae | Hub id or folder of a CLIP or DINOv2 checkpoint")
+    ] = "unet",
 ) -> None:
     """Index an image folder (metadata.jsonl with file_name and text) or a folder with a catalog.parquet."""
     from tqdm import tqdm
@@ -112,14 +126,15 @@ def index_build(
     from .models import load_model
 
     source = training_images(folder)
-    loaded = load_model(load_settings(model=model, device=device).model_spec())
+    loaded = load_model(replace(load_settings(model=model, device=device).model_spec(), tunable=tunable))
+    plan = BuildPlan(draws=draws, seed=seed, embedder=embedder)
     with tqdm(unit="img", file=sys.stderr) as bar:
 
         def report(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        built = build_index(loaded, source, out, BuildPlan(draws=draws, seed=seed), report)
+        built = build_index(loaded, source, out, plan, report)
     typer.echo(f"{out}: {built.info.examples:,} images, {draws} draws each, fingerprint {built.fingerprint[:12]}…")
 
 

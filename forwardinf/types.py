@@ -34,7 +34,7 @@ class LatentBatch:
     """Examples as a model sees them; only the family that made it reads `conditioning`."""
 
     example_ids: tuple[str, ...]
-    latents: Tensor  # [b c h w]
+    latents: Tensor  # [b c h w]; float16 out of an index, losses are float32 all the same
     conditioning: Tensor  # token ids [b t] for Stable Diffusion
 
 

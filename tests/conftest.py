@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+# No test reaches for the network; set before huggingface_hub reads it.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 import torch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,26 +76,44 @@ def picture(folder: Path, number: int) -> Image.Image:
 def test_an_index_built_again_has_the_same_bytes(folder: Path, model: StableDiffusion, index: Index, tmp_path: Path):
     again = build_index(model, training_images(folder), tmp_path / "again", PLAN)
     assert again.fingerprint == index.fingerprint
+    for name in files_of(index):
+        assert (again.folder / name).read_bytes() == (index.folder / name).read_bytes(), name
 
 
-def test_an_interrupted_build_goes_on(
-    folder: Path, model: StableDiffusion, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def files_of(index: Index) -> dict[str, str]:
+    """SHA-256 of every file, as the manifest records it."""
+    return json.loads((index.folder / "manifest.json").read_text())["files"]
+
+
+def test_an_interrupted_build_goes_on_and_gives_the_same_bytes(
+    folder: Path, model: StableDiffusion, index: Index, tmp_path: Path
 ):
-    monkeypatch.setattr("forwardinf.index.build.SHARD_SIZE", 5)
-    monkeypatch.setattr("forwardinf.index.store.SHARD_SIZE", 5)
+    small_shards = replace(PLAN, shard_size=5)
     out = tmp_path / "cut"
 
     def stop(done: int, total: int) -> None:
-        if done == 10:
+        if done == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_index(model, training_images(folder), out, PLAN, stop)
+        build_index(model, training_images(folder), out, small_shards, stop)
     first = shard_path(out, 0).stat().st_mtime_ns
-    built = build_index(model, training_images(folder), out, PLAN)
+    resumed = build_index(model, training_images(folder), out, small_shards)
     assert shard_path(out, 0).stat().st_mtime_ns == first
-    base = torch.cat([shard.base_losses for shard in built.shards()])
-    torch.testing.assert_close(base, next(iter(index.shards())).base_losses, rtol=1e-5, atol=1e-6)
+    whole = build_index(model, training_images(folder), tmp_path / "whole", small_shards)
+    assert files_of(resumed) == files_of(whole)
+    assert len([name for name in files_of(whole) if name.startswith("shards/")]) == 3
+    torch.testing.assert_close(whole.base_losses, index.base_losses, rtol=1e-5, atol=1e-6)
+    with pytest.raises(IndexMismatch, match="made otherwise"):
+        build_index(model, training_images(folder), out, PLAN)
+
+
+def test_base_losses_are_those_of_the_stored_latents(model: StableDiffusion, index: Index):
+    (shard,) = index.shards()
+    assert shard.batch.latents.dtype == torch.float16
+    assert torch.equal(
+        torch.cat([p.losses for p in sweep(model, [shard.batch], index.info.plan, COUNT)]), index.base_losses
+    )
 
 
 def test_thumbnails_carry_no_metadata_and_the_credit_is_kept(index: Index):
@@ -114,18 +133,36 @@ def test_metadata_that_cannot_be_used_is_named(tmp_path: Path, line: str, named:
         training_images(tmp_path)
 
 
+def test_a_query_may_move_only_weights_that_the_index_knows(index: Index, folder: Path):
+    whole = StableDiffusion(tiny_pipeline(), ModelSpec("tiny", tunable="all"))
+    with pytest.raises(IndexMismatch, match=r"“attention”.*weights are missing, such as .*--tunable “all”"):
+        Attributor(whole, index)
+    part = StableDiffusion(tiny_pipeline(), ModelSpec("tiny", tunable="cross-attention k,v"))
+    mirrored = Attributor(part, index).mirror(Attributor(part, index).query(picture(folder, 0)), ForwardInf())
+    assert mirrored.deltas.keys() == part.tunable_parameters().keys() < index.fisher().keys()
+
+
+def test_an_older_index_is_refused(index: Index, tmp_path: Path):
+    fields = json.loads((index.folder / "index.json").read_text())
+    older = {key: value for key, value in fields.items() if "embedder" not in key} | {"schema": 1}
+    (tmp_path / "index.json").write_text(json.dumps(older))
+    with pytest.raises(IndexMismatch, match=r"schema 1; this version reads 2\. Build it again"):
+        Index.open(tmp_path)
+
+
 def test_an_index_of_another_model_and_a_damaged_index_are_refused(index: Index, tmp_path: Path):
     other = StableDiffusion(tiny_pipeline(seed=1), ModelSpec("other", tunable="attention"))
     with pytest.raises(IndexMismatch, match="another model"):
         Attributor(other, index)
     copy = tmp_path / "copy"
     shutil.copytree(index.folder, copy)
-    shard = shard_path(copy, 0)
-    flipped = bytearray(shard.read_bytes())
-    flipped[-1] ^= 1
-    shard.write_bytes(flipped)
-    with pytest.raises(DamagedAsset, match=r"00000\.safetensors"):
-        Index.open(copy)
+    for file in (shard_path(copy, 0), copy / "neighbours.faiss"):
+        kept = file.read_bytes()
+        file.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+        with pytest.raises(DamagedAsset, match=file.name):
+            Index.open(copy)
+        file.write_bytes(kept)
+    assert Index.open(copy).fingerprint == index.fingerprint
     with pytest.raises(MissingAsset, match=r"index\.json"):
         Index.open(tmp_path)
 
@@ -151,6 +188,16 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Attributor:
     few = Catalog(train.folder, train.images[::128][:24])
     plan = BuildPlan(draws=8, fisher_images=8, fisher_draws=2)
     return Attributor(model, build_index(model, few, tmp_path_factory.mktemp("index") / "emoji", plan))
+
+
+def test_a_degraded_copy_looks_most_like_its_original(shipped: Attributor):
+    files = {image.id: ASSETS / "emoji" / image.file_name for image in Catalog.load(ASSETS / "emoji").images}
+    ids = [image.id for image in shipped.index.catalog.images]
+    for example_id in ids[::4]:
+        original = Image.open(files[example_id]).convert("RGB")
+        assert shipped.similarities(original)[ids.index(example_id)] == pytest.approx(1, abs=1e-5)
+        degraded = original.resize((48, 48)).point(lambda value: min(255, value + 8))
+        assert int(shipped.similarities(degraded).argmax()) == ids.index(example_id), example_id
 
 
 @pytest.mark.parametrize("direction", ["ascent", "descent"])

@@ -89,9 +89,11 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
     (images / "metadata.jsonl").write_text("\n".join(rows))
     model = ["--model", str(tiny_checkpoint)]
 
-    built = forwardinf("index", "build", str(images), "--out", str(index), "--draws", "2", *model)
+    built = forwardinf("index", "build", str(images), "--out", str(index), "--draws", "2", "--embedder", "vae",
+                       "--tunable", "attention", *model)  # fmt: skip
     assert built.returncode == 0, built.stderr
-    assert json.loads(forwardinf("index", "info", str(index)).stdout)["examples"] == 4
+    info = json.loads(forwardinf("index", "info", str(index)).stdout)
+    assert (info["examples"], info["embedder"], info["tunable"]) == (4, "vae", "attention")
     assert "every file as recorded" in forwardinf("index", "verify", str(index)).stdout
 
     asked = ["attribute", str(images / "2.png"), "--index", str(index), "--prompt", "blue square", *model]
@@ -99,6 +101,12 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
     assert [row["rank"] for row in record["results"]] == [1, 2]
     assert {row["creator"] for row in record["results"]} == {"Ada"}
     assert "neither copying nor infringement" in forwardinf(*asked).stdout
+
+    assert record["model"]["tunable"] == "attention"
+    assert "--tunable “all”" in forwardinf(*asked, "--tunable", "all").stderr
+    assert "“unet” or “vae”" in forwardinf("index", "build", str(images), "--out", str(tmp_path / "other"),
+                                           "--embedder", "clap", *model).stderr  # fmt: skip
+    assert "is not an index" in forwardinf("index", "info", str(images)).stderr
 
     (images / "fake.png").write_text("just text")
     refused = forwardinf("attribute", str(images / "fake.png"), "--index", str(index), *model)

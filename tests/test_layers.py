@@ -24,9 +24,10 @@ ALLOWED = {
     "models": {"generation", "manifest"},
     "curvature": {"draws", "models"},
     "sweep": {"draws", "models"},
-    "index": {"curvature", "draws", "images", "manifest", "models", "sweep"},
+    "embedders": {"images", "models"},
+    "index": {"curvature", "draws", "embedders", "images", "manifest", "models", "sweep"},
     "methods": {"draws", "models"},
-    "attribution": {"images", "index", "methods", "models", "sweep"},
+    "attribution": {"embedders", "images", "index", "methods", "models", "sweep"},
     "report": {"attribution", "methods"},
     "training": {"generation", "images", "index", "manifest", "models"},
     "results": set(),
@@ -37,7 +38,8 @@ ALLOWED = {
 LIBRARIES = {
     "gradio": {"web"},
     "diffusers": {"models", "training"},
-    "transformers": {"models", "training"},
+    "transformers": {"embedders", "models", "training"},
+    "faiss": {"index"},
     "ray": {"executors"},
 }
 
@@ -82,7 +84,8 @@ def test_the_check_sees_relative_imports(tmp_path: Path):
 
 
 def test_the_package_imports_without_gradio_torch_or_ray():
-    blocked = "import sys; sys.modules.update(dict.fromkeys(['gradio', 'torch', 'ray', 'diffusers'])); "
-    modules = "forwardinf, forwardinf.errors, forwardinf.config, forwardinf.types, forwardinf.models, forwardinf.cli"
+    blocked = "import sys; sys.modules.update(dict.fromkeys(['gradio', 'torch', 'ray', 'diffusers', 'faiss'])); "
+    rooms = ("errors", "config", "types", "models", "embedders", "index.neighbours", "cli")
+    modules = ", ".join(["forwardinf", *(f"forwardinf.{room}" for room in rooms)])
     done = subprocess.run([sys.executable, "-c", blocked + f"import {modules}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Training images to an index: encode, take base losses, estimate the Fisher, write thumbnails and manifest.
+"""Training images to an index: encode, take base losses, estimate the Fisher, embed, write thumbnails and manifest.
 
 Building resumes: a shard that is there is kept. Building again gives the same bytes on the same machine.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +17,14 @@ from PIL import Image
 
 from .. import __version__, manifest
 from ..draws import DrawPlan
+from ..embedders import Embedder, load_embedder
 from ..errors import IndexMismatch, InvalidRequest, MissingAsset
 from ..images import to_square
 from ..types import LatentBatch
 from .catalog import FILE_NAME, Catalog, TrainingImage
-from .store import SCHEMA, SHARD_SIZE, Index, IndexInfo, Shard, read_info, shard_path, write_info, write_shard
+from .neighbours import FILE_NAME as NEIGHBOURS
+from .neighbours import write_neighbours
+from .store import SCHEMA, Index, IndexInfo, Shard, read_info, shard_path, write_info, write_shard
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +44,8 @@ class BuildPlan:
     fisher_images: int = 150
     fisher_draws: int = 4
     splits: tuple[str, ...] = ("train", "held_out")
+    embedder: str = "unet"  # or "vae", or a Hub id or folder
+    shard_size: int = 1024  # examples
 
 
 def training_images(folder: Path) -> Catalog:
@@ -67,16 +72,22 @@ def build_index(
     plan: BuildPlan = BuildPlan(),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Index:
-    """Write the index of `source` for `model` under `out`; raises IndexMismatch where another one was begun there."""
+    """Write the index of `source` for `model` under `out`.
+
+    Raises IndexMismatch where another one was begun there, and UnsupportedModel for an embedder that cannot be loaded.
+    """
+    embedder = load_embedder(plan.embedder, model)
     images = tuple(image for image in source.images if image.split in plan.splits)
     source = Catalog(source.folder, images)
-    info = _info(model, source, plan)
+    info = _info(model, source, plan, embedder)
     _begin(out, info)
-    for number in range(-(-len(images) // SHARD_SIZE)):
-        part = Catalog(source.folder, images[number * SHARD_SIZE : (number + 1) * SHARD_SIZE])
+    for number, start in enumerate(range(0, len(images), plan.shard_size)):
+        part = Catalog(source.folder, images[start : start + plan.shard_size])
         if not shard_path(out, number).is_file():
             write_shard(out, number, _shard(model, part, info.plan))
-        on_progress(min(len(images), (number + 1) * SHARD_SIZE), len(images))
+        on_progress(start + len(part.images), len(images))
+    if not (out / NEIGHBOURS).is_file():
+        write_neighbours(out, _embedded(embedder, source))
     _write_thumbnails(source, out)
     _write_fisher(model, source, out, plan)
     manifest.write_manifest(out)
@@ -105,7 +116,7 @@ def _row(folder: Path, number: int, line: str) -> TrainingImage:
     )  # fmt: skip
 
 
-def _info(model: PictureModel, source: Catalog, plan: BuildPlan) -> IndexInfo:
+def _info(model: PictureModel, source: Catalog, plan: BuildPlan, embedder: Embedder) -> IndexInfo:
     shape = _encoded(model, Catalog(source.folder, source.images[:1])).shape[1:]
     return IndexInfo(
         schema=SCHEMA,
@@ -114,7 +125,10 @@ def _info(model: PictureModel, source: Catalog, plan: BuildPlan) -> IndexInfo:
         tunable=model.spec.tunable,
         draw_seed=plan.seed,
         draw_count=plan.draws,
+        embedder=embedder.name,
+        embedder_fingerprint=embedder.fingerprint,
         examples=len(source.images),
+        shard_size=plan.shard_size,
         latent_shape=tuple(shape),
         version=__version__,
     )
@@ -140,16 +154,30 @@ def _shard(model: PictureModel, part: Catalog, plan: DrawPlan) -> Shard:
 
 
 def _encoded(model: PictureModel, part: Catalog) -> Tensor:
+    """Latents `[n c h w]` in float16, as they are stored: every loss is taken from exactly these."""
     import torch
 
-    batches = [part.images[i : i + ENCODE_BATCH] for i in range(0, len(part.images), ENCODE_BATCH)]
-    return torch.cat([model.encode_image(list(_squares(model, part.folder, images))) for images in batches]).cpu()
+    def squares(images: Sequence[TrainingImage]) -> list[Image.Image]:
+        return [to_square(picture, model.picture_size) for picture in _pictures(part.folder, images)]
+
+    return torch.cat([model.encode_image(squares(images)).half().cpu() for images in _batches(part.images)])
 
 
-def _squares(model: PictureModel, folder: Path, images: tuple[TrainingImage, ...]) -> Iterator[Image.Image]:
+def _embedded(embedder: Embedder, source: Catalog) -> Tensor:
+    import torch
+
+    return torch.cat([embedder.embed(list(_pictures(source.folder, images))) for images in _batches(source.images)])
+
+
+def _batches(images: Sequence[TrainingImage]) -> Iterator[Sequence[TrainingImage]]:
+    for start in range(0, len(images), ENCODE_BATCH):
+        yield images[start : start + ENCODE_BATCH]
+
+
+def _pictures(folder: Path, images: Sequence[TrainingImage]) -> Iterator[Image.Image]:
     for image in images:
         with Image.open(folder / image.file_name) as picture:
-            yield to_square(picture.convert("RGB"), model.picture_size)
+            yield picture.convert("RGB")
 
 
 def _write_thumbnails(source: Catalog, out: Path) -> None:

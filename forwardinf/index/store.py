@@ -1,10 +1,11 @@
-"""An index on disk: latents and base losses in shards, the Fisher diagonal, the catalog, all under one manifest.
+"""An index on disk: latents and base losses in shards, the Fisher diagonal, embeddings, the catalog; one manifest.
 
-index.json            model fingerprint, draw plan, tunable weights, counts
+index.json            model fingerprint, draw plan, tunable weights, embedder, counts
 catalog.parquet       one row per example
 thumbnails/           pictures to show, at most 128 px, without metadata
-shards/00000.safetensors    latents [n c h w], conditioning [n t], base_losses [n d]
-fisher.safetensors    diagonal Fisher of the tunable weights
+shards/00000.safetensors    latents [n c h w] in float16, conditioning [n t], base_losses [n d] in float32
+fisher.safetensors    diagonal Fisher of the tunable weights, in float32: its squares underflow in float16
+neighbours.faiss      an embedding per example
 manifest.json         SHA-256 of every file above
 """
 
@@ -23,14 +24,14 @@ from ..draws import DrawPlan
 from ..errors import DamagedAsset, IndexMismatch, MissingAsset
 from ..types import LatentBatch
 from .catalog import Catalog
+from .neighbours import Neighbours
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..models import AttributableModel
 
-SCHEMA = 1
-SHARD_SIZE = 1024  # examples
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,10 @@ class IndexInfo:
     tunable: str
     draw_seed: int
     draw_count: int
+    embedder: str  # what `load_embedder` takes
+    embedder_fingerprint: str
     examples: int
+    shard_size: int  # examples of every shard but the last
     latent_shape: tuple[int, ...]  # c h w
     version: str  # of this package
 
@@ -69,18 +73,24 @@ class Index:
 
     @classmethod
     def open(cls, folder: Path) -> Index:
-        """Check every file and read the rest; raises MissingAsset or DamagedAsset, naming the file."""
-        if not (folder / "index.json").is_file():
-            raise MissingAsset(f"“{folder.name}” is not an index: it has no index.json. Make one with `index build`.")
+        """Check every file; raises MissingAsset or DamagedAsset naming it, or IndexMismatch for another schema."""
+        info = read_info(folder)
         fingerprint = manifest.verify_manifest(folder)
-        return cls(folder, read_info(folder), Catalog.load(folder), fingerprint)
+        return cls(folder, info, Catalog.load(folder), fingerprint)
 
     def require(self, model: AttributableModel) -> None:
-        """Raise IndexMismatch unless this index was made with `model` and the weights it lets a query move."""
+        """Raise IndexMismatch unless this index was made with `model`, and knows every weight that a query may move."""
         if self.info.fingerprint != model.fingerprint:
             raise IndexMismatch(
                 f"“{self.folder.name}” was made with another model ({self.info.model}, {self.info.fingerprint[:12]}…; "
                 f"this one is {model.fingerprint[:12]}…). Build the index again with this model."
+            )
+        wanted = model.tunable_parameters().keys()
+        if unknown := sorted(wanted - self._weights):
+            raise IndexMismatch(
+                f"“{self.folder.name}” has the Fisher of the weights “{self.info.tunable}”, but a query is to move "
+                f"“{model.spec.tunable}”: {len(unknown)} of {len(wanted)} weights are missing, such as {unknown[0]}. "
+                f"Move only “{self.info.tunable}”, or build an index with --tunable “{model.spec.tunable}”."
             )
 
     @cached_property
@@ -90,24 +100,58 @@ class Index:
 
     def shards(self) -> Iterator[Shard]:
         """Every shard in order, memory-mapped."""
-        for number in range(-(-self.info.examples // SHARD_SIZE)):
-            yield read_shard(self.folder, self.catalog, number)
+        for number in range(self._shard_count):
+            yield read_shard(self.folder, self.info.shard_size, self.catalog, number)
+
+    @cached_property
+    def base_losses(self) -> Tensor:
+        """Every example's losses under the model as it is, `[n d]` in float32; latents are not read for it."""
+        import torch
+        from safetensors import safe_open
+
+        parts = []
+        for number in range(self._shard_count):
+            with safe_open(shard_path(self.folder, number), framework="pt") as shard:
+                parts.append(shard.get_tensor("base_losses"))
+        return torch.cat(parts)
+
+    @cached_property
+    def neighbours(self) -> Neighbours:
+        return Neighbours.read(self.folder, [image.id for image in self.catalog.images])
 
     def fisher(self) -> dict[str, Tensor]:
+        """The diagonal Fisher by weight, memory-mapped."""
         from safetensors.torch import load_file
 
         return load_file(self.folder / "fisher.safetensors")
 
+    @cached_property
+    def _weights(self) -> frozenset[str]:
+        from safetensors import safe_open
+
+        with safe_open(self.folder / "fisher.safetensors", framework="pt") as fisher:
+            return frozenset(fisher.keys())
+
+    @property
+    def _shard_count(self) -> int:
+        return -(-self.info.examples // self.info.shard_size)
+
 
 def read_info(folder: Path) -> IndexInfo:
+    """What an index was made with; raises MissingAsset, DamagedAsset, or IndexMismatch for another schema."""
+    path = folder / "index.json"
+    if not path.is_file():
+        raise MissingAsset(f"“{folder.name}” is not an index: it has no index.json. Make one with `index build`.")
     try:
-        fields = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        info = IndexInfo(**{**fields, "latent_shape": tuple(fields["latent_shape"])})
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if fields["schema"] != SCHEMA:
+            raise IndexMismatch(
+                f"“{folder.name}” has schema {fields['schema']}; this version reads {SCHEMA}. Build it again, in a new "
+                "folder."
+            )
+        return IndexInfo(**{**fields, "latent_shape": tuple(fields["latent_shape"])})
     except (ValueError, TypeError, KeyError) as error:
         raise DamagedAsset(f"“{folder.name}/index.json” cannot be read. Build the index again.") from error
-    if info.schema != SCHEMA:
-        raise IndexMismatch(f"“{folder.name}” has schema {info.schema}; this version reads {SCHEMA}. Build it again.")
-    return info
 
 
 def write_info(folder: Path, info: IndexInfo) -> None:
@@ -120,11 +164,11 @@ def shard_path(folder: Path, number: int) -> Path:
     return folder / "shards" / f"{number:05}.safetensors"
 
 
-def read_shard(folder: Path, catalog: Catalog, number: int) -> Shard:
+def read_shard(folder: Path, shard_size: int, catalog: Catalog, number: int) -> Shard:
     from safetensors.torch import load_file
 
     tensors = load_file(shard_path(folder, number))
-    ids = tuple(image.id for image in catalog.images[number * SHARD_SIZE : (number + 1) * SHARD_SIZE])
+    ids = tuple(image.id for image in catalog.images[number * shard_size : (number + 1) * shard_size])
     return Shard(LatentBatch(ids, tensors["latents"], tensors["conditioning"]), tensors["base_losses"])
 
 

@@ -44,12 +44,15 @@ class AttributableModel(Protocol):
 
 
 class PictureModel(AttributableModel, Protocol):
-    """An attributable model that also draws pictures from prompts."""
+    """An attributable model that also draws pictures from prompts, and tells which look alike."""
 
     picture_size: int  # side of the square pictures it was trained on, in pixels
 
     def unread_text(self, prompt: str) -> str:
         """The end of a prompt that lies beyond what the model reads; empty where it reads all."""
+
+    def features(self, latents: Tensor) -> Tensor:
+        """What the network sees in pictures, `[b f]` in float32: alike where they look alike. No noise is drawn."""
 
     def generate(self, request: GenerationRequest, on_step: Callable[[int, int], None] = ...) -> Image:
         """The picture that `request` asks for; `on_step(done, total)` is called after each step."""

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ import torch
 import transformers.utils.logging
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from torch.nn.functional import adaptive_avg_pool2d
 
 from .. import manifest
 from ..errors import DamagedAsset, InvalidRequest, MissingAsset, UnsupportedModel
@@ -38,6 +40,9 @@ WEIGHT_PATTERNS = {
     "attention": r"\.attn[12]\.",
     "all": r"",
 }
+FEATURE_LEVEL = 0.15  # share of the noise schedule at which features are read
+FEATURE_GRID = 4
+FEATURES = 256
 
 
 class StableDiffusion:
@@ -104,6 +109,26 @@ class StableDiffusion:
         predicted = self.unet(x_t.to(dtype), t, context.to(dtype)).sample.float()
         error = predicted - self._target(x_0, eps, alpha)
         return error.square().mean(dim=(1, 2, 3)).view(b, d)
+
+    @torch.no_grad()
+    def features(self, latents: Tensor) -> Tensor:
+        """Activations behind an upper block of the UNet on clean latents and an empty prompt, `[b 256]` in float32.
+
+        The block and the low noise level follow DIFT (Tang et al. 2023, arXiv 2306.03881); instead of adding noise,
+        latents are only scaled to the level. Activations are averaged over a 4 × 4 grid and projected at random, with
+        a fixed seed, which keeps inner products (Johnson & Lindenstrauss 1984).
+        """
+        blocks, seen = self.unet.up_blocks, []
+        timestep = int(FEATURE_LEVEL * len(self._alphas))
+        x_t = (latents.to(self.unet.device) * self._alphas[timestep].sqrt()).to(self.unet.dtype)
+        context = self.text_encoder(self.encode_prompt([""]).to(self.unet.device))[0].to(self.unet.dtype)
+        hook = blocks[(len(blocks) - 1) // 2].register_forward_hook(lambda _block, _inputs, output: seen.append(output))
+        try:
+            self.unet(x_t, timestep, context.expand(len(x_t), -1, -1))
+        finally:
+            hook.remove()
+        grid = adaptive_avg_pool2d(seen[0].float(), FEATURE_GRID).flatten(1).cpu()
+        return grid @ _projection(grid.shape[1])
 
     @contextmanager
     def with_deltas(self, deltas: dict[str, Tensor]) -> Iterator[None]:
@@ -176,6 +201,12 @@ def _matching(parameters: dict[str, Tensor], pattern: str) -> dict[str, Tensor]:
         known = ", ".join(f"“{name}”" for name in WEIGHT_PATTERNS)
         raise InvalidRequest(f"No weight of the UNet matches “{pattern}”. Try {known}, or part of a weight's name.")
     return chosen
+
+
+@cache
+def _projection(rows: int) -> Tensor:
+    """`[rows 256]`, the same everywhere: drawn on the CPU with a fixed seed."""
+    return torch.randn(rows, FEATURES, generator=torch.Generator().manual_seed(0)) / FEATURES**0.5
 
 
 def _fingerprint(pipeline: StableDiffusionPipeline) -> str:

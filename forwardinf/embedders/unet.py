@@ -1,0 +1,51 @@
+"""The attributed model's own features, read inside its denoising network; the default.
+
+How often the original of a changed picture is its nearest, of 200 pictures among 800 of the shipped training set, with
+colours shifted by up to 8 of 255 (20 at 24 px):
+
+    change                                  unet     vae
+    scaled to 48 px and back              100.0 %  100.0 %
+    scaled to 24 px and back               95.0 %   98.0 %
+    enlarged by a fifth, cut to the middle 74.0 %   52.5 %
+    moved by 6 and 4 pixels                54.5 %   20.0 %
+    shrunk by a fifth, on white            37.0 %   24.5 %
+
+On 60 of these pictures the middle block of the UNet found only 20 %, 2 % and 17 % of the last three; timesteps 100, 150
+and 200 of 1000 differ little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch.nn.functional import normalize
+
+from ..images import to_square
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from ..models import PictureModel
+
+
+@dataclass(frozen=True)
+class UNetEmbedder:
+    """Pictures are alike when the attributed model's UNet sees alike things at alike places."""
+
+    model: PictureModel
+    name: str = "unet"
+
+    @property
+    def fingerprint(self) -> str:
+        return self.model.fingerprint
+
+    def embed(self, pictures: Sequence[Image]) -> Tensor:
+        squares = [to_square(picture, self.model.picture_size) for picture in pictures]
+        return normalize(self.model.features(self.model.encode_image(squares)).float().cpu(), dim=1)
+
+
+def load(model: PictureModel) -> UNetEmbedder:
+    return UNetEmbedder(model)
