@@ -17,6 +17,7 @@ import torch
 
 from .images import to_square
 from .index.store import Index
+from .methods import AttributionMethod
 from .methods.forward_inf import ForwardInf
 from .models import PictureModel, load_model
 from .sweep import SweepProgress, sweep
@@ -48,7 +49,7 @@ class Attributor:
         latents = self.model.encode_image([to_square(picture, self.model.picture_size)])
         return Query(f"query-{digest[:16]}", digest, prompt, latents, self.model.encode_prompt([prompt]))
 
-    def mirror(self, query: Query, method: ForwardInf) -> MirroredWeights:
+    def mirror(self, query: Query, method: AttributionMethod) -> MirroredWeights:
         """The few gradient steps on the query."""
         return method.mirror(self.model, query, self.index.fisher())
 
@@ -56,7 +57,7 @@ class Attributor:
         """Every example's losses under the mirrored weights; closing the iterator restores the model and stops."""
         batches: Iterator[LatentBatch] = (shard.batch for shard in self.index.shards())
         with self.model.with_deltas(mirrored.deltas):
-            yield from sweep(self.model, batches, self.index.info.plan, self.index.info.examples, batch_size)
+            yield from sweep(self.model, batches, self.index.info.plan, self.index.count, batch_size)
 
     def losses(self, swept: list[SweepProgress]) -> SweepLosses:
         """What has been swept so far, beside the base losses of the same examples."""
@@ -68,7 +69,7 @@ class Attributor:
         self,
         picture: Image,
         prompt: str = "",
-        method: ForwardInf = DEFAULT_METHOD,
+        method: AttributionMethod = DEFAULT_METHOD,
         on_progress: Callable[[SweepProgress], None] = lambda progress: None,
     ) -> InfluenceScores:
         """The influence of every indexed image on a picture, by `method`."""

@@ -6,13 +6,30 @@ Heavy imports happen inside the commands, so that `--help` answers at once.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .commands.options import (
+    WORK,
+    AsJson,
+    Direction,
+    IndexFolder,
+    LossBudget,
+    Method,
+    Model,
+    Score,
+    Steps,
+    TorchDevice,
+    Tunable,
+    Work,
+    load_attributor,
+    progress_bar,
+    reporting_to,
+    require_folder_of,
+)
 from .config import ASSETS, load_settings
 from .errors import ForwardInfError, InvalidRequest
 
@@ -26,13 +43,10 @@ app.add_typer(artwork, name="artwork")
 app.add_typer(train, name="train")
 app.add_typer(model, name="model")
 
-WORK = Path(os.environ.get("FORWARDINF_TRAINING", ".training"))
 EMOJI, EMOJI_DIFFUSION = ASSETS / "emoji", ASSETS / "emoji-diffusion"
 
 Images = Annotated[int, typer.Option(help="train until this many images have been seen, over all sittings")]
 Device = Annotated[str, typer.Option(help="torch device")]
-Work = Annotated[Path, typer.Option(help="folder of checkpoints, loss logs and sample sheets")]
-Model = Annotated[str | None, typer.Option("--model", help="folder or Hub id of a Stable Diffusion checkpoint")]
 
 
 @app.command()
@@ -52,8 +66,7 @@ def generate(
     request = GenerationRequest(prompt, seed, steps, guidance)
     if out.suffix.lower() not in (".png", ".webp", ".jpg", ".jpeg"):
         raise InvalidRequest(f"“{out.name}” does not end in .png, .webp or .jpg, so its format is unknown.")
-    if not out.parent.is_dir():
-        raise InvalidRequest(f"The folder “{out.parent}” does not exist; make it first.")
+    require_folder_of(out)
     loaded = load_model(load_settings(model=model, device=device).model_spec())
     if unread := loaded.unread_text(prompt):
         typer.echo(f"The end of the prompt was not read: “{unread}”.", err=True)
@@ -64,38 +77,43 @@ def generate(
 @app.command()
 def attribute(
     picture: Path,
-    index: Annotated[Path, typer.Option("--index", help="folder made by `index build`")],
     prompt: Annotated[str, typer.Option(help="what the picture was drawn from; may be left empty")] = "",
+    index: IndexFolder = None,
     model: Model = None,
-    device: Annotated[str | None, typer.Option(help="torch device")] = None,
-    top: Annotated[int, typer.Option(min=1, help="how many images to list")] = 10,
-    score: Annotated[str, typer.Option(help="skew, difference or absolute")] = "skew",
-    direction: Annotated[str, typer.Option(help="ascent or descent")] = "ascent",
-    loss_budget: Annotated[float, typer.Option(help="relative change of the query's loss to reach")] = 0.1,
+    device: TorchDevice = None,
+    method: Method = "forward_inf",
+    tunable: Tunable = None,
+    steps: Steps = None,
+    direction: Direction = None,
+    loss_budget: LossBudget = None,
+    score: Score = None,
     seed: Annotated[int, typer.Option(help="of the draws on the query")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON, with all that reproduces it")] = False,
+    top: Annotated[int, typer.Option(min=1, help="how many images to list")] = 10,
+    as_json: AsJson = False,
+    csv: Annotated[Path | None, typer.Option(help="file to write with every image, best first")] = None,
 ) -> None:
     """List the training images that shaped a picture most, by estimated influence."""
-    from tqdm import tqdm
-
-    from .attribution import Attributor
     from .images import read_picture
-    from .methods.forward_inf import ForwardInf
-    from .report import as_record, as_table
+    from .methods import load_method
+    from .report import as_csv, as_record, as_table
 
     if not picture.is_file():
         raise InvalidRequest(f"There is no file “{picture}”.")
-    method = ForwardInf(score=score, direction=direction, loss_budget=loss_budget, seed=seed)  # type: ignore[arg-type]
+    require_folder_of(csv)
+    by = load_method(method, steps=steps, direction=direction, loss_budget=loss_budget, score=score, seed=seed)
     read = read_picture(picture.read_bytes(), name=picture.name)
-    attributor = Attributor.load(index, load_settings(model=model, device=device).model_spec())
+    attributor = load_attributor(index, tunable, model=model, device=device)
     query = attributor.query(read.rgb, prompt, read.sha256)
-    mirrored = attributor.mirror(query, method)
-    with tqdm(total=attributor.index.info.examples, unit="img", file=sys.stderr, leave=False) as bar:
+    mirrored = attributor.mirror(query, by)
+    with progress_bar("img", attributor.index.count) as bar:
         swept = []
         for progress in attributor.sweep(mirrored):
             swept.append(progress)
             bar.update(len(progress.example_ids))
-    record = as_record(attributor, query, method, mirrored, method.scores(attributor.losses(swept)), top, read.notes)
+    scores = by.scores(attributor.losses(swept))
+    if csv:
+        csv.write_text(as_csv(scores, attributor.index.catalog), encoding="utf-8", newline="")
+    record = as_record(attributor, query, by, mirrored, scores, top, read.notes)
     typer.echo(json.dumps(record, indent=1) if as_json else as_table(record))
 
 
@@ -109,20 +127,13 @@ def index_build(
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
 ) -> None:
     """Index an image folder (metadata.jsonl with file_name and text) or a folder with a catalog.parquet."""
-    from tqdm import tqdm
-
     from .index.build import BuildPlan, build_index, training_images
     from .models import load_model
 
     source = training_images(folder)
     loaded = load_model(load_settings(model=model, device=device).model_spec())
-    with tqdm(unit="img", file=sys.stderr) as bar:
-
-        def report(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        built = build_index(loaded, source, out, BuildPlan(draws=draws, seed=seed), report)
+    with progress_bar("img") as bar:
+        built = build_index(loaded, source, out, BuildPlan(draws=draws, seed=seed), reporting_to(bar))
     typer.echo(f"{out}: {built.info.examples:,} images, {draws} draws each, fingerprint {built.fingerprint[:12]}…")
 
 

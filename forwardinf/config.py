@@ -21,6 +21,7 @@ class Settings(BaseSettings):
     model: str = Field(str(ASSETS / "emoji-diffusion"), description="folder or Hub id of a Stable Diffusion checkpoint")
     revision: str | None = Field(None, description="Hub revision; pin the resolved commit")
     artwork: Path = Field(ASSETS / "emoji", description="folder of the training set's catalog and pictures")
+    index: Path = Field(ASSETS / "emoji-index", description="folder of the index of the model's training images")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, mps")
     dtype: str = Field("float32", pattern="^(float32|float16|bfloat16)$", description="what the UNet computes in")
     host: str = Field("127.0.0.1", description="address the app listens on")

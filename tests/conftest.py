@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from forwardinf.models.stable_diffusion import StableDiffusion
@@ -67,6 +70,18 @@ def tiny_pipeline(prediction_type: str = "v_prediction", seed: int = 0) -> Stabl
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+def write_patches(folder: Path, count: int) -> Path:
+    """An image folder of smooth colour patches."""
+    random = np.random.default_rng(0)
+    with (folder / "metadata.jsonl").open("w") as lines:
+        for i in range(count):
+            patch = Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((32, 32))
+            patch.save(folder / f"{i:02}.png")
+            row = {"file_name": f"{i:02}.png", "text": f"patch {i}", "creator": "Ada", "licence": "CC0-1.0"}
+            lines.write(json.dumps(row) + "\n")
+    return folder
 
 
 @pytest.fixture

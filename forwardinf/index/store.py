@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import manifest
 from ..draws import DrawPlan
-from ..errors import DamagedAsset, IndexMismatch, MissingAsset
+from ..errors import DamagedAsset, IndexMismatch, InvalidRequest, MissingAsset
 from ..types import LatentBatch
 from .catalog import Catalog
 
@@ -56,6 +56,12 @@ class Shard:
     batch: LatentBatch
     base_losses: Tensor  # [n d]
 
+    def part(self, example_ids: frozenset[str]) -> Shard:
+        """The rows of these examples, in this shard's order."""
+        rows = [i for i, example_id in enumerate(self.batch.example_ids) if example_id in example_ids]
+        ids = tuple(self.batch.example_ids[i] for i in rows)
+        return Shard(LatentBatch(ids, self.batch.latents[rows], self.batch.conditioning[rows]), self.base_losses[rows])
+
 
 @dataclass(frozen=True)
 class Index:
@@ -65,6 +71,12 @@ class Index:
     info: IndexInfo
     catalog: Catalog
     fingerprint: str  # of the index itself, from its manifest
+    only: frozenset[str] | None = None  # the examples that `part` left; None for all
+
+    @property
+    def count(self) -> int:
+        """How many examples a sweep visits."""
+        return self.info.examples if self.only is None else len(self.only)
 
     @classmethod
     def open(cls, folder: Path) -> Index:
@@ -82,10 +94,18 @@ class Index:
                 f"this one is {model.fingerprint[:12]}…). Build the index again with this model."
             )
 
+    def part(self, example_ids: Iterable[str]) -> Index:
+        """This index, sweeping these examples alone; raises InvalidRequest naming one that it does not hold."""
+        only = frozenset(example_ids)
+        if unknown := only - {image.id for image in self.catalog.images}:
+            raise InvalidRequest(f"“{self.folder.name}” holds no training image “{min(unknown)}”.")
+        return replace(self, only=only)
+
     def shards(self) -> Iterator[Shard]:
         """Every shard in order, memory-mapped."""
         for number in range(-(-self.info.examples // SHARD_SIZE)):
-            yield read_shard(self.folder, self.catalog, number)
+            shard = read_shard(self.folder, self.catalog, number)
+            yield shard if self.only is None else shard.part(self.only)
 
     def fisher(self) -> dict[str, Tensor]:
         from safetensors.torch import load_file
