@@ -1,4 +1,4 @@
-"""The command line: `forwardinf generate | attribute | index | serve | artwork | train | model`.
+"""The command line: `forwardinf generate | attribute | index | study | serve | artwork | train | model`.
 
 Heavy imports happen inside the commands, so that `--help` answers at once.
 """
@@ -30,6 +30,7 @@ from .commands.options import (
     reporting_to,
     require_folder_of,
 )
+from .commands.study import study
 from .config import ASSETS, load_settings
 from .errors import ForwardInfError, InvalidRequest
 
@@ -39,6 +40,7 @@ train = typer.Typer(no_args_is_help=True, help="Train the shipped model; every c
 model = typer.Typer(no_args_is_help=True, help="Release and measure the shipped model.")
 index = typer.Typer(no_args_is_help=True, help="Build and inspect the index of a training set.")
 app.add_typer(index, name="index")
+app.add_typer(study, name="study")
 app.add_typer(artwork, name="artwork")
 app.add_typer(train, name="train")
 app.add_typer(model, name="model")

@@ -75,7 +75,7 @@ def test_help_answers_without_loading_torch():
         [sys.executable, "-c", f"{code}assert 'torch' not in sys.modules"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    for command in ("generate", "attribute", "index", "serve", "artwork", "train", "model"):
+    for command in ("generate", "attribute", "index", "study", "serve", "artwork", "train", "model"):
         assert command in done.stdout
 
 
@@ -123,6 +123,16 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
     ]:
         refused = forwardinf(*asked, *wrong)
         assert (refused.returncode, named in refused.stderr) == (2, True)
+
+    study = ["study", "self-retrieval", "--index", str(index), "--queries", "2", "--variants", "clean,jpeg", *model]
+    study += ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "study.json")]
+    assert "all 4 indexed training images" in forwardinf(*study).stdout
+    journal = tmp_path / "work" / "studies" / "self_retrieval.jsonl"
+    assert len(journal.read_text().splitlines()) == 4
+    again = forwardinf(*study, "--json")
+    assert json.loads(again.stdout) == json.loads((tmp_path / "study.json").read_text())
+    assert len(journal.read_text().splitlines()) == 4
+    assert forwardinf(*study, "--variants", "blurred").returncode == 2
 
     (images / "fake.png").write_text("just text")
     refused = forwardinf("attribute", str(images / "fake.png"), "--index", str(index), *model)

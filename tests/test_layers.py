@@ -28,9 +28,10 @@ ALLOWED = {
     "methods": {"draws", "models"},
     "attribution": {"images", "index", "methods", "models", "sweep"},
     "report": {"attribution", "index", "methods"},
+    "studies": {"attribution", "images", "index", "methods"},
     "training": {"generation", "images", "index", "manifest", "models"},
     "web": {"config", "generation", "images", "index", "models"},
-    "commands": {"attribution", "config", "methods"},
+    "commands": {"attribution", "config", "methods", "studies"},
     "cli": {
         *("attribution", "commands", "config", "generation", "images", "index", "methods", "models", "report"),
         *("training", "web"),
