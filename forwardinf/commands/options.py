@@ -26,7 +26,7 @@ TorchDevice = Annotated[str | None, typer.Option("--device", help="torch device"
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, with all that reproduces it")]
 IndexFolder = Annotated[
     Path | None,
-    typer.Option("--index", help="made by `index build`; if not given, FORWARDINF_INDEX or the shipped one"),
+    typer.Option("--index", help="made by `index build`; else FORWARDINF_INDEX, or the shipped one"),
 ]
 Tunable = Annotated[
     str | None,
