@@ -61,7 +61,8 @@ def self_retrieval(
     from ..studies.journal import Journal
 
     require_folder_of(out)
-    asked = room.SelfRetrieval(queries, candidates, tuple(dict.fromkeys(variants.split(","))), prompt, seed)
+    names = tuple(dict.fromkeys(name.strip() for name in variants.split(",")))
+    asked = room.SelfRetrieval(queries, candidates, names, prompt, seed)
     by = load_method(method, steps=steps, direction=direction, loss_budget=loss_budget, score=score)
     attributor = load_attributor(index, tunable, model=model, device=device)
     pictures = room.pictures_of(attributor.index, images)

@@ -6,6 +6,7 @@ method is adding a file.
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, fields
 from importlib import import_module
 from pkgutil import iter_modules
@@ -49,4 +50,5 @@ def load_method(name: str, **settings: object) -> AttributionMethod:
 
 def settings_of(method: AttributionMethod) -> dict[str, Any]:
     """The method's name and every setting, in JSON's types."""
-    return {"name": type(method).__module__.rpartition(".")[2], **asdict(method)}  # type: ignore[call-overload]
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(method)))  # type: ignore[call-overload]
+    return {"name": type(method).__module__.rpartition(".")[2], **settings}
