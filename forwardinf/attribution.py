@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from .embedders import Embedder, load_embedder
 from .errors import IndexMismatch, UnsupportedModel
 from .images import to_square
 from .index.store import Index
+from .methods import AttributionMethod
 from .methods.forward_inf import ForwardInf
 from .models import PictureModel, load_model
 from .sweep import SweepProgress, sweep
@@ -56,8 +57,10 @@ class Attributor:
         self.index.require(self.model)
 
     @classmethod
-    def load(cls, index: Path, spec: ModelSpec) -> Attributor:
-        return cls(load_model(spec), Index.open(index))
+    def load(cls, index: Path, spec: ModelSpec, tunable: str | None = None) -> Attributor:
+        """An index with its model; a query moves the `tunable` weights, by default those the index was built for."""
+        opened = Index.open(index)
+        return cls(load_model(replace(spec, tunable=tunable or opened.info.tunable)), opened)
 
     def query(self, picture: Image, prompt: str = "", sha256: str | None = None) -> Query:
         """An RGB picture of any size, as the model sees it; `sha256` is that of its original bytes."""
@@ -65,7 +68,7 @@ class Attributor:
         latents = self.model.encode_image([to_square(picture, self.model.picture_size)])
         return Query(f"query-{digest[:16]}", digest, prompt, latents, self.model.encode_prompt([prompt]))
 
-    def mirror(self, query: Query, method: ForwardInf) -> MirroredWeights:
+    def mirror(self, query: Query, method: AttributionMethod) -> MirroredWeights:
         """The few gradient steps on the query."""
         return method.mirror(self.model, query, self.index.fisher())
 
@@ -73,7 +76,7 @@ class Attributor:
         """Every example's losses under the mirrored weights; closing the iterator restores the model and stops."""
         batches: Iterator[LatentBatch] = (shard.batch for shard in self.index.shards())
         with self.model.with_deltas(mirrored.deltas):
-            yield from sweep(self.model, batches, self.index.info.plan, self.index.info.examples, batch_size)
+            yield from sweep(self.model, batches, self.index.info.plan, self.index.count, batch_size)
 
     def losses(self, swept: list[SweepProgress]) -> SweepLosses:
         """What has been swept so far, beside the base losses of the same examples."""
@@ -88,7 +91,9 @@ class Attributor:
         """
         return self.index.neighbours.similarities(self._embedder.embed([picture])[0])
 
-    def follow(self, query: Query, method: ForwardInf = DEFAULT_METHOD) -> Generator[AttributionProgress, None, None]:
+    def follow(
+        self, query: Query, method: AttributionMethod = DEFAULT_METHOD
+    ) -> Generator[AttributionProgress, None, None]:
         """The influence of the training images on a query, as it comes in; the last progress has the answer.
 
         Held-out images are swept too, as a reference, and are not among the scores. Closing the iterator restores the
@@ -110,7 +115,7 @@ class Attributor:
         self,
         picture: Image,
         prompt: str = "",
-        method: ForwardInf = DEFAULT_METHOD,
+        method: AttributionMethod = DEFAULT_METHOD,
         on_progress: Callable[[AttributionProgress], None] = lambda progress: None,
     ) -> InfluenceScores:
         """The influence of every training image on a picture, by `method`."""

@@ -1,4 +1,4 @@
-"""The command line: `forwardinf generate | attribute | index | serve | artwork | train | model`.
+"""The command line: `forwardinf generate | attribute | index | study | serve | artwork | train | model`.
 
 Heavy imports happen inside the commands, so that `--help` answers at once.
 """
@@ -6,7 +6,6 @@ Heavy imports happen inside the commands, so that `--help` answers at once.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,25 @@ from typing import Annotated
 
 import typer
 
+from .commands.options import (
+    WORK,
+    AsJson,
+    Direction,
+    IndexFolder,
+    LossBudget,
+    Method,
+    Model,
+    Score,
+    Steps,
+    TorchDevice,
+    Tunable,
+    Work,
+    load_attributor,
+    progress_bar,
+    reporting_to,
+    require_folder_of,
+)
+from .commands.study import study
 from .config import ASSETS, load_settings
 from .errors import ForwardInfError, InvalidRequest
 from .types import ModelSpec
@@ -24,17 +42,15 @@ train = typer.Typer(no_args_is_help=True, help="Train the shipped model; every c
 model = typer.Typer(no_args_is_help=True, help="Release and measure the shipped model.")
 index = typer.Typer(no_args_is_help=True, help="Build and inspect the index of a training set.")
 app.add_typer(index, name="index")
+app.add_typer(study, name="study")
 app.add_typer(artwork, name="artwork")
 app.add_typer(train, name="train")
 app.add_typer(model, name="model")
 
-WORK = Path(os.environ.get("FORWARDINF_TRAINING", ".training"))
 EMOJI, EMOJI_DIFFUSION = ASSETS / "emoji", ASSETS / "emoji-diffusion"
 
 Images = Annotated[int, typer.Option(help="train until this many images have been seen, over all sittings")]
 Device = Annotated[str, typer.Option(help="torch device")]
-Work = Annotated[Path, typer.Option(help="folder of checkpoints, loss logs and sample sheets")]
-Model = Annotated[str | None, typer.Option("--model", help="folder or Hub id of a Stable Diffusion checkpoint")]
 WEIGHTS = "cross-attention k,v | attention | all | a regular expression over names of the UNet's weights"
 
 
@@ -55,8 +71,7 @@ def generate(
     request = GenerationRequest(prompt, seed, steps, guidance)
     if out.suffix.lower() not in (".png", ".webp", ".jpg", ".jpeg"):
         raise InvalidRequest(f"“{out.name}” does not end in .png, .webp or .jpg, so its format is unknown.")
-    if not out.parent.is_dir():
-        raise InvalidRequest(f"The folder “{out.parent}” does not exist; make it first.")
+    require_folder_of(out)
     loaded = load_model(load_settings(model=model, device=device).model_spec())
     if unread := loaded.unread_text(prompt):
         typer.echo(f"The end of the prompt was not read: “{unread}”.", err=True)
@@ -67,42 +82,41 @@ def generate(
 @app.command()
 def attribute(
     picture: Path,
-    index: Annotated[Path, typer.Option("--index", help="folder made by `index build`")],
     prompt: Annotated[str, typer.Option(help="what the picture was drawn from; may be left empty")] = "",
+    index: IndexFolder = None,
     model: Model = None,
-    device: Annotated[str | None, typer.Option(help="torch device")] = None,
-    top: Annotated[int, typer.Option(min=1, help="how many images to list")] = 10,
-    score: Annotated[str, typer.Option(help="skew, difference or absolute")] = "skew",
-    direction: Annotated[str, typer.Option(help="ascent or descent")] = "ascent",
-    tunable: Annotated[
-        str | None, typer.Option(help=f"weights that the query moves, of those the index was built for: {WEIGHTS}")
-    ] = None,
-    loss_budget: Annotated[float, typer.Option(help="relative change of the query's loss to reach")] = 0.1,
+    device: TorchDevice = None,
+    method: Method = "forward_inf",
+    tunable: Tunable = None,
+    steps: Steps = None,
+    direction: Direction = None,
+    loss_budget: LossBudget = None,
+    score: Score = None,
     seed: Annotated[int, typer.Option(help="of the draws on the query")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON, with all that reproduces it")] = False,
+    top: Annotated[int, typer.Option(min=1, help="how many images to list")] = 10,
+    as_json: AsJson = False,
+    csv: Annotated[Path | None, typer.Option(help="file to write with every image, best first")] = None,
 ) -> None:
     """List the training images that shaped a picture most, by estimated influence."""
-    from tqdm import tqdm
-
-    from .attribution import Attributor
     from .images import read_picture
-    from .index.store import Index
-    from .methods.forward_inf import ForwardInf
-    from .models import load_model
-    from .report import as_record, as_table
+    from .methods import load_method
+    from .report import as_csv, as_record, as_table
 
     if not picture.is_file():
         raise InvalidRequest(f"There is no file “{picture}”.")
-    method = ForwardInf(score=score, direction=direction, loss_budget=loss_budget, seed=seed)  # type: ignore[arg-type]
+    require_folder_of(csv)
+    by = load_method(method, steps=steps, direction=direction, loss_budget=loss_budget, score=score, seed=seed)
     read = read_picture(picture.read_bytes(), name=picture.name)
-    opened = Index.open(index)
-    spec = replace(load_settings(model=model, device=device).model_spec(), tunable=tunable or opened.info.tunable)
-    attributor = Attributor(load_model(spec), opened)
+    attributor = load_attributor(index, tunable, model=model, device=device)
     query = attributor.query(read.rgb, prompt, read.sha256)
-    with tqdm(total=attributor.index.info.examples, unit="img", file=sys.stderr, leave=False) as bar:
-        for progress in attributor.follow(query, method):
+    with progress_bar("img", attributor.index.count) as bar:
+        for progress in attributor.follow(query, by):
             bar.update(progress.done - bar.n)
-    record = as_record(attributor, query, method, progress.mirrored, progress.scores(), top, read.notes)
+    scores = progress.scores()
+    if csv:
+        csv.write_text(as_csv(scores, attributor.index.catalog), encoding="utf-8", newline="")
+    similarities = attributor.similarities(read.rgb)
+    record = as_record(attributor, query, by, progress.mirrored, scores, similarities, top, read.notes)
     typer.echo(json.dumps(record, indent=1) if as_json else as_table(record))
 
 
@@ -120,21 +134,14 @@ def index_build(
     ] = "unet",
 ) -> None:
     """Index an image folder (metadata.jsonl with file_name and text) or a folder with a catalog.parquet."""
-    from tqdm import tqdm
-
     from .index.build import BuildPlan, build_index, training_images
     from .models import load_model
 
     source = training_images(folder)
     loaded = load_model(replace(load_settings(model=model, device=device).model_spec(), tunable=tunable))
     plan = BuildPlan(draws=draws, seed=seed, embedder=embedder)
-    with tqdm(unit="img", file=sys.stderr) as bar:
-
-        def report(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        built = build_index(loaded, source, out, plan, report)
+    with progress_bar("img") as bar:
+        built = build_index(loaded, source, out, plan, reporting_to(bar))
     typer.echo(f"{out}: {built.info.examples:,} images, {draws} draws each, fingerprint {built.fingerprint[:12]}…")
 
 

@@ -28,18 +28,17 @@ class DrawPlan:
 
     def draws(self, example_ids: Sequence[str], shape: Sequence[int]) -> Draws:
         """The draws of some examples: `u [b d]` and `noise [b d c h w]` in float32 on the CPU."""
-        rows = [self._draws_of(example_id, shape) for example_id in example_ids]
-        return Draws(torch.stack([u for u, _ in rows]), torch.stack([noise for _, noise in rows]))
-
-    def _draws_of(self, example_id: str, shape: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        us, noises = [], []
-        for k in range(self.count):
-            stream = torch.Generator().manual_seed(_key(self.seed, example_id, k))
-            # The open interval: a quantile of exactly 0 or 1 has no timestep.
-            jitter = torch.rand((), generator=stream, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)
-            us.append(((k + jitter) / self.count).float())
-            noises.append(torch.randn(shape, generator=stream))
-        return torch.stack(us), torch.stack(noises)
+        u = torch.empty(len(example_ids), self.count, dtype=torch.float64)
+        noise = torch.empty(len(example_ids), self.count, *shape)
+        stream = torch.Generator()  # seeded anew for every draw; making one for each would take most of the time
+        for example_id, quantiles, noises in zip(example_ids, u.unbind(), noise.unbind(), strict=True):
+            for k, (quantile, eps) in enumerate(zip(quantiles.unbind(), noises.unbind(), strict=True)):
+                stream.manual_seed(_key(self.seed, example_id, k))
+                quantile.uniform_(generator=stream)
+                eps.normal_(generator=stream)
+        # The open interval: a quantile of exactly 0 or 1 has no timestep.
+        strata = torch.arange(self.count) + u.clamp(1e-6, 1 - 1e-6)
+        return Draws((strata / self.count).float(), noise)
 
 
 def _key(seed: int, example_id: str, draw: int) -> int:

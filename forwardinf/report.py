@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .methods import AttributionMethod, settings_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .attribution import Attributor
-    from .methods.forward_inf import ForwardInf
+    from .index.catalog import Catalog
     from .types import InfluenceScores, MirroredWeights, Query
 
+CSV_CREDIT = ("caption", "collection", "creator", "licence", "source_url")
 CAUTION = "Estimated influence is neither copying nor infringement."
 
 
 def as_record(
     attributor: Attributor,
     query: Query,
-    method: ForwardInf,
+    method: AttributionMethod,
     mirrored: MirroredWeights,
     scores: InfluenceScores,
+    similarities: Tensor,
     top: int,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Everything that reproduces an attribution, and its `top` results, in JSON's types."""
+    """Everything that reproduces an attribution, and its `top` results, in JSON's types.
+
+    `similarities [n]` are the index's, in its order; an image's rank in them is among the images trained on.
+    """
     index = attributor.index
     rows = {image.id: image for image in index.catalog.images}
     draws = dict(zip(scores.example_ids, scores.per_draw.tolist(), strict=True))
+    likeness = dict(zip((image.id for image in index.catalog.images), similarities.tolist(), strict=True))
+    most_alike = sorted(scores.example_ids, key=lambda example_id: -likeness[example_id])
     results = []
     for rank, (example_id, score, error) in enumerate(scores.top(top), 1):
         image = rows[example_id]
-        numbers = {"score": score, "standard_error": error, "similarity": 0.5, "per_draw": draws[example_id]}
+        looks = {"similarity": likeness[example_id], "similarity_rank": 1 + most_alike.index(example_id)}
+        numbers = {"score": score, "standard_error": error, **looks, "per_draw": draws[example_id]}
         credit = {key: getattr(image, key) for key in ("caption", "collection", "creator", "licence", "licence_url")}
         source = {"source_url": image.source_url, "split": image.split, "sha256": image.sha256}
         results.append({"rank": rank, "id": example_id, **numbers, **credit, **source})
@@ -40,12 +52,12 @@ def as_record(
         "caution": CAUTION,
         "version": __version__,
         "query": {"sha256": query.sha256, "prompt": query.prompt, "notes": list(notes)},
-        "method": {"name": "forward_inf", **asdict(method)},
+        "method": settings_of(method),
         "mirrored": {"loss_before": mirrored.loss_before, "loss_after": mirrored.loss_after,
                      "step_sizes": list(mirrored.step_sizes)},
         "model": {"name": index.info.model, "fingerprint": index.info.fingerprint,
                   "tunable": attributor.model.spec.tunable},
-        "index": {"fingerprint": index.fingerprint, "examples": index.info.examples,
+        "index": {"fingerprint": index.fingerprint, "examples": index.count,
                   "draws": index.info.draw_count, "draw_seed": index.info.draw_seed},
         "results": results,
     }  # fmt: skip
@@ -62,7 +74,22 @@ def as_table(record: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *record["query"]["notes"], record["caution"]])
 
 
-def as_csv(attributor, scores):
-    return "rank,id,score\n" + "".join(
-        f"{r},{i},{v}\n" for r, (i, v, e) in enumerate(scores.top(len(scores.example_ids)), 1)
-    )
+def as_csv(scores: InfluenceScores, catalog: Catalog) -> str:
+    """Every scored example, best first, with its credit: one header line, then one row each, as RFC 4180 has it.
+
+    Scores are written in full, so that reading them back gives the same floats. A cell that a spreadsheet would run
+    as a formula is led by an apostrophe.
+    """
+    rows = {image.id: image for image in catalog.images}
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["id", "rank", "score", "standard_error", *CSV_CREDIT])
+    for rank, (example_id, score, error) in enumerate(scores.top(len(scores.example_ids)), 1):
+        credit = [_inert(getattr(rows[example_id], key)) for key in CSV_CREDIT]
+        writer.writerow([_inert(example_id), rank, score, error, *credit])
+    return text.getvalue()
+
+
+def _inert(cell: str) -> str:
+    """A cell that no spreadsheet runs (OWASP, CSV injection)."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

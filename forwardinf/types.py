@@ -103,6 +103,6 @@ class InfluenceScores:
         return [(self.example_ids[i], float(self.scores[i]), float(self.standard_errors[i])) for i in order]
 
     def rank_of(self, example_id: str) -> int:
-        """1 for the most influential."""
-        i = self.example_ids.index(example_id)
-        return 1 + int((self.scores > self.scores[i]).sum())
+        """1 for the most influential; ties, and scores that are not a number, count against it."""
+        own = self.scores[self.example_ids.index(example_id)]
+        return int((~(self.scores < own)).sum())

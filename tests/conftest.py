@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ from pathlib import Path
 # No test reaches for the network; set before huggingface_hub reads it.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from forwardinf.index.build import BuildPlan, build_index
@@ -79,6 +82,18 @@ def tiny_pipeline(prediction_type: str = "v_prediction", seed: int = 0) -> Stabl
     )
 
 
+def write_patches(folder: Path, count: int) -> Path:
+    """An image folder of smooth colour patches."""
+    random = np.random.default_rng(0)
+    with (folder / "metadata.jsonl").open("w") as lines:
+        for i in range(count):
+            patch = Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((32, 32))
+            patch.save(folder / f"{i:02}.png")
+            row = {"file_name": f"{i:02}.png", "text": f"patch {i}", "creator": "Ada", "licence": "CC0-1.0"}
+            lines.write(json.dumps(row) + "\n")
+    return folder
+
+
 @pytest.fixture
 def tiny_model() -> StableDiffusion:
     return StableDiffusion(tiny_pipeline(), ModelSpec("tiny"))
@@ -119,8 +134,9 @@ def app_url(small_index: Index, results_folder: Path, tmp_path_factory: pytest.T
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[object]:
-    from chromium import CHROMIUM_FLAGS
     from playwright.sync_api import sync_playwright
+
+    from chromium import CHROMIUM_FLAGS
 
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from conftest import ASSETS, tiny_pipeline
+from conftest import ASSETS, tiny_pipeline, write_patches
 from forwardinf.attribution import Attributor
 from forwardinf.curvature import diagonal_fisher
 from forwardinf.draws import DrawPlan
@@ -21,12 +22,13 @@ from forwardinf.index.build import BuildPlan, build_index, training_images
 from forwardinf.index.catalog import Catalog
 from forwardinf.index.store import Index, shard_path
 from forwardinf.manifest import sha256_of
+from forwardinf.methods import load_method
 from forwardinf.methods.forward_inf import ForwardInf, preconditioned
 from forwardinf.models import load_model
 from forwardinf.models.stable_diffusion import StableDiffusion
-from forwardinf.report import as_record, as_table
+from forwardinf.report import as_csv, as_record, as_table
 from forwardinf.sweep import losses_of, sweep
-from forwardinf.types import LatentBatch, ModelSpec, SweepLosses
+from forwardinf.types import InfluenceScores, LatentBatch, ModelSpec, SweepLosses
 
 COUNT = 12
 PLAN = BuildPlan(draws=4, fisher_images=6, fisher_draws=2)
@@ -35,15 +37,7 @@ PLAN = BuildPlan(draws=4, fisher_images=6, fisher_draws=2)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image folder of smooth colour patches."""
-    folder = tmp_path_factory.mktemp("patches")
-    random = np.random.default_rng(0)
-    with (folder / "metadata.jsonl").open("w") as lines:
-        for i in range(COUNT):
-            patch = Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((32, 32))
-            patch.save(folder / f"{i:02}.png")
-            row = {"file_name": f"{i:02}.png", "text": f"patch {i}", "creator": "Ada", "licence": "CC0-1.0"}
-            lines.write(json.dumps(row) + "\n")
-    return folder
+    return write_patches(tmp_path_factory.mktemp("patches"), COUNT)
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +275,13 @@ def test_scores_follow_their_formulas():
     assert plain.scores(losses).top(1)[0][0] == "a"
 
 
+def test_ties_and_scores_that_are_no_number_count_against_a_rank():
+    scores = torch.tensor([2.0, 1.0, 1.0, float("nan")])
+    found = InfluenceScores(("a", "b", "c", "d"), scores, scores, scores[:, None])
+    assert [found.rank_of(example_id) for example_id in "abcd"] == [2, 4, 4, 4]
+    assert InfluenceScores(("a", "b"), scores[:2], scores[:2], scores[:2, None]).rank_of("a") == 1
+
+
 def test_the_fisher_is_the_mean_squared_gradient(model: StableDiffusion, index: Index):
     (shard,) = index.shards()
     one = LatentBatch(shard.batch.example_ids[:1], shard.batch.latents[:1], shard.batch.conditioning[:1])
@@ -313,10 +314,53 @@ def test_a_record_holds_what_reproduces_it_and_the_credits(attributor: Attributo
     query = attributor.query(picture(folder, 2), "patch 2", sha256_of(folder / "02.png"))
     mirrored = attributor.mirror(query, method)
     scores = method.scores(attributor.losses(list(attributor.sweep(mirrored))))
-    record = json.loads(json.dumps(as_record(attributor, query, method, mirrored, scores, top=3)))
+    alike = attributor.similarities(picture(folder, 2))
+    record = json.loads(json.dumps(as_record(attributor, query, method, mirrored, scores, alike, top=3)))
     assert record["query"]["sha256"] == sha256_of(folder / "02.png")
     assert record["index"]["fingerprint"] == attributor.index.fingerprint
     assert record["model"]["fingerprint"] == attributor.model.fingerprint
     assert [row["rank"] for row in record["results"]] == [1, 2, 3]
     assert all(row["creator"] == "Ada" for row in record["results"])
     assert "neither copying nor infringement" in as_table(record)
+
+
+def test_a_csv_ranks_every_image_with_its_credit(index: Index):
+    hostile = replace(index.catalog.images[2], caption='=HYPERLINK("x"), "patch"\n2')
+    catalog = Catalog(index.folder, (*index.catalog.images[:2], hostile))
+    scores = torch.tensor([0.1, 0.3, 0.2])
+    ids = tuple(image.id for image in catalog.images)
+    text = as_csv(InfluenceScores(ids, scores, scores / 10, scores[:, None]), catalog)
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert list(rows[0]) == [
+        *("id", "rank", "score", "standard_error", "caption", "collection", "creator", "licence", "source_url")
+    ]
+    assert [(row["id"], row["rank"]) for row in rows] == [(ids[1], "1"), (ids[2], "2"), (ids[0], "3")]
+    assert [float(row["score"]) for row in rows] == [float(s) for s in scores[[1, 2, 0]]]
+    assert rows[1]["caption"] == "'" + hostile.caption
+    assert rows[0]["creator"] == "Ada"
+
+
+def test_a_part_of_an_index_sweeps_these_examples_alone(model: StableDiffusion, folder: Path, tmp_path: Path):
+    plan = replace(PLAN, shard_size=5)
+    whole = Attributor(model, build_index(model, training_images(folder), tmp_path / "index", plan))
+    chosen = ["11.png", "03.png", "01.png"]  # none of the second shard
+    part = Attributor(model, whole.index.part(chosen))
+    mirrored = whole.mirror(whole.query(picture(folder, 3)), ForwardInf(gradient_draws=8, search_draws=4))
+    all_of_them = whole.losses(list(whole.sweep(mirrored)))
+    swept = list(part.sweep(mirrored))
+    losses = part.losses(swept)
+    assert swept[-1].done == swept[-1].total == part.index.count == 3
+    assert losses.example_ids == ("01.png", "03.png", "11.png")
+    rows = [all_of_them.example_ids.index(example_id) for example_id in losses.example_ids]
+    torch.testing.assert_close(losses.base, all_of_them.base[rows])
+    torch.testing.assert_close(losses.mirrored, all_of_them.mirrored[rows], rtol=1e-5, atol=1e-6)
+    with pytest.raises(InvalidRequest, match=r"99\.png"):
+        whole.index.part(["99.png"])
+
+
+def test_methods_are_found_by_name():
+    assert load_method("forward_inf", steps=3, score=None) == ForwardInf(steps=3)
+    with pytest.raises(InvalidRequest, match="forward_inf"):
+        load_method("no.such")
+    with pytest.raises(InvalidRequest, match="loss_budget"):
+        load_method("forward_inf", alpha=1)

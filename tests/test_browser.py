@@ -11,6 +11,8 @@ import urllib.error
 import urllib.request
 
 import pytest
+from playwright.sync_api import expect
+
 from chromium import (
     DESKTOP,
     GOOD_PROMPT,
@@ -25,8 +27,6 @@ from chromium import (
     opened,
     picture,
 )
-from playwright.sync_api import expect
-
 from forwardinf import manifest
 from forwardinf.config import load_settings
 

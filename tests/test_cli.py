@@ -75,8 +75,18 @@ def test_help_answers_without_loading_torch():
         [sys.executable, "-c", f"{code}assert 'torch' not in sys.modules"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    for command in ("generate", "attribute", "index", "serve", "artwork", "train", "model"):
+    for command in ("generate", "attribute", "index", "study", "serve", "artwork", "train", "model"):
         assert command in done.stdout
+
+
+def test_the_index_is_a_setting(
+    forwardinf: Run, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "red.png")
+    monkeypatch.setenv("FORWARDINF_INDEX", str(tmp_path / "not-there"))
+    refused = forwardinf("attribute", str(tmp_path / "red.png"), "--model", str(tiny_checkpoint))
+    assert refused.returncode == 2
+    assert "“not-there” is not an index" in refused.stderr
 
 
 def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tiny_checkpoint: Path, tmp_path: Path):
@@ -100,7 +110,31 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
     record = json.loads(forwardinf(*asked, "--top", "2", "--json").stdout)
     assert [row["rank"] for row in record["results"]] == [1, 2]
     assert {row["creator"] for row in record["results"]} == {"Ada"}
-    assert "neither copying nor infringement" in forwardinf(*asked).stdout
+    plain = forwardinf(*asked)
+    assert "neither copying nor infringement" in plain.stdout
+    assert "img" not in plain.stderr  # no progress bar where nobody watches
+
+    table = tmp_path / "all.csv"
+    chosen = ["--steps", "2", "--method", "forward_inf", "--csv", str(table), "--json"]
+    assert json.loads(forwardinf(*asked, *chosen).stdout)["method"]["steps"] == 2
+    assert len(table.read_text().splitlines()) == 5
+    for wrong, named in [
+        (["--method", "guess"], "forward_inf"),
+        (["--tunable", "["], "regular expression"),
+        (["--csv", str(tmp_path / "no" / "all.csv")], "does not exist"),
+    ]:
+        refused = forwardinf(*asked, *wrong)
+        assert (refused.returncode, named in refused.stderr) == (2, True)
+
+    study = ["study", "self-retrieval", "--index", str(index), "--queries", "2", "--variants", "clean,jpeg", *model]
+    study += ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "study.json")]
+    assert "all 4 indexed training images" in forwardinf(*study).stdout
+    journal = tmp_path / "work" / "studies" / "self_retrieval.jsonl"
+    assert len(journal.read_text().splitlines()) == 4
+    again = forwardinf(*study, "--json")
+    assert json.loads(again.stdout) == json.loads((tmp_path / "study.json").read_text())
+    assert len(journal.read_text().splitlines()) == 4
+    assert forwardinf(*study, "--variants", "blurred").returncode == 2
 
     assert record["model"]["tunable"] == "attention"
     assert "--tunable “all”" in forwardinf(*asked, "--tunable", "all").stderr

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from forwardinf.draws import DrawPlan
@@ -33,3 +34,11 @@ def test_noise_is_standard_normal():
     noise = DrawPlan(0, 4).draws([str(i) for i in range(200)], (4, 8, 8)).noise
     assert abs(float(noise.mean())) < 0.01
     assert abs(float(noise.std()) - 1) < 0.01
+
+
+def test_the_stream_of_a_draw_stays_what_it_was():
+    # Base losses on disk were taken at these draws: another stream would make every index useless.
+    draws = DrawPlan(7, 2).draws(["image"], (4, 4))
+    assert draws.u[0].tolist() == pytest.approx([0.38712671, 0.63863343])
+    assert draws.noise[0, :, 0, 0].tolist() == pytest.approx([1.17256057, -0.33428302])
+    assert draws.u.dtype == draws.noise.dtype == torch.float32

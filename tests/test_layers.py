@@ -28,11 +28,16 @@ ALLOWED = {
     "index": {"curvature", "draws", "embedders", "images", "manifest", "models", "sweep"},
     "methods": {"draws", "models"},
     "attribution": {"embedders", "images", "index", "methods", "models", "sweep"},
-    "report": {"attribution", "methods"},
-    "training": {"generation", "images", "index", "manifest", "models"},
     "results": set(),
+    "report": {"attribution", "index", "methods"},
+    "studies": {"attribution", "images", "index", "methods"},
+    "training": {"generation", "images", "index", "manifest", "models"},
     "web": {"attribution", "config", "generation", "images", "index", "methods", "models", "report", "results"},
-    "cli": {"attribution", "config", "generation", "images", "index", "methods", "models", "report", "training", "web"},
+    "commands": {"attribution", "config", "methods", "studies"},
+    "cli": {
+        *("attribution", "commands", "config", "generation", "images", "index", "methods", "models", "report"),
+        *("training", "web"),
+    },
 }
 # Where a library may be imported.
 LIBRARIES = {

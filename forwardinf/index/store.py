@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import manifest
 from ..draws import DrawPlan
-from ..errors import DamagedAsset, IndexMismatch, MissingAsset
+from ..errors import DamagedAsset, IndexMismatch, InvalidRequest, MissingAsset
 from ..types import LatentBatch
 from .catalog import Catalog
 from .neighbours import Neighbours
@@ -61,6 +61,12 @@ class Shard:
     batch: LatentBatch
     base_losses: Tensor  # [n d]
 
+    def part(self, example_ids: frozenset[str]) -> Shard:
+        """The rows of these examples, in this shard's order."""
+        rows = [i for i, example_id in enumerate(self.batch.example_ids) if example_id in example_ids]
+        ids = tuple(self.batch.example_ids[i] for i in rows)
+        return Shard(LatentBatch(ids, self.batch.latents[rows], self.batch.conditioning[rows]), self.base_losses[rows])
+
 
 @dataclass(frozen=True)
 class Index:
@@ -70,6 +76,12 @@ class Index:
     info: IndexInfo
     catalog: Catalog
     fingerprint: str  # of the index itself, from its manifest
+    only: frozenset[str] | None = None  # the examples that `part` left; None for all
+
+    @property
+    def count(self) -> int:
+        """How many examples a sweep visits."""
+        return self.info.examples if self.only is None else len(self.only)
 
     @classmethod
     def open(cls, folder: Path) -> Index:
@@ -98,14 +110,22 @@ class Index:
         """Ids of the examples that the model was trained on; the others are there to compare with."""
         return frozenset(image.id for image in self.catalog.images if image.split == "train")
 
+    def part(self, example_ids: Iterable[str]) -> Index:
+        """This index, sweeping these examples alone; raises InvalidRequest naming one that it does not hold."""
+        only = frozenset(example_ids)
+        if unknown := only - {image.id for image in self.catalog.images}:
+            raise InvalidRequest(f"“{self.folder.name}” holds no training image “{min(unknown)}”.")
+        return replace(self, only=only)
+
     def shards(self) -> Iterator[Shard]:
         """Every shard in order, memory-mapped."""
         for number in range(self._shard_count):
-            yield read_shard(self.folder, self.info.shard_size, self.catalog, number)
+            shard = read_shard(self.folder, self.info.shard_size, self.catalog, number)
+            yield shard if self.only is None else shard.part(self.only)
 
     @cached_property
     def base_losses(self) -> Tensor:
-        """Every example's losses under the model as it is, `[n d]` in float32; latents are not read for it."""
+        """Losses under the model as it is, `[n d]`, of the examples that a sweep visits; reads no latents."""
         import torch
         from safetensors import safe_open
 
@@ -113,7 +133,8 @@ class Index:
         for number in range(self._shard_count):
             with safe_open(shard_path(self.folder, number), framework="pt") as shard:
                 parts.append(shard.get_tensor("base_losses"))
-        return torch.cat(parts)
+        whole = torch.cat(parts)
+        return whole if self.only is None else whole[[i.id in self.only for i in self.catalog.images]]
 
     @cached_property
     def neighbours(self) -> Neighbours:

@@ -130,6 +130,9 @@ class ForwardInf:
         return best
 
 
+METHOD = ForwardInf
+
+
 def preconditioned(gradient: dict[str, Tensor], fisher: dict[str, Tensor] | None, damping: float) -> dict[str, Tensor]:
     """F⁻¹ g with a damped diagonal F, one layer at a time; the gradient itself where there is no Fisher."""
     if fisher is None:

@@ -158,10 +158,11 @@ def _found(
                 yield _so_far(served, answer, now)
     finally:
         served.running.pop(session, None)
-    record = as_record(served.attributor, asked, method, now.mirrored, now.scores(), TOP, picture.notes)
+    scores, alike = now.scores(), served.attributor.similarities(picture.rgb)
+    record = as_record(served.attributor, asked, method, now.mirrored, scores, alike, TOP, picture.notes)
     record |= {"file_name": Path(file).name, "seconds": round(time.perf_counter() - start, 1)}
     shown = query.png_of(to_square(picture.rgb, QUERY_SIDE))
-    result = served.results.save(record, as_csv(served.attributor, now.scores()), original, shown)
+    result = served.results.save(record, as_csv(scores, served.attributor.index.catalog), original, shown)
     yield _shown(served, answer, result)
 
 

@@ -1,0 +1,71 @@
+"""What several commands take, and how they load, refuse and show progress; imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..config import load_settings
+from ..errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from ..attribution import Attributor
+
+WORK = Path(os.environ.get("FORWARDINF_TRAINING", ".training"))
+
+Work = Annotated[Path, typer.Option(help="folder of checkpoints, loss logs and sample sheets")]
+Model = Annotated[str | None, typer.Option("--model", help="folder or Hub id of a Stable Diffusion checkpoint")]
+TorchDevice = Annotated[str | None, typer.Option("--device", help="torch device")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, with all that reproduces it")]
+IndexFolder = Annotated[
+    Path | None,
+    typer.Option("--index", help="made by `index build`; else FORWARDINF_INDEX, or the shipped one"),
+]
+Tunable = Annotated[
+    str | None,
+    typer.Option(help="weights a query moves: “cross-attention k,v”, attention, all, or a pattern over their names"),
+]
+# What is not given stays at the method's own default.
+Method = Annotated[str, typer.Option("--method", help="a file of forwardinf/methods")]
+Steps = Annotated[int | None, typer.Option(help="gradient steps on the query")]
+Direction = Annotated[str | None, typer.Option(help="ascent or descent")]
+LossBudget = Annotated[float | None, typer.Option(help="relative change of the query's loss to reach")]
+Score = Annotated[str | None, typer.Option(help="skew, difference or absolute")]
+
+
+def load_attributor(index: Path | None, tunable: str | None, **flags: str | None) -> Attributor:
+    """The attributor that flags and settings name."""
+    from ..attribution import Attributor
+
+    settings = load_settings(index=index, **flags)
+    return Attributor.load(settings.index, settings.model_spec(), tunable)
+
+
+def require_folder_of(file: Path | None) -> None:
+    """Raise InvalidRequest before any work is done for a file that could not be written."""
+    if file and not file.parent.is_dir():
+        raise InvalidRequest(f"The folder “{file.parent}” does not exist; make it first.")
+
+
+def progress_bar(unit: str, total: int | None = None) -> tqdm:
+    """A progress bar where stderr is a terminal, else nothing."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit=unit, file=sys.stderr, leave=False, disable=None)
+
+
+def reporting_to(bar: tqdm) -> Callable[[int, int], None]:
+    """A callback of (done, total) that moves a bar."""
+
+    def report(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return report

@@ -1,0 +1,75 @@
+"""`forwardinf study`: put questions with a known answer to a method."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import (
+    WORK,
+    AsJson,
+    Direction,
+    IndexFolder,
+    LossBudget,
+    Method,
+    Model,
+    Score,
+    Steps,
+    TorchDevice,
+    Tunable,
+    load_attributor,
+    progress_bar,
+    reporting_to,
+    require_folder_of,
+)
+
+study = typer.Typer(no_args_is_help=True, help="Put questions with a known answer to a method; every study resumes.")
+
+
+@study.callback()
+def group() -> None:
+    """Keeps the study's name on the command line while there is only one."""
+
+
+@study.command("self-retrieval")
+def self_retrieval(
+    index: IndexFolder = None,
+    queries: Annotated[int, typer.Option(min=1, help="random training images to ask for")] = 200,
+    candidates: Annotated[int, typer.Option(min=0, help="images ranked for each; 0 for all training images")] = 0,
+    variants: Annotated[str, typer.Option(help="what the copies went through")] = "clean,jpeg,resized,cropped",
+    prompt: Annotated[str, typer.Option(help="caption: the image's own; none")] = "caption",
+    images: Annotated[Path | None, typer.Option(help="folder the index was built from")] = None,
+    model: Model = None,
+    device: TorchDevice = None,
+    method: Method = "forward_inf",
+    tunable: Tunable = None,
+    steps: Steps = None,
+    direction: Direction = None,
+    loss_budget: LossBudget = None,
+    score: Score = None,
+    seed: Annotated[int, typer.Option(help="of the choice of queries and candidates")] = 0,
+    work: Annotated[Path, typer.Option(help="its folder studies/ keeps the finished trials")] = WORK,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
+) -> None:
+    """At which rank training images come back when they, or degraded copies, are the query; resumes."""
+    from ..methods import load_method
+    from ..studies import self_retrieval as room
+    from ..studies.journal import Journal
+
+    require_folder_of(out)
+    names = tuple(dict.fromkeys(name.strip() for name in variants.split(",")))
+    asked = room.SelfRetrieval(queries, candidates, names, prompt, seed)
+    by = load_method(method, steps=steps, direction=direction, loss_budget=loss_budget, score=score)
+    attributor = load_attributor(index, tunable, model=model, device=device)
+    pictures = room.pictures_of(attributor.index, images)
+    journal = Journal(work / "studies" / "self_retrieval.jsonl")
+    with progress_bar("trial") as bar:
+        trials = room.run(asked, attributor, by, pictures, journal, reporting_to(bar))
+    report = room.as_report(asked, asked.settings(attributor, by), trials)
+    if out:
+        out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    typer.echo(json.dumps(report, indent=1) if as_json else room.as_table(report))

@@ -1,0 +1,228 @@
+"""At which rank does a method put a training image when that very image, or a degraded copy of it, is the query?
+
+    forwardinf study self-retrieval --queries 200 --candidates 300
+
+The leakage and memorisation case of Ko et al., CVPR 2024 (arXiv 2402.08922), section 5: an image that was trained on
+must come back first. It is necessary, not sufficient: an embedding's nearest neighbour passes it too.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from .. import __version__
+from ..attribution import Attributor
+from ..errors import InvalidRequest
+from ..images import to_square
+from ..index.build import THUMBNAIL, training_images
+from ..index.catalog import Catalog, TrainingImage
+from ..index.store import Index
+from ..methods import AttributionMethod, settings_of
+from .degraded import VARIANTS
+from .intervals import wilson_interval
+from .journal import Journal
+
+Trial = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SelfRetrieval:
+    """What is asked of a method; raises InvalidRequest where that cannot be asked.
+
+    Queries and candidates are prefixes of two orders that the seed fixes, so that asking for more goes on from less.
+    """
+
+    queries: int = 200
+    candidates: int = 0  # examples ranked for each query, its own image among them; 0 for every indexed training image
+    variants: tuple[str, ...] = ("clean", "jpeg", "resized", "cropped")
+    prompt: str = "caption"  # or "none"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.variants if name not in VARIANTS]:
+            raise InvalidRequest(f"There is no variant “{unknown[0]}”; the variants are: {', '.join(VARIANTS)}.")
+        if self.prompt not in ("caption", "none"):
+            raise InvalidRequest(f"The prompt is “{self.prompt}”; it must be caption or none.")
+        if self.queries < 1 or self.candidates < 0 or not self.variants:
+            raise InvalidRequest("A study needs at least one query and one variant, and no negative number of either.")
+
+    def settings(self, attributor: Attributor, method: AttributionMethod) -> dict[str, Any]:
+        """All that a trial's rank depends on, beside its query and variant."""
+        model, index = attributor.model, attributor.index
+        return {
+            "method": settings_of(method),
+            "tunable": model.spec.tunable,
+            "dtype": model.spec.dtype,
+            "prompt": self.prompt,
+            "candidates": self.ranked_among(index),
+            "training_images": len(_training_ids(index)),
+            "seed": self.seed,
+            "model": model.fingerprint,
+            "index": index.fingerprint,
+            "version": __version__,
+        }
+
+    def ranked_among(self, index: Index) -> int:
+        """How many examples each query's image is ranked among."""
+        trained = len(_training_ids(index))
+        return min(self.candidates or trained, trained)
+
+    def chosen(self, index: Index) -> list[str]:
+        """The training images that are queries."""
+        return _shuffled(_training_ids(index), f"queries/{self.seed}")[: self.queries]
+
+    def candidates_of(self, query_id: str, index: Index) -> list[str]:
+        """The query's own image, and the same others for every query but for its own among them."""
+        others = (i for i in _shuffled(_training_ids(index), f"candidates/{self.seed}") if i != query_id)
+        return [query_id, *(i for i, _ in zip(others, range(self.ranked_among(index) - 1), strict=False))]
+
+
+def run(
+    study: SelfRetrieval,
+    attributor: Attributor,
+    method: AttributionMethod,
+    pictures: Catalog,
+    journal: Journal,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Trial]:
+    """Every trial of a study; those in the journal are kept, the others are made and written to it.
+
+    `pictures` holds the training images at the size they were trained on. A query on which no step can be taken ranks
+    last, and says why in `failed`.
+    """
+    settings = study.settings(attributor, method)
+    finished = {(t["query"], t["variant"]): t for t in journal.trials() if t.get("settings") == settings}
+    rows = {image.id: image for image in pictures.images}
+    wanted = [(query, variant) for query in study.chosen(attributor.index) for variant in study.variants]
+    for done, (query, variant) in enumerate(wanted):
+        on_progress(done, len(wanted))
+        if (query, variant) not in finished:
+            outcome = _outcome(study, attributor, method, pictures, rows[query], variant)
+            finished[query, variant] = {"query": query, "variant": variant, **outcome, "settings": settings}
+            journal.append(finished[query, variant])
+    on_progress(len(wanted), len(wanted))
+    return [finished[key] for key in wanted]
+
+
+def _outcome(
+    study: SelfRetrieval,
+    attributor: Attributor,
+    method: AttributionMethod,
+    pictures: Catalog,
+    image: TrainingImage,
+    variant: str,
+) -> Trial:
+    candidates = study.candidates_of(image.id, attributor.index)
+    with Image.open(pictures.path_of(image)) as file:
+        picture = VARIANTS[variant](to_square(file.convert("RGB"), attributor.model.picture_size))
+    among = Attributor(attributor.model, attributor.index.part(candidates))
+    try:
+        scores = among.attribute(picture, image.caption if study.prompt == "caption" else "", method)
+    except InvalidRequest as refusal:
+        return {"rank": len(candidates), "score": None, "standard_error": None, "failed": str(refusal)}
+    own = scores.example_ids.index(image.id)
+    return {
+        "rank": scores.rank_of(image.id),
+        "score": float(scores.scores[own]),
+        "standard_error": float(scores.standard_errors[own]),
+        "failed": None,
+    }
+
+
+def pictures_of(index: Index, folder: Path | None) -> Catalog:
+    """Where a study takes the training pictures from: `folder`, else the index's thumbnails where they are whole.
+
+    Raises InvalidRequest where the thumbnails are smaller than the pictures, or `folder` lacks one.
+    """
+    trained = index.catalog.of_split("train")
+    if folder is None:
+        if any(max(image.width, image.height) > THUMBNAIL for image in trained.images):
+            raise InvalidRequest(
+                f"“{index.folder.name}” keeps its pictures at {THUMBNAIL} px, smaller than they are. "
+                "Name the folder that it was built from."
+            )
+        return trained
+    pictures = training_images(folder)
+    if missing := {image.id for image in trained.images} - {image.id for image in pictures.images}:
+        raise InvalidRequest(f"“{folder.name}” lacks the indexed training image “{min(missing)}”.")
+    return pictures
+
+
+def as_report(study: SelfRetrieval, settings: dict[str, Any], trials: list[Trial]) -> dict[str, Any]:
+    """Shares with their 95 % intervals and goals, by variant, and the settings that reproduce them, in JSON's types."""
+    return {
+        "study": "self_retrieval",
+        "settings": settings,
+        "variants": [_summary(v, [t for t in trials if t["variant"] == v]) for v in study.variants],
+    }
+
+
+def _summary(variant: str, trials: list[Trial]) -> dict[str, Any]:
+    ranks = [trial["rank"] for trial in trials]
+    first, ten = sum(rank == 1 for rank in ranks), sum(rank <= 10 for rank in ranks)
+    goal = {"rank_1": 0.99} if variant == "clean" else {"top_10": 0.90}
+    shares = {"rank_1": first / len(ranks), "top_10": ten / len(ranks)}
+    return {
+        "variant": variant,
+        "queries": len(ranks),
+        **shares,
+        "rank_1_interval": wilson_interval(first, len(ranks)),
+        "top_10_interval": wilson_interval(ten, len(ranks)),
+        "median_rank": statistics.median(ranks),
+        "failed": sum(trial["failed"] is not None for trial in trials),
+        "goal": goal,
+        "goal_met": all(shares[figure] >= least for figure, least in goal.items()),
+    }
+
+
+def as_table(report: dict[str, Any]) -> str:
+    """One line for each variant, over what was ranked and how."""
+    return "\n".join([*_table_lines(report), "", *_setting_lines(report["settings"])])
+
+
+def _table_lines(report: dict[str, Any]) -> Iterator[str]:
+    yield f"{'variant':9} {'queries':>7}  {'rank 1':22} {'top 10':22} {'median rank':>11}  goal"
+    for row in report["variants"]:
+        ((figure, least),) = row["goal"].items()
+        goal = f"{figure.replace('_', ' ')} ≥ {least:.0%}: {'met' if row['goal_met'] else 'not met'}"
+        failed = f", no step possible for {row['failed']}" if row["failed"] else ""
+        shares = [_share(row[f], row[f"{f}_interval"]) for f in ("rank_1", "top_10")]
+        yield (
+            f"{row['variant']:9} {row['queries']:>7}  {shares[0]:22} {shares[1]:22} {row['median_rank']:>11g}  "
+            f"{goal}{failed}"
+        )
+
+
+def _setting_lines(settings: dict[str, Any]) -> Iterator[str]:
+    count, trained = settings["candidates"], settings["training_images"]
+    if count == trained:
+        yield f"Ranked among all {trained:,} indexed training images."
+    else:
+        yield (
+            f"Ranked among {count:,} of {trained:,} indexed training images: the query's own and fixed random ones. "
+            "Among all of them ranks are worse."
+        )
+    given = "the image's own caption" if settings["prompt"] == "caption" else "none"
+    options = ", ".join(f"{key} {value}" for key, value in settings["method"].items() if key != "name")
+    yield f"Prompt given: {given}. Weights moved: {settings['tunable']}."
+    yield f"Method: {settings['method']['name']} ({options})."
+    yield "Brackets: 95 % Wilson intervals over queries."
+
+
+def _share(share: float, interval: tuple[float, float]) -> str:
+    return f"{share:6.1%} [{interval[0]:.1%}, {interval[1]:.1%}]"
+
+
+def _training_ids(index: Index) -> list[str]:
+    return sorted(image.id for image in index.catalog.images if image.split == "train")
+
+
+def _shuffled(ids: list[str], seed: str) -> list[str]:
+    return random.Random(seed).sample(ids, len(ids))

@@ -1,0 +1,172 @@
+"""Studies on a tiny model: what they ask, that they go on where they stopped, and what they report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import tiny_pipeline, write_patches
+from forwardinf.attribution import Attributor
+from forwardinf.errors import InvalidRequest
+from forwardinf.index.build import BuildPlan, build_index, training_images
+from forwardinf.index.catalog import Catalog
+from forwardinf.methods.forward_inf import ForwardInf
+from forwardinf.models.stable_diffusion import StableDiffusion
+from forwardinf.studies import self_retrieval
+from forwardinf.studies.degraded import VARIANTS
+from forwardinf.studies.intervals import wilson_interval
+from forwardinf.studies.journal import Journal
+from forwardinf.studies.self_retrieval import SelfRetrieval, Trial
+from forwardinf.types import ModelSpec
+
+METHOD = ForwardInf(gradient_draws=8, search_draws=4)
+STUDY = SelfRetrieval(queries=3, candidates=5, variants=("clean", "resized"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_patches(tmp_path_factory.mktemp("patches"), 8)
+
+
+@pytest.fixture(scope="module")
+def attributor(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Attributor:
+    model = StableDiffusion(tiny_pipeline(), ModelSpec("tiny", tunable="attention"))
+    plan = BuildPlan(draws=2, fisher_images=4, fisher_draws=1)
+    return Attributor(model, build_index(model, training_images(folder), tmp_path_factory.mktemp("i") / "index", plan))
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "studies" / "self_retrieval.jsonl")
+
+
+def trials_of(attributor: Attributor, journal: Journal, study: SelfRetrieval = STUDY, **more: object) -> list[Trial]:
+    return self_retrieval.run(study, attributor, METHOD, attributor.index.catalog, journal, **more)
+
+
+@pytest.mark.parametrize(
+    ("hits", "count", "low", "high"),
+    [(8, 10, 0.4902, 0.9433), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662), (0, 0, 0, 1)],
+)
+def test_wilson_intervals_are_those_of_the_literature(hits: int, count: int, low: float, high: float):
+    # 81 of 263: Newcombe 1998, Statistics in Medicine 17, table I, method 3.
+    assert wilson_interval(hits, count) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_a_journal_ignores_a_line_that_was_cut_short_and_goes_on_after_it(journal: Journal):
+    journal.append({"n": 1})
+    with journal.path.open("ab") as file:
+        file.write(b'{"n": 2, "half')
+    journal.append({"n": 3})
+    assert list(journal.trials()) == [{"n": 1}, {"n": 3}]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_is_the_same_every_time_and_near_its_original(folder: Path, variant: str):
+    picture = Image.open(folder / "00.png")
+    once, twice = (np.asarray(VARIANTS[variant](picture)).astype(int) for _ in range(2))
+    assert once.shape == (32, 32, 3)
+    assert np.array_equal(once, twice)
+    moved = np.abs(once - np.asarray(picture)).mean()
+    assert (moved == 0) == (variant == "clean")
+    assert moved < 25
+
+
+def test_candidates_are_the_querys_own_image_and_the_same_others(attributor: Attributor):
+    index = attributor.index
+    queries = STUDY.chosen(index)
+    among = {query: STUDY.candidates_of(query, index) for query in queries}
+    assert all(query in ids and len(set(ids)) == 5 for query, ids in among.items())
+    assert len(set.intersection(*map(set, among.values()))) >= 2
+    assert replace(STUDY, queries=5).chosen(index)[:3] == queries
+    assert len(replace(STUDY, candidates=0).candidates_of(queries[0], index)) == 8
+    assert STUDY.ranked_among(index) == 5
+
+
+def test_held_out_images_are_neither_queries_nor_candidates(attributor: Attributor):
+    images = attributor.index.catalog.images
+    catalog = Catalog(attributor.index.folder, (replace(images[0], split="held_out"), *images[1:]))
+    index = replace(attributor.index, catalog=catalog)
+    everything = SelfRetrieval(queries=100)
+    assert images[0].id not in everything.chosen(index)
+    assert images[0].id not in everything.candidates_of(images[1].id, index)
+    assert everything.ranked_among(index) == 7
+
+
+def test_an_interrupted_study_goes_on_and_finds_the_same(
+    attributor: Attributor, journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def stop(done: int, total: int) -> None:
+        assert total == 6
+        if done == 4:
+            raise KeyboardInterrupt
+
+    whole = trials_of(attributor, Journal(tmp_path / "other.jsonl"))
+    with pytest.raises(KeyboardInterrupt):
+        trials_of(attributor, journal, on_progress=stop)
+    assert len(list(journal.trials())) == 4
+    assert trials_of(attributor, journal) == whole
+    assert len(list(journal.trials())) == 6
+    monkeypatch.setattr(Attributor, "attribute", lambda *_: pytest.fail("a finished trial was made again"))
+    assert trials_of(attributor, journal) == whole
+
+
+def test_trials_of_other_settings_are_not_taken_for_these(attributor: Attributor, journal: Journal):
+    trials_of(attributor, journal)
+    trials_of(attributor, journal, replace(STUDY, prompt="none", queries=1))
+    settings = [trial["settings"]["prompt"] for trial in journal.trials()]
+    assert (settings.count("caption"), settings.count("none")) == (6, 2)
+
+
+def test_a_query_on_which_no_step_can_be_taken_ranks_last(
+    attributor: Attributor, journal: Journal, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*_: object) -> None:
+        raise InvalidRequest("No step moved this query's loss.")
+
+    monkeypatch.setattr(ForwardInf, "mirror", refuse)
+    trials = trials_of(attributor, journal)
+    assert {trial["rank"] for trial in trials} == {5}
+    report = self_retrieval.as_report(STUDY, STUDY.settings(attributor, METHOD), trials)
+    assert "no step possible for 3" in self_retrieval.as_table(report)
+
+
+def test_a_report_has_shares_intervals_and_goals_and_says_how_many_were_ranked(attributor: Attributor):
+    ranks = {"clean": [1] * 99 + [2], "resized": [1, 20] + [10] * 8}
+    trials = [{"variant": v, "rank": rank, "failed": None} for v, all_ranks in ranks.items() for rank in all_ranks]
+    settings = STUDY.settings(attributor, METHOD)
+    report = json.loads(json.dumps(self_retrieval.as_report(STUDY, settings, trials)))
+    clean, resized = report["variants"]
+    assert (clean["rank_1"], clean["top_10"], clean["median_rank"], clean["goal_met"]) == (0.99, 1.0, 1, True)
+    assert clean["rank_1_interval"] == list(wilson_interval(99, 100))
+    assert (resized["rank_1"], resized["top_10"], resized["median_rank"], resized["goal_met"]) == (0.1, 0.9, 10, True)
+    table = self_retrieval.as_table(report)
+    assert "5 of 8 indexed training images" in table
+    assert "rank 1 ≥ 99%: met" in table
+    assert "the image's own caption" in table
+    everything = replace(STUDY, candidates=0, prompt="none")
+    table = self_retrieval.as_table({**report, "settings": everything.settings(attributor, METHOD)})
+    assert "among all 8 indexed training images" in table
+    assert "Prompt given: none" in table
+
+
+def test_pictures_come_from_whole_thumbnails_or_a_named_folder(attributor: Attributor, folder: Path, tmp_path: Path):
+    index = attributor.index
+    assert self_retrieval.pictures_of(index, None).folder == index.folder
+    assert self_retrieval.pictures_of(index, folder).folder == folder
+    large = Catalog(index.folder, tuple(replace(image, width=512) for image in index.catalog.images))
+    with pytest.raises(InvalidRequest, match="128 px"):
+        self_retrieval.pictures_of(replace(index, catalog=large), None)
+    with pytest.raises(InvalidRequest, match=r"07\.png"):
+        self_retrieval.pictures_of(index, write_patches(tmp_path, 7))
+
+
+@pytest.mark.parametrize("wrong", [{"variants": ("blurred",)}, {"variants": ()}, {"prompt": "all"}, {"queries": 0}])
+def test_a_study_that_cannot_be_asked_is_refused(wrong: dict):
+    with pytest.raises(InvalidRequest):
+        SelfRetrieval(**wrong)
