@@ -1,4 +1,4 @@
-"""The page that says what this is, what it is not, and on what terms."""
+"""The page that says how an answer comes about, what it is not, and on what terms."""
 
 from __future__ import annotations
 
@@ -6,18 +6,32 @@ from pathlib import Path
 
 import gradio as gr
 
+from ..index.store import Index
 from . import theme, view
 from .served import Served
 from .theme import html
 
-WHAT_IT_IS = """
-Forward-INF is made for one question: **which training images did a generated picture come from?** It follows
-[The Mirrored Influence Hypothesis](https://arxiv.org/abs/2402.08922) (Ko et al., CVPR 2024), which estimates the
-influence of training data with forward passes alone.
+HOW_IT_WORKS = """
+Which training images does a picture owe most to? One could train the model again without each of them, and see how the
+picture changes; nobody can afford that. [The Mirrored Influence Hypothesis](https://arxiv.org/abs/2402.08922) (Ko et
+al., CVPR 2024) turns the question round: teach the model a little about *the picture*, and see which training images it
+then meets differently.
 
-To answer that honestly, one has to know everything that a model was trained on. So this app brings a small model of
-its own, built like Stable Diffusion, and the whole of its training set: openly licensed emoji artwork, with the
-creator and the licence of each picture.
+1. **A small step.** The model takes a gradient step on the picture alone, on the weights that read the prompt, just so
+   large that its error on the picture changes by a set share. Weights on which the whole training set leans are held
+   back, so that the step is about this picture and not about everything (Wang et al. 2024).
+2. **One look at each training image.** Each of the {examples:,} images is noised {draws} times, from a little to almost
+   wholly, and the model’s error at restoring it is compared with the error before the step. The noise is the same both
+   times, so that nothing but the step can make a difference.
+3. **A score.** The relative change of error, on a scale on which the average image has 0 and a typical one lies within
+   ±1; its *standard error* says how much the {draws} looks disagree. Higher means more influential, by this estimate.
+
+**Visual similarity is something else**: it only says that two pictures look alike. A picture can look like a training
+image that the model never learned much from, and owe something to one that it does not resemble.
+
+To answer honestly, one has to know everything that a model was trained on. So this app brings a small model of its own,
+built like Stable Diffusion, and the whole of its training set: openly licensed emoji artwork, with the creator and the
+licence of each picture.
 """
 
 WHAT_TO_KEEP_IN_MIND = """
@@ -26,6 +40,8 @@ WHAT_TO_KEEP_IN_MIND = """
 - **Estimated influence is neither copying nor infringement.** It says that, as far as this method can tell, training
   on one picture moved the model towards another. Whether a work is protected, and whether a use of it is lawful, is
   for people to judge.
+- **A list of the most influential images always has a first.** That an image comes first does not mean that it stands
+  out; look at its score beside the next ones’, and at its standard error.
 - **The model is small.** It knows the English names of emoji and four drawing styles, and little else. Its pictures
   are often rough, and sometimes close to a picture of the training set.
 - **The artists did not make the generated pictures**, and have not endorsed them.
@@ -35,12 +51,16 @@ WHAT_TO_KEEP_IN_MIND = """
 def add(served: Served) -> None:
     """Lay the page out in the current Blocks."""
     with gr.Column(elem_classes="fi-prose"):
-        html(view.page_title("About", "What this is, what it is not, and on what terms."))
-        gr.Markdown(WHAT_IT_IS)
+        html(view.page_title("Method", "How an answer comes about, what it is not, and on what terms."))
+        gr.Markdown(_how_it_works(served.attributor.index))
         gr.Markdown(WHAT_TO_KEEP_IN_MIND)
         html(view.model_facts(served.model.fingerprint, served.model.picture_size, served.catalog))
         _document("Model card", Path(served.model.spec.checkpoint) / "README.md")
         _document("Licences of the artwork", served.catalog.folder / "LICENSE-ARTWORK.md")
+
+
+def _how_it_works(index: Index) -> str:
+    return HOW_IT_WORKS.format(examples=len(index.trained), draws=index.info.draw_count)
 
 
 def _document(title: str, path: Path) -> None:

@@ -79,14 +79,10 @@ def _tile(rank: int, image: TrainingImage, score: float, error: float, url_of: U
 
 def detail(row: dict[str, Any], image: TrainingImage, query_url: str, url: str) -> str:
     """One training image beside the query: how strongly, at which noise, and whose it is."""
-    similarity = row.get("similarity")
+    looks = f"{row['similarity']:.2f} <small>(no. {row['similarity_rank']:,} in looks alone)</small>"
     facts = (
         ("Influence", f"{row['score']:.2f} ± {row['standard_error']:.2f} <small>(standard error)</small>"),
-        *(
-            [("Visual similarity", f"{similarity:.2f} <small>(1 is the same)</small>")]
-            if similarity is not None
-            else []
-        ),
+        ("Visual similarity", looks),
         *view.credit_facts(image),
     )
     rows = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)

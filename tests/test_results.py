@@ -1,0 +1,115 @@
+"""Kept results: whole or absent, one link for one question, and how they are shown."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from forwardinf.errors import DamagedAsset, MissingAsset
+from forwardinf.index.catalog import Catalog, TrainingImage
+from forwardinf.results import ResultStore
+from forwardinf.web import results_view
+
+IMAGE = TrainingImage(
+    "openmoji-1", "1.webp", "openmoji", "Ada <b>", "CC-BY-SA-4.0", "https://example.org/licence", "openmoji", "1.0",
+    "1.svg", "https://example.org", "apple, OpenMoji style", "apple", "food", "fruit", "", 64, 64, "ab" * 32, "", "train", 1,
+)  # fmt: skip
+ROW = {
+    "rank": 1, "id": "openmoji-1", "score": 3.25, "standard_error": 0.5, "similarity": 0.9, "similarity_rank": 4,
+    "per_draw": [1.0, -2.0], "collection": "openmoji", "creator": "Ada <b>", "licence": "CC-BY-SA-4.0",
+}  # fmt: skip
+RECORD = {
+    "version": "0", "caution": "Careful.", "seconds": 2.0, "file_name": "a.png",
+    "query": {"sha256": "00" * 32, "prompt": "", "notes": []}, "method": {"name": "forward_inf", "steps": 1},
+    "mirrored": {"loss_before": 0.1, "loss_after": 0.11}, "model": {"name": "m", "fingerprint": "f", "tunable": "all"},
+    "index": {"fingerprint": "i", "examples": 1234, "draws": 2, "draw_seed": 0}, "results": [ROW],
+}  # fmt: skip
+
+
+def test_a_kept_result_comes_back_whole(tmp_path: Path):
+    store = ResultStore(tmp_path / "results")
+    kept = store.save(RECORD, "id,rank\n", b"original", b"png")
+    loaded = store.load(kept.id)
+    assert loaded.record == RECORD
+    assert (loaded.csv.read_text(), loaded.picture.read_bytes()) == ("id,rank\n", b"png")
+    assert (loaded.folder / "query.bin").read_bytes() == b"original"
+    assert [path.name for path in store.folder.iterdir()] == [kept.id]
+
+
+def test_the_same_question_has_the_same_link_and_another_question_another(tmp_path: Path):
+    store = ResultStore(tmp_path)
+    first = store.save(RECORD, "", b"", b"")
+    assert store.save({**RECORD, "seconds": 9.0, "file_name": "b.png"}, "", b"", b"").id == first.id
+    other = {**RECORD, "query": {**RECORD["query"], "prompt": "another"}}
+    assert store.save(other, "", b"", b"").id != first.id
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_fails_half_way_leaves_nothing(tmp_path: Path):
+    store = ResultStore(tmp_path)
+    with pytest.raises(TypeError):
+        store.save({**RECORD, "results": [object()]}, "", b"", b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong", ["", "..", "../..", "0123456789abcdef", "0123456789ABCDEF", "a/b"])
+def test_a_link_that_names_no_result_is_refused(tmp_path: Path, wrong: str):
+    (tmp_path / "record.json").write_text("{}")
+    with pytest.raises(MissingAsset):
+        ResultStore(tmp_path / "results").load(wrong)
+
+
+def test_a_damaged_result_is_refused(tmp_path: Path):
+    store = ResultStore(tmp_path)
+    kept = store.save(RECORD, "", b"", b"")
+    kept.json.write_text("{")
+    with pytest.raises(DamagedAsset, match=kept.id):
+        store.load(kept.id)
+
+
+def test_the_gallery_shows_rank_score_and_uncertainty():
+    shown = results_view.gallery([("openmoji-1", 3.25, 0.5)], {IMAGE.id: IMAGE}, lambda image: "u?a&b", IMAGE.id)
+    assert 'data-id="openmoji-1"' in shown
+    assert 'aria-pressed="true"' in shown
+    assert re.sub("<[^>]+>", "", shown) == "13.2 ± 0.5apple"
+    assert "u?a&amp;b" in shown
+
+
+def test_the_detail_keeps_influence_and_likeness_apart_and_credits():
+    shown = results_view.detail(ROW, IMAGE, "query.png", "image.png")
+    text = re.sub("<[^>]+>", " ", shown)
+    assert "3.25 ± 0.50" in text
+    assert "0.90  (no. 4 in looks alone)" in text
+    assert "Ada &lt;b&gt;" in shown
+    assert 'href="https://example.org/licence"' in shown
+    assert shown.count("fi-up") == shown.count("fi-down") == 1
+
+
+def test_roll_ups_count_beside_what_chance_would_give():
+    trained = tuple(replace(IMAGE, id=f"i{n}", creator="Ada <b>" if n < 1 else "Bo") for n in range(4))
+    shown = results_view.credits(RECORD, Catalog(Path(), trained))
+    assert "<tr><td>Ada &lt;b&gt;</td><td>1</td><td>0.2</td><td>3.2</td></tr>" in shown
+    assert "OpenMoji" in shown
+    assert "CC BY-SA 4.0" in shown
+
+
+def test_many_creators_are_summed_up_after_the_first_eight():
+    rows = [{**ROW, "rank": n + 1, "creator": f"creator {n}"} for n in range(11)]
+    trained = tuple(replace(IMAGE, id=f"i{n}", creator=f"creator {n}") for n in range(11))
+    shown = results_view.credits({**RECORD, "results": rows}, Catalog(Path(), trained))
+    assert "<tr><td>3 others</td><td>3</td><td>3.0</td><td>3.2</td></tr>" in shown
+
+
+def test_progress_says_how_far_how_fast_and_how_long():
+    text = re.sub("<[^>]+>", "", results_view.progress(710, 1000, 412.4, 5.2))
+    assert text == "71% · 710 of 1,000 images · 412 images/s · 5&nbsp;s left"
+    assert "2&nbsp;min left" in results_view.progress(1, 1000, 8.0, 121)
+
+
+def test_what_reproduces_a_result_is_told():
+    shown = results_view.reproduced_by(RECORD)
+    for told in ("forward_inf", "0.10000 → 0.11000", "(empty)", "all", "00" * 32):
+        assert told in shown
