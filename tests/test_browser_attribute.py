@@ -158,6 +158,19 @@ def test_a_tab_closed_half_way_frees_the_model_for_the_next(browser, app_url, tr
         attributed(page, training_picture)
 
 
+def test_who_comes_second_sees_the_queue_and_is_answered(browser, app_url, training_picture):
+    with opened(browser, app_url, viewport=DESKTOP) as first, opened(browser, app_url, viewport=DESKTOP) as second:
+        for page in (first, second):
+            upload(page, training_picture)
+            expect(picture(page)).to_be_visible()
+        find(first)
+        expect(tiles(first).first).to_be_visible()
+        find(second)
+        expect(second.locator("#status")).to_contain_text("queue: 1/1")
+        expect(first.locator("[data-result]")).to_be_visible()
+        expect(second.locator("[data-result]")).to_be_visible()
+
+
 HOSTILE = {
     "empty.png": b"",
     "text.png": b"this is no picture",

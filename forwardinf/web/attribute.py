@@ -45,9 +45,10 @@ element.addEventListener('click', async (event) => {
   catch { prompt('The link to this result', link); }
 });
 """
-# On a phone the answer lies below the question.
-LOOK_DOWN = """() => {
-  if (matchMedia('(max-width: 720px)').matches) document.querySelector('#status').scrollIntoView({ block: 'start' });
+# On a phone the answer lies below the question, and on a low screen it may have scrolled away.
+LOOK = """() => {
+  const phone = matchMedia('(max-width: 720px)').matches;
+  document.querySelector('#status').scrollIntoView({ block: phone ? 'start' : 'nearest' });
 }"""
 # The address bar then is the link to the result.
 SHOW_LINK = """() => {
@@ -93,7 +94,7 @@ def add(served: Served) -> None:
 
 def _wire(served: Served, form: QueryForm, answer: Answer, folder: Path) -> None:
     outputs = [form.notice, form.frame, form.file, form.prompt, *vars(answer).values()]
-    form.find.click(fn=None, js=LOOK_DOWN)
+    form.find.click(fn=None, js=LOOK)
     form.find.click(
         _finder(served, form, answer, folder),
         [form.file, form.prompt, *form.drawing, *form.settings],
