@@ -139,19 +139,28 @@ def test_a_query_on_which_no_step_can_be_taken_ranks_last(
 def test_a_report_has_shares_intervals_and_goals_and_says_how_many_were_ranked(attributor: Attributor):
     ranks = {"clean": [1] * 99 + [2], "resized": [1, 20] + [10] * 8}
     trials = [{"variant": v, "rank": rank, "failed": None} for v, all_ranks in ranks.items() for rank in all_ranks]
-    settings = STUDY.settings(attributor, METHOD)
-    report = json.loads(json.dumps(self_retrieval.as_report(STUDY, settings, trials)))
+    asked = replace(STUDY, queries=200, candidates=0)
+    report = json.loads(json.dumps(self_retrieval.as_report(asked, asked.settings(attributor, METHOD), trials)))
     clean, resized = report["variants"]
     assert (clean["rank_1"], clean["top_10"], clean["median_rank"], clean["goal_met"]) == (0.99, 1.0, 1, True)
     assert clean["rank_1_interval"] == list(wilson_interval(99, 100))
     assert (resized["rank_1"], resized["top_10"], resized["median_rank"], resized["goal_met"]) == (0.1, 0.9, 10, True)
     table = self_retrieval.as_table(report)
-    assert "5 of 8 indexed training images" in table
+    assert "among all 8 indexed training images" in table
     assert "rank 1 ≥ 99%: met" in table
     assert "the image's own caption" in table
-    everything = replace(STUDY, candidates=0, prompt="none")
-    table = self_retrieval.as_table({**report, "settings": everything.settings(attributor, METHOD)})
-    assert "among all 8 indexed training images" in table
+    assert "open" not in table
+
+
+@pytest.mark.parametrize("fewer", [{"queries": 199, "candidates": 0}, {"queries": 200, "candidates": 5}])
+def test_a_goal_stays_open_where_less_was_asked_than_it_is_set_for(attributor: Attributor, fewer: dict):
+    asked = replace(STUDY, variants=("clean",), prompt="none", **fewer)
+    trials = [{"variant": "clean", "rank": 1, "failed": None}]
+    report = self_retrieval.as_report(asked, asked.settings(attributor, METHOD), trials)
+    assert report["variants"][0]["goal_met"] is None
+    table = self_retrieval.as_table(report)
+    assert "rank 1 ≥ 99%: open" in table
+    assert ("5 of 8 indexed training images" in table) == (fewer["candidates"] == 5)
     assert "Prompt given: none" in table
 
 

@@ -36,7 +36,10 @@ Tunable = Annotated[
 Method = Annotated[str, typer.Option("--method", help="a file of forwardinf/methods")]
 Steps = Annotated[int | None, typer.Option(help="gradient steps on the query")]
 Direction = Annotated[str | None, typer.Option(help="ascent or descent")]
-LossBudget = Annotated[float | None, typer.Option(help="relative change of the query's loss to reach")]
+LossBudget = Annotated[
+    float | None,
+    typer.Option(help="relative change of the query's loss to reach; descent wants less: 0.02"),
+]
 Score = Annotated[str | None, typer.Option(help="skew, difference or absolute")]
 
 

@@ -33,7 +33,7 @@ class ForwardInf:
 
     steps: int = 1
     direction: Literal["ascent", "descent"] = "ascent"
-    loss_budget: float = 0.1  # relative change of the query's loss that the steps add up to
+    loss_budget: float = 0.1  # relative change of the query's loss that the steps add up to; descent wants less (0.02)
     gradient_draws: int = 48
     search_draws: int = 24
     damping: float = 0.1  # share of a layer's mean Fisher that is added to it

@@ -29,6 +29,7 @@ from .degraded import VARIANTS
 from .intervals import wilson_interval
 from .journal import Journal
 
+GOAL_QUERIES = 200  # over which, among all training images, the goals are set
 Trial = dict[str, Any]
 
 
@@ -156,15 +157,19 @@ def pictures_of(index: Index, folder: Path | None) -> Catalog:
 
 
 def as_report(study: SelfRetrieval, settings: dict[str, Any], trials: list[Trial]) -> dict[str, Any]:
-    """Shares with their 95 % intervals and goals, by variant, and the settings that reproduce them, in JSON's types."""
+    """Shares with their 95 % intervals and goals, by variant, and the settings that reproduce them, in JSON's types.
+
+    `goal_met` is None where fewer than 200 queries were asked, or not every training image was ranked.
+    """
+    decided = study.queries >= GOAL_QUERIES and settings["candidates"] == settings["training_images"]
     return {
         "study": "self_retrieval",
         "settings": settings,
-        "variants": [_summary(v, [t for t in trials if t["variant"] == v]) for v in study.variants],
+        "variants": [_summary(v, [t for t in trials if t["variant"] == v], decided) for v in study.variants],
     }
 
 
-def _summary(variant: str, trials: list[Trial]) -> dict[str, Any]:
+def _summary(variant: str, trials: list[Trial], decided: bool) -> dict[str, Any]:
     ranks = [trial["rank"] for trial in trials]
     first, ten = sum(rank == 1 for rank in ranks), sum(rank <= 10 for rank in ranks)
     goal = {"rank_1": 0.99} if variant == "clean" else {"top_10": 0.90}
@@ -178,20 +183,24 @@ def _summary(variant: str, trials: list[Trial]) -> dict[str, Any]:
         "median_rank": statistics.median(ranks),
         "failed": sum(trial["failed"] is not None for trial in trials),
         "goal": goal,
-        "goal_met": all(shares[figure] >= least for figure, least in goal.items()),
+        "goal_met": all(shares[figure] >= least for figure, least in goal.items()) if decided else None,
     }
 
 
 def as_table(report: dict[str, Any]) -> str:
     """One line for each variant, over what was ranked and how."""
-    return "\n".join([*_table_lines(report), "", *_setting_lines(report["settings"])])
+    lines = [*_table_lines(report), "", *_setting_lines(report["settings"])]
+    if any(row["goal_met"] is None for row in report["variants"]):
+        lines.append(f"A goal stays open until {GOAL_QUERIES} queries were ranked among all training images.")
+    return "\n".join(lines)
 
 
 def _table_lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"{'variant':9} {'queries':>7}  {'rank 1':22} {'top 10':22} {'median rank':>11}  goal"
     for row in report["variants"]:
         ((figure, least),) = row["goal"].items()
-        goal = f"{figure.replace('_', ' ')} ≥ {least:.0%}: {'met' if row['goal_met'] else 'not met'}"
+        verdict = {True: "met", False: "not met", None: "open"}[row["goal_met"]]
+        goal = f"{figure.replace('_', ' ')} ≥ {least:.0%}: {verdict}"
         failed = f", no step possible for {row['failed']}" if row["failed"] else ""
         shares = [_share(row[f], row[f"{f}_interval"]) for f in ("rank_1", "top_10")]
         yield (
