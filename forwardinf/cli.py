@@ -167,6 +167,8 @@ def index_verify(folder: Path) -> None:
 @app.command()
 def serve(
     model: Model = None,
+    index: IndexFolder = None,
+    results: Annotated[Path | None, typer.Option(help="folder that finished attributions are kept in")] = None,
     host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
     port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
     device: Annotated[str | None, typer.Option(help="torch device")] = None,
@@ -174,7 +176,8 @@ def serve(
     """Open the app in the browser."""
     from .web.build import serve as serve_app
 
-    serve_app(load_settings(model=model, host=host, port=port, device=device))
+    flags = {"model": model, "index": index, "results": results, "host": host, "port": port, "device": device}
+    serve_app(load_settings(**flags))
 
 
 @artwork.command("build")

@@ -272,6 +272,8 @@ def test_scores_follow_their_formulas():
     assert ForwardInf(standardised=False, score="absolute").scores(losses).scores.tolist() == [0.25, 0.125]
     skew = ForwardInf(standardised=False, score="skew").scores(losses)
     assert skew.scores[0] == pytest.approx((0.5 / 2.501 + 0) / 2)
+    root = ForwardInf(standardised=False, score="root").scores(losses)
+    assert root.scores[0] == pytest.approx((1.5**0.5 - 1) / 2)
     assert plain.scores(losses).top(1)[0][0] == "a"
 
 

@@ -74,7 +74,7 @@ def test_the_gallery_shows_rank_score_and_uncertainty():
     shown = results_view.gallery([("openmoji-1", 3.25, 0.5)], {IMAGE.id: IMAGE}, lambda image: "u?a&b", IMAGE.id)
     assert 'data-id="openmoji-1"' in shown
     assert 'aria-pressed="true"' in shown
-    assert re.sub("<[^>]+>", "", shown) == "13.2 ± 0.5apple"
+    assert re.sub("<[^>]+>", "", shown) == "13.2 ± 0.5appleAda &lt;b&gt; · CC BY-SA 4.0"
     assert "u?a&amp;b" in shown
 
 

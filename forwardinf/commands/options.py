@@ -40,7 +40,7 @@ LossBudget = Annotated[
     float | None,
     typer.Option(help="relative change of the query's loss to reach; descent wants less: 0.02"),
 ]
-Score = Annotated[str | None, typer.Option(help="skew, difference or absolute")]
+Score = Annotated[str | None, typer.Option(help="skew, root, difference or absolute")]
 
 
 def load_attributor(index: Path | None, tunable: str | None, **flags: str | None) -> Attributor:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..models import AttributableModel
 
-SCORES = ("difference", "absolute", "skew")
+SCORES = ("difference", "absolute", "skew", "root")
 SKEW_FLOOR = 1e-3  # keeps the skew of two near-zero losses near zero (MUCS, arXiv 2605.17938)
 
 
@@ -37,7 +37,7 @@ class ForwardInf:
     gradient_draws: int = 48
     search_draws: int = 24
     damping: float = 0.1  # share of a layer's mean Fisher that is added to it
-    score: Literal["difference", "absolute", "skew"] = "skew"
+    score: Literal["difference", "absolute", "skew", "root"] = "skew"
     standardised: bool = True  # per draw, over the examples
     seed: int = 0
 
@@ -71,13 +71,18 @@ class ForwardInf:
         return MirroredWeights(query.id, deltas, sign, self.steps, tuple(factors), before, reached)
 
     def scores(self, losses: SweepLosses) -> InfluenceScores:
-        """Per-draw changes of loss as this method's score: mean and standard error over draws."""
+        """Per-draw changes of loss as this method's score: mean and standard error over draws.
+
+        A squared error's gradient grows with the square root of the error, so a plain difference favours images that
+        are badly fitted and a relative one those that are well fitted; the difference of roots favours neither.
+        """
         sign = 1.0 if self.direction == "ascent" else -1.0
-        change = sign * (losses.mirrored - losses.base)
+        base, mirrored = losses.base, losses.mirrored
+        change = sign * (mirrored.sqrt() - base.sqrt() if self.score == "root" else mirrored - base)
         if self.score == "absolute":
             change = change.abs()
         if self.score == "skew":
-            change = change / (losses.mirrored + losses.base + SKEW_FLOOR)
+            change = change / (mirrored + base + SKEW_FLOOR)
         if self.standardised and len(change) > 1:
             change = (change - change.mean(dim=0)) / change.std(dim=0).clamp(min=1e-12)
         draws = change.shape[1]
@@ -137,7 +142,8 @@ def preconditioned(gradient: dict[str, Tensor], fisher: dict[str, Tensor] | None
     """F⁻¹ g with a damped diagonal F, one layer at a time; the gradient itself where there is no Fisher."""
     if fisher is None:
         return gradient
-    return {name: g / (fisher[name] + damping * fisher[name].mean() + 1e-30) for name, g in gradient.items()}
+    damped = {name: fisher[name] + damping * fisher[name].mean() + 1e-30 for name in gradient}
+    return {name: g / damped[name].to(g.device) for name, g in gradient.items()}
 
 
 def _inside(guess: float, low: float, high: float) -> float:

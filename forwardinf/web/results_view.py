@@ -73,7 +73,8 @@ def _tile(rank: int, image: TrainingImage, score: float, error: float, url_of: U
         f'<span class="fi-rank">{rank}</span>'
         f'<img src="{escape(url_of(image))}" alt="{caption}">'
         f'<span class="fi-score">{score:.1f} <small>± {error:.1f}</small></span>'
-        f'<span class="fi-name" aria-hidden="true">{escape(image.subject)}</span></button></li>'
+        f'<span class="fi-name" aria-hidden="true">{escape(image.subject)}</span>'
+        f'<span class="fi-by">{escape(image.creator)} · {escape(_name("licence", image.licence))}</span></button></li>'
     )
 
 
