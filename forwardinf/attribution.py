@@ -8,7 +8,7 @@ scores.top(10)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .draws import DrawPlan
 from .embedders import Embedder, load_embedder
 from .errors import IndexMismatch, UnsupportedModel
 from .images import to_square
 from .index.store import Index
-from .methods import AttributionMethod
+from .methods import AttributionMethod, QueryState
 from .methods.forward_inf import ForwardInf
-from .models import PictureModel, load_model
+from .models import AttributableModel, PictureModel, load_model
 from .sweep import SweepProgress, sweep
-from .types import InfluenceScores, LatentBatch, MirroredWeights, ModelSpec, Query, SweepLosses
+from .types import InfluenceScores, LatentBatch, ModelSpec, Query, SweepLosses
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,8 +42,42 @@ class AttributionProgress:
     total: int
     rate: float  # examples per second
     seconds_left: float
-    mirrored: MirroredWeights
+    state: QueryState  # the moved weights, of a mirrored method
     scores: Callable[[], InfluenceScores]  # of the training images swept so far
+
+
+@dataclass(frozen=True)
+class IndexedImages:
+    """The TrainingSet that methods see: all of an index, also where a sweep visits only a part of it."""
+
+    index: Index
+    cache: Path | None
+    similarities: Callable[[Image], Tensor]
+
+    @property
+    def fingerprint(self) -> str:
+        return self.index.fingerprint
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(image.id for image in self.index.catalog.images)
+
+    @property
+    def trained(self) -> frozenset[str]:
+        return self.index.trained
+
+    @property
+    def plan(self) -> DrawPlan:
+        return self.index.info.plan
+
+    def fisher(self) -> dict[str, Tensor]:
+        return self.index.fisher()
+
+    def examples(self, example_ids: Iterable[str]) -> LatentBatch:
+        parts = [shard.batch for shard in self.index.part(example_ids).shards()]
+        ids = tuple(example_id for part in parts for example_id in part.example_ids)
+        latents, conditioning = torch.cat([p.latents for p in parts]), torch.cat([p.conditioning for p in parts])
+        return LatentBatch(ids, latents, conditioning)
 
 
 @dataclass(frozen=True)
@@ -52,36 +87,48 @@ class Attributor:
     model: PictureModel
     index: Index
     embedder: Embedder | None = None  # None: the one that the index names, loaded when first asked for
+    cache: Path | None = None  # a folder for what some methods compute once for all queries; None computes it each time
 
     def __post_init__(self) -> None:
         self.index.require(self.model)
 
     @classmethod
-    def load(cls, index: Path, spec: ModelSpec, tunable: str | None = None) -> Attributor:
+    def load(cls, index: Path, spec: ModelSpec, tunable: str | None = None, cache: Path | None = None) -> Attributor:
         """An index with its model; a query moves the `tunable` weights, by default those the index was built for."""
         opened = Index.open(index)
-        return cls(load_model(replace(spec, tunable=tunable or opened.info.tunable)), opened)
+        return cls(load_model(replace(spec, tunable=tunable or opened.info.tunable)), opened, cache=cache)
 
     def query(self, picture: Image, prompt: str = "", sha256: str | None = None) -> Query:
         """An RGB picture of any size, as the model sees it; `sha256` is that of its original bytes."""
         digest = sha256 or hashlib.sha256(picture.tobytes()).hexdigest()
         latents = self.model.encode_image([to_square(picture, self.model.picture_size)])
-        return Query(f"query-{digest[:16]}", digest, prompt, latents, self.model.encode_prompt([prompt]))
+        return Query(f"query-{digest[:16]}", digest, prompt, latents, self.model.encode_prompt([prompt]), picture)
 
-    def mirror(self, query: Query, method: AttributionMethod) -> MirroredWeights:
-        """The few gradient steps on the query."""
-        return method.mirror(self.model, query, self.index.fisher())
+    def mirror(self, query: Query, method: AttributionMethod) -> QueryState:
+        """What `method` does once for a query; for a mirrored method the few gradient steps on it."""
+        return method.prepare(self.model, query, IndexedImages(self.index, self.cache, self.similarities))
 
-    def sweep(self, mirrored: MirroredWeights, batch_size: int = 64) -> Iterator[SweepProgress]:
-        """Every example's losses under the mirrored weights; closing the iterator restores the model and stops."""
+    def sweep(
+        self, state: QueryState, batch_size: int = 64, method: AttributionMethod = DEFAULT_METHOD
+    ) -> Iterator[SweepProgress]:
+        """What `method` measures of every example, under the weights that its state moves.
+
+        Closing the iterator restores the model and stops.
+        """
+
+        def measure(model: AttributableModel, batch: LatentBatch, plan: DrawPlan) -> Tensor:
+            return method.measure(model, state, batch, plan)
+
         batches: Iterator[LatentBatch] = (shard.batch for shard in self.index.shards())
-        with self.model.with_deltas(mirrored.deltas):
-            yield from sweep(self.model, batches, self.index.info.plan, self.index.count, batch_size)
+        with self.model.with_deltas(state.deltas):
+            yield from sweep(self.model, batches, self.index.info.plan, self.index.count, batch_size, measure)
 
     def losses(self, swept: list[SweepProgress]) -> SweepLosses:
         """What has been swept so far, beside the base losses of the same examples."""
         ids = tuple(example_id for progress in swept for example_id in progress.example_ids)
-        return SweepLosses(ids, self.index.base_losses[: len(ids)], torch.cat([progress.losses for progress in swept]))
+        return SweepLosses(
+            ids, self.index.base_losses[: len(ids)], torch.cat([progress.measured for progress in swept])
+        )
 
     def similarities(self, picture: Image) -> Tensor:
         """How alike every indexed image looks to an RGB picture: cosines `[n]` in the index's order, at most 1.
@@ -99,16 +146,16 @@ class Attributor:
         Held-out images are swept too, as a reference, and are not among the scores. Closing the iterator restores the
         model and leaves nothing behind.
         """
-        mirrored = self.mirror(query, method)
+        state = self.mirror(query, method)
         swept: list[SweepProgress] = []
 
         def scores() -> InfluenceScores:
-            return method.scores(self.losses(swept)).of(self.index.trained)
+            return method.scores(state, self.losses(swept)).of(self.index.trained)
 
-        for progress in self.sweep(mirrored):
+        for progress in self.sweep(state, method=method):
             swept.append(progress)
             yield AttributionProgress(
-                progress.done, progress.total, progress.rate, progress.seconds_left, mirrored, scores
+                progress.done, progress.total, progress.rate, progress.seconds_left, state, scores
             )
 
     def attribute(

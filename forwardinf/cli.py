@@ -116,7 +116,7 @@ def attribute(
     if csv:
         csv.write_text(as_csv(scores, attributor.index.catalog), encoding="utf-8", newline="")
     similarities = attributor.similarities(read.rgb)
-    record = as_record(attributor, query, by, progress.mirrored, scores, similarities, top, read.notes)
+    record = as_record(attributor, query, by, progress.state, scores, similarities, top, read.notes)
     typer.echo(json.dumps(record, indent=1) if as_json else as_table(record))
 
 

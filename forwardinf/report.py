@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .methods import AttributionMethod, settings_of
+from .methods import AttributionMethod, QueryState, settings_of
+from .types import InfluenceScores, MirroredWeights, Query
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from .attribution import Attributor
     from .index.catalog import Catalog
-    from .types import InfluenceScores, MirroredWeights, Query
 
 CSV_CREDIT = ("caption", "collection", "creator", "licence", "source_url")
 CAUTION = "Estimated influence is neither copying nor infringement."
@@ -25,7 +26,7 @@ def as_record(
     attributor: Attributor,
     query: Query,
     method: AttributionMethod,
-    mirrored: MirroredWeights,
+    state: QueryState,
     scores: InfluenceScores,
     similarities: Tensor,
     top: int,
@@ -33,7 +34,8 @@ def as_record(
 ) -> dict[str, Any]:
     """Everything that reproduces an attribution, and its `top` results, in JSON's types.
 
-    `similarities [n]` are the index's, in its order; an image's rank in them is among the images trained on.
+    `similarities [n]` are the index's, in its order; an image's rank in them is among the images trained on. What the
+    steps on the query did is there where the method took any, a standard error where there is one.
     """
     index = attributor.index
     rows = {image.id: image for image in index.catalog.images}
@@ -44,7 +46,12 @@ def as_record(
     for rank, (example_id, score, error) in enumerate(scores.top(top), 1):
         image = rows[example_id]
         looks = {"similarity": likeness[example_id], "similarity_rank": 1 + most_alike.index(example_id)}
-        numbers = {"score": score, "standard_error": error, **looks, "per_draw": draws[example_id]}
+        numbers = {
+            "score": score,
+            "standard_error": None if math.isnan(error) else error,
+            **looks,
+            "per_draw": draws[example_id],
+        }
         credit = {key: getattr(image, key) for key in ("caption", "collection", "creator", "licence", "licence_url")}
         source = {"source_url": image.source_url, "split": image.split, "sha256": image.sha256}
         results.append({"rank": rank, "id": example_id, **numbers, **credit, **source})
@@ -53,8 +60,7 @@ def as_record(
         "version": __version__,
         "query": {"sha256": query.sha256, "prompt": query.prompt, "notes": list(notes)},
         "method": settings_of(method),
-        "mirrored": {"loss_before": mirrored.loss_before, "loss_after": mirrored.loss_after,
-                     "step_sizes": list(mirrored.step_sizes)},
+        "mirrored": _steps_of(state) if isinstance(state, MirroredWeights) else None,
         "model": {"name": index.info.model, "fingerprint": index.info.fingerprint,
                   "tunable": attributor.model.spec.tunable},
         "index": {"fingerprint": index.fingerprint, "examples": index.count,
@@ -67,11 +73,20 @@ def as_table(record: dict[str, Any]) -> str:
     """The results, best first, with their credits, over the word of caution."""
     lines = [f"{'':>4} {'score':>8} {'± s.e.':>7}  {'caption':40} {'creator':30} licence"]
     lines += [
-        f"{r['rank']:>4} {r['score']:>8.3f} {r['standard_error']:>7.3f}  {r['caption'][:40]:40} "
+        f"{r['rank']:>4} {r['score']:>8.3f} {_error(r['standard_error'])}  {r['caption'][:40]:40} "
         f"{r['creator'][:30]:30} {r['licence']}"
         for r in record["results"]
     ]
     return "\n".join([*lines, "", *record["query"]["notes"], record["caution"]])
+
+
+def _steps_of(mirrored: MirroredWeights) -> dict[str, Any]:
+    steps = list(mirrored.step_sizes)
+    return {"loss_before": mirrored.loss_before, "loss_after": mirrored.loss_after, "step_sizes": steps}
+
+
+def _error(error: float | None) -> str:
+    return f"{'–':>7}" if error is None else f"{error:>7.3f}"
 
 
 def as_csv(scores: InfluenceScores, catalog: Catalog) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
 
@@ -55,6 +56,7 @@ class Query:
     prompt: str
     latents: Tensor  # [1 c h w]
     conditioning: Tensor
+    picture: Image  # RGB, of any size
 
     def batch(self) -> LatentBatch:
         return LatentBatch((self.id,), self.latents, self.conditioning)
@@ -75,11 +77,11 @@ class MirroredWeights:
 
 @dataclass(frozen=True)
 class SweepLosses:
-    """What a sweep saw: each example's losses at each of its draws, before and after the mirrored step."""
+    """What a sweep saw: each example's base losses, and what the method measured of it."""
 
     example_ids: tuple[str, ...]
     base: Tensor  # [n d] float32
-    mirrored: Tensor  # [n d] float32
+    measured: Tensor  # [n ...] float32; for a mirrored method the losses [n d] under the moved weights
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,15 @@ class InfluenceScores:
 
     example_ids: tuple[str, ...]
     scores: Tensor  # [n]
-    standard_errors: Tensor  # [n], over draws
-    per_draw: Tensor  # [n d]
+    standard_errors: Tensor  # [n], over draws; not a number where a method has one figure for all draws
+    per_draw: Tensor  # [n d]; [n 1] where a method has one figure for all draws
+
+    @classmethod
+    def over(cls, example_ids: tuple[str, ...], per_draw: Tensor) -> InfluenceScores:
+        """Scores as means over draws, with their standard errors, from `per_draw [n d]`."""
+        draws = per_draw.shape[1]
+        errors = per_draw.std(dim=1) / draws**0.5 if draws > 1 else per_draw[:, 0] * float("nan")
+        return cls(example_ids, per_draw.mean(dim=1), errors, per_draw)
 
     def of(self, example_ids: Collection[str]) -> InfluenceScores:
         """The scores of these examples alone, in the order they have here."""

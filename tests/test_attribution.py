@@ -106,7 +106,7 @@ def test_base_losses_are_those_of_the_stored_latents(model: StableDiffusion, ind
     (shard,) = index.shards()
     assert shard.batch.latents.dtype == torch.float16
     assert torch.equal(
-        torch.cat([p.losses for p in sweep(model, [shard.batch], index.info.plan, COUNT)]), index.base_losses
+        torch.cat([p.measured for p in sweep(model, [shard.batch], index.info.plan, COUNT)]), index.base_losses
     )
 
 
@@ -205,11 +205,33 @@ def test_a_planted_copy_of_the_query_ranks_first(shipped: Attributor, direction:
         assert scores.rank_of(image.id) == 1, image.id
 
 
+@pytest.mark.parametrize("curvature", ["fisher", "none"])
+def test_forward_inf_is_the_change_of_loss_along_the_querys_own_gradient(
+    attributor: Attributor, folder: Path, curvature: str
+):
+    model, index = attributor.model, attributor.index
+    method = ForwardInf(gradient_draws=8, search_draws=4, curvature=curvature, score="difference", standardised=False)
+    query = attributor.query(picture(folder, 3), "patch 3")
+    found = attributor.attribute(picture(folder, 3), "patch 3", method)
+
+    draws = DrawPlan(0, 8).draws([query.id], query.latents.shape[1:])
+    tunable = model.tunable_parameters()
+    gradients = torch.autograd.grad(model.loss(query.batch(), draws).mean(), list(tunable.values()))
+    move = dict(zip(tunable, gradients, strict=True))
+    if curvature == "fisher":
+        move = preconditioned(move, index.fisher(), 0.1)
+    (factor,) = attributor.mirror(query, method).step_sizes
+    (shard,) = index.shards()
+    with model.with_deltas({name: factor * m for name, m in move.items()}):
+        moved = losses_of(model, shard.batch, index.info.plan)
+    assert torch.equal(found.per_draw, moved - index.base_losses)
+
+
 def test_scores_do_not_depend_on_batch_size_or_order(model: StableDiffusion, index: Index):
     plan = index.info.plan
     (shard,) = index.shards()
-    whole = torch.cat([p.losses for p in sweep(model, [shard.batch], plan, COUNT, batch_size=64)])
-    singly = torch.cat([p.losses for p in sweep(model, [shard.batch], plan, COUNT, batch_size=1)])
+    whole = torch.cat([p.measured for p in sweep(model, [shard.batch], plan, COUNT, batch_size=64)])
+    singly = torch.cat([p.measured for p in sweep(model, [shard.batch], plan, COUNT, batch_size=1)])
     torch.testing.assert_close(whole, singly, rtol=1e-5, atol=1e-6)
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(0))
     ids = tuple(shard.batch.example_ids[i] for i in order)
@@ -222,7 +244,7 @@ def test_running_out_of_memory_halves_the_batch_three_times_at_most(
 ):
     (shard,) = index.shards()
     plan = index.info.plan
-    expected = torch.cat([p.losses for p in sweep(model, [shard.batch], plan, COUNT)])
+    expected = torch.cat([p.measured for p in sweep(model, [shard.batch], plan, COUNT)])
     taken = model.loss
 
     def limited(limit: int) -> object:
@@ -234,7 +256,7 @@ def test_running_out_of_memory_halves_the_batch_three_times_at_most(
         return loss
 
     monkeypatch.setattr(model, "loss", limited(2))
-    halved = torch.cat([p.losses for p in sweep(model, [shard.batch], plan, COUNT, batch_size=48)])
+    halved = torch.cat([p.measured for p in sweep(model, [shard.batch], plan, COUNT, batch_size=48)])
     torch.testing.assert_close(halved, expected, rtol=1e-5, atol=1e-6)
     monkeypatch.setattr(model, "loss", limited(0))
     with pytest.raises(torch.OutOfMemoryError):
@@ -263,18 +285,16 @@ def test_a_cancelled_and_a_failed_sweep_restore_the_model_and_a_good_one_follows
 def test_scores_follow_their_formulas():
     losses = SweepLosses(("a", "b"), torch.tensor([[1.0, 2.0], [0.5, 0.5]]), torch.tensor([[1.5, 2.0], [0.25, 0.5]]))
     plain = ForwardInf(standardised=False, score="difference")
-    assert plain.scores(losses).scores.tolist() == [0.25, -0.125]
-    assert plain.scores(losses).standard_errors[0] == pytest.approx(0.25)
-    assert ForwardInf(standardised=False, score="difference", direction="descent").scores(losses).scores.tolist() == [
-        -0.25,
-        0.125,
-    ]
-    assert ForwardInf(standardised=False, score="absolute").scores(losses).scores.tolist() == [0.25, 0.125]
-    skew = ForwardInf(standardised=False, score="skew").scores(losses)
+    assert plain.scores(None, losses).scores.tolist() == [0.25, -0.125]
+    assert plain.scores(None, losses).standard_errors[0] == pytest.approx(0.25)
+    down = ForwardInf(standardised=False, score="difference", direction="descent")
+    assert down.scores(None, losses).scores.tolist() == [-0.25, 0.125]
+    assert ForwardInf(standardised=False, score="absolute").scores(None, losses).scores.tolist() == [0.25, 0.125]
+    skew = ForwardInf(standardised=False, score="skew").scores(None, losses)
     assert skew.scores[0] == pytest.approx((0.5 / 2.501 + 0) / 2)
-    root = ForwardInf(standardised=False, score="root").scores(losses)
+    root = ForwardInf(standardised=False, score="root").scores(None, losses)
     assert root.scores[0] == pytest.approx((1.5**0.5 - 1) / 2)
-    assert plain.scores(losses).top(1)[0][0] == "a"
+    assert plain.scores(None, losses).top(1)[0][0] == "a"
 
 
 def test_ties_and_scores_that_are_no_number_count_against_a_rank():
@@ -315,7 +335,7 @@ def test_a_record_holds_what_reproduces_it_and_the_credits(attributor: Attributo
     method = ForwardInf(gradient_draws=8, search_draws=4)
     query = attributor.query(picture(folder, 2), "patch 2", sha256_of(folder / "02.png"))
     mirrored = attributor.mirror(query, method)
-    scores = method.scores(attributor.losses(list(attributor.sweep(mirrored))))
+    scores = method.scores(mirrored, attributor.losses(list(attributor.sweep(mirrored))))
     alike = attributor.similarities(picture(folder, 2))
     record = json.loads(json.dumps(as_record(attributor, query, method, mirrored, scores, alike, top=3)))
     assert record["query"]["sha256"] == sha256_of(folder / "02.png")
@@ -355,7 +375,7 @@ def test_a_part_of_an_index_sweeps_these_examples_alone(model: StableDiffusion, 
     assert losses.example_ids == ("01.png", "03.png", "11.png")
     rows = [all_of_them.example_ids.index(example_id) for example_id in losses.example_ids]
     torch.testing.assert_close(losses.base, all_of_them.base[rows])
-    torch.testing.assert_close(losses.mirrored, all_of_them.mirrored[rows], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(losses.measured, all_of_them.measured[rows], rtol=1e-5, atol=1e-6)
     with pytest.raises(InvalidRequest, match=r"99\.png"):
         whole.index.part(["99.png"])
 

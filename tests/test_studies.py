@@ -129,7 +129,7 @@ def test_a_query_on_which_no_step_can_be_taken_ranks_last(
     def refuse(*_: object) -> None:
         raise InvalidRequest("No step moved this query's loss.")
 
-    monkeypatch.setattr(ForwardInf, "mirror", refuse)
+    monkeypatch.setattr(ForwardInf, "prepare", refuse)
     trials = trials_of(attributor, journal)
     assert {trial["rank"] for trial in trials} == {5}
     report = self_retrieval.as_report(STUDY, STUDY.settings(attributor, METHOD), trials)

@@ -149,7 +149,7 @@ def _shard(model: PictureModel, part: Catalog, plan: DrawPlan) -> Shard:
     ids = tuple(image.id for image in part.images)
     conditioning = model.encode_prompt([image.caption for image in part.images])
     batch = LatentBatch(ids, _encoded(model, part), conditioning)
-    losses = [progress.losses for progress in sweep(model, [batch], plan, len(ids))]
+    losses = [progress.measured for progress in sweep(model, [batch], plan, len(ids))]
     return Shard(batch, torch.cat(losses))
 
 

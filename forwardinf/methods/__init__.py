@@ -1,33 +1,93 @@
-"""How a query becomes moved weights, and losses become influence; one file per method, found by its name.
+"""How a query and what a sweep measures become influence; one file per method, found by its name.
 
 A method module defines `METHOD`, a frozen dataclass of its settings that does what AttributionMethod says. Adding a
-method is adding a file.
+method is adding a file. A method sees the model as an AttributableModel, and what is known of the training images as a
+TrainingSet.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from ..draws import DrawPlan
 from ..errors import InvalidRequest
-from ..types import InfluenceScores, MirroredWeights, Query, SweepLosses
+from ..types import InfluenceScores, LatentBatch, Query, SweepLosses
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL.Image import Image
     from torch import Tensor
 
     from ..models import AttributableModel
 
 
-class AttributionMethod(Protocol):
-    """A step on the query, and what the losses before and after it say."""
+class TrainingSet(Protocol):
+    """What a method may ask about the indexed images, whichever of them a sweep visits."""
 
-    def mirror(self, model: AttributableModel, query: Query, fisher: dict[str, Tensor] | None) -> MirroredWeights:
-        """The moved weights of a query; the model's own are as before when this returns."""
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 that names the index."""
 
-    def scores(self, losses: SweepLosses) -> InfluenceScores:
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Every indexed image, in the index's order."""
+
+    @property
+    def trained(self) -> frozenset[str]:
+        """Those that the model was trained on."""
+
+    @property
+    def plan(self) -> DrawPlan:
+        """The draws at which the base losses were taken."""
+
+    @property
+    def cache(self) -> Path | None:
+        """A folder for what is the same for every query; None keeps nothing."""
+
+    def fisher(self) -> dict[str, Tensor]:
+        """The diagonal Fisher of the tunable weights, by name."""
+
+    def examples(self, example_ids: Iterable[str]) -> LatentBatch:
+        """These images as the model sees them, in the index's order."""
+
+    def similarities(self, picture: Image) -> Tensor:
+        """How alike each of `ids` looks to an RGB picture, `[n]`."""
+
+
+class QueryState(Protocol):
+    """What a method learned from a query before the sweep."""
+
+    @property
+    def deltas(self) -> dict[str, Tensor]:
+        """By how much the sweep moves the tunable weights, by name; empty leaves them alone."""
+
+
+@dataclass(frozen=True)
+class Unmoved:
+    """Base of the state of a method that sweeps under the model's own weights."""
+
+    deltas: dict[str, Tensor] = field(default_factory=dict, init=False)
+
+
+State = TypeVar("State", bound=QueryState)
+
+
+class AttributionMethod(Protocol[State]):
+    """Three questions, asked in this order; `state` is whatever the method's own `prepare` returned."""
+
+    def prepare(self, model: AttributableModel, query: Query, training_set: TrainingSet) -> State:
+        """What is done once for a query; the model's weights are as before when this returns."""
+
+    def measure(self, model: AttributableModel, state: State, batch: LatentBatch, plan: DrawPlan) -> Tensor:
+        """What the sweep takes from a batch, `[b ...]` in float32 on the CPU; of each example by itself."""
+
+    def scores(self, state: State, losses: SweepLosses) -> InfluenceScores:
         """The influence of every swept example; higher always means more influential."""
 
 
@@ -41,7 +101,7 @@ def load_method(name: str, **settings: object) -> AttributionMethod:
         raise InvalidRequest(f"There is no method “{name}”; the methods here are: {', '.join(known)}.")
     method = import_module(f"{__name__}.{name}").METHOD
     given = {key: value for key, value in settings.items() if value is not None}
-    settable = [field.name for field in fields(method)]
+    settable = [setting.name for setting in fields(method)]
     if unknown := sorted(given.keys() - set(settable)):
         raise InvalidRequest(f"{name} has no setting “{unknown[0]}”; its settings are: {', '.join(settable)}.")
     loaded: AttributionMethod = method(**given)

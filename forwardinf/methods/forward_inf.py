@@ -3,8 +3,11 @@
 Ko et al., "The Mirrored Influence Hypothesis", CVPR 2024 (arXiv 2402.08922), section 4: ascend (or descend) the query's
 loss, then compare each training example's loss before and after, by forward passes alone. Two things are ours by
 default: the step is preconditioned by a diagonal Fisher, as Wang et al. 2024 (arXiv 2406.09408, eq. 8) do, because a
-plain step damages the model at large; and its size is found by its effect on the query's loss, so that no learning rate
-has to be tuned for a model.
+plain step damages the model at large (`curvature="none"` takes it all the same); and its size is found by its effect on
+the query's loss, so that no learning rate has to be tuned for a model.
+
+Cost: one backward per step on the query's draws and at most 12 forwards to size it; then one forward per training image
+and draw. Nothing on disk beside the index.
 """
 
 from __future__ import annotations
@@ -16,12 +19,14 @@ import torch
 
 from ..draws import DrawPlan
 from ..errors import InvalidRequest
-from ..types import InfluenceScores, MirroredWeights, Query, SweepLosses
+from ..sweep import losses_of
+from ..types import InfluenceScores, LatentBatch, MirroredWeights, Query, SweepLosses
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..models import AttributableModel
+    from . import TrainingSet
 
 SCORES = ("difference", "absolute", "skew", "root")
 SKEW_FLOOR = 1e-3  # keeps the skew of two near-zero losses near zero (MUCS, arXiv 2605.17938)
@@ -33,6 +38,7 @@ class ForwardInf:
 
     steps: int = 1
     direction: Literal["ascent", "descent"] = "ascent"
+    curvature: Literal["fisher", "none"] = "fisher"  # what the gradient is preconditioned by
     loss_budget: float = 0.1  # relative change of the query's loss that the steps add up to; descent wants less (0.02)
     gradient_draws: int = 48
     search_draws: int = 24
@@ -44,6 +50,8 @@ class ForwardInf:
     def __post_init__(self) -> None:
         if self.direction not in ("ascent", "descent"):
             raise InvalidRequest(f"The direction is “{self.direction}”; it must be ascent or descent.")
+        if self.curvature not in ("fisher", "none"):
+            raise InvalidRequest(f"The curvature is “{self.curvature}”; it must be fisher or none.")
         if self.score not in SCORES:
             raise InvalidRequest(f"The score is “{self.score}”; it must be one of {', '.join(SCORES)}.")
         if not 1 <= self.steps <= 100:
@@ -51,11 +59,9 @@ class ForwardInf:
         if not 0 < self.loss_budget < (1 if self.direction == "descent" else 100):
             raise InvalidRequest(f"The loss budget is {self.loss_budget}; it must be above 0, and below 1 for descent.")
 
-    def mirror(self, model: AttributableModel, query: Query, fisher: dict[str, Tensor] | None) -> MirroredWeights:
-        """Take the gradient steps on the query; the model's weights are as before when this returns.
-
-        `fisher` is the diagonal Fisher of the tunable weights, by name; None takes plain steps.
-        """
+    def prepare(self, model: AttributableModel, query: Query, training_set: TrainingSet) -> MirroredWeights:
+        """Take the gradient steps on the query; the model's weights are as before when this returns."""
+        fisher = training_set.fisher() if self.curvature == "fisher" else None
         sign = 1 if self.direction == "ascent" else -1
         deltas = {name: torch.zeros_like(p) for name, p in model.tunable_parameters().items()}
         before = self._query_loss(model, query, deltas)
@@ -70,14 +76,18 @@ class ForwardInf:
             deltas = {name: delta + factor * move[name] for name, delta in deltas.items()}
         return MirroredWeights(query.id, deltas, sign, self.steps, tuple(factors), before, reached)
 
-    def scores(self, losses: SweepLosses) -> InfluenceScores:
+    def measure(self, model: AttributableModel, state: MirroredWeights, batch: LatentBatch, plan: DrawPlan) -> Tensor:
+        """Losses `[b d]` under the moved weights."""
+        return losses_of(model, batch, plan)
+
+    def scores(self, state: MirroredWeights, losses: SweepLosses) -> InfluenceScores:
         """Per-draw changes of loss as this method's score: mean and standard error over draws.
 
         A squared error's gradient grows with the square root of the error, so a plain difference favours images that
         are badly fitted and a relative one those that are well fitted; the difference of roots favours neither.
         """
         sign = 1.0 if self.direction == "ascent" else -1.0
-        base, mirrored = losses.base, losses.mirrored
+        base, mirrored = losses.base, losses.measured
         change = sign * (mirrored.sqrt() - base.sqrt() if self.score == "root" else mirrored - base)
         if self.score == "absolute":
             change = change.abs()
@@ -85,9 +95,7 @@ class ForwardInf:
             change = change / (mirrored + base + SKEW_FLOOR)
         if self.standardised and len(change) > 1:
             change = (change - change.mean(dim=0)) / change.std(dim=0).clamp(min=1e-12)
-        draws = change.shape[1]
-        errors = change.std(dim=1) / draws**0.5 if draws > 1 else torch.full_like(change[:, 0], float("nan"))
-        return InfluenceScores(losses.example_ids, change.mean(dim=1), errors, change)
+        return InfluenceScores.over(losses.example_ids, change)
 
     def _gradient(self, model: AttributableModel, query: Query, deltas: dict[str, Tensor]) -> dict[str, Tensor]:
         draws = DrawPlan(self.seed, self.gradient_draws).draws([query.id], query.latents.shape[1:])

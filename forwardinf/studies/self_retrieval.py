@@ -8,10 +8,11 @@ must come back first. It is necessary, not sufficient: an embedding's nearest ne
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,16 +124,17 @@ def _outcome(
     candidates = study.candidates_of(image.id, attributor.index)
     with Image.open(pictures.path_of(image)) as file:
         picture = VARIANTS[variant](to_square(file.convert("RGB"), attributor.model.picture_size))
-    among = Attributor(attributor.model, attributor.index.part(candidates))
+    among = replace(attributor, index=attributor.index.part(candidates))
     try:
         scores = among.attribute(picture, image.caption if study.prompt == "caption" else "", method)
     except InvalidRequest as refusal:
         return {"rank": len(candidates), "score": None, "standard_error": None, "failed": str(refusal)}
     own = scores.example_ids.index(image.id)
+    error = float(scores.standard_errors[own])
     return {
         "rank": scores.rank_of(image.id),
         "score": float(scores.scores[own]),
-        "standard_error": float(scores.standard_errors[own]),
+        "standard_error": None if math.isnan(error) else error,
         "failed": None,
     }
 

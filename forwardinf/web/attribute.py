@@ -160,7 +160,7 @@ def _found(
     finally:
         served.running.pop(session, None)
     scores, alike = now.scores(), served.attributor.similarities(picture.rgb)
-    record = as_record(served.attributor, asked, method, now.mirrored, scores, alike, TOP, picture.notes)
+    record = as_record(served.attributor, asked, method, now.state, scores, alike, TOP, picture.notes)
     record |= {"file_name": Path(file).name, "seconds": round(time.perf_counter() - start, 1)}
     shown = query.png_of(to_square(picture.rgb, QUERY_SIDE))
     result = served.results.save(record, as_csv(scores, served.attributor.index.catalog), original, shown)

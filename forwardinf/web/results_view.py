@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
@@ -12,7 +13,7 @@ from . import view
 
 GROUPS = 8  # shown by name in a roll-up; the others together
 UrlOf = Callable[[TrainingImage], str]
-Scored = Sequence[tuple[str, float, float]]  # id, score, standard error; best first
+Scored = Sequence[tuple[str, float, float | None]]  # id, score, standard error where there is one; best first
 
 STEPS = (
     ("Lean on the picture", "The model takes a few small learning steps on your picture alone."),
@@ -66,23 +67,28 @@ def scored(record: dict[str, Any]) -> Scored:
     return [(row["id"], row["score"], row["standard_error"]) for row in record["results"]]
 
 
-def _tile(rank: int, image: TrainingImage, score: float, error: float, url_of: UrlOf, chosen: bool) -> str:
+def _tile(rank: int, image: TrainingImage, score: float, error: float | None, url_of: UrlOf, chosen: bool) -> str:
     caption, pressed = escape(image.caption), ' aria-pressed="true"' if chosen else ""
     return (
         f'<li><button type="button" data-id="{escape(image.id)}" title="{caption}"{pressed}>'
         f'<span class="fi-rank">{rank}</span>'
         f'<img src="{escape(url_of(image))}" alt="{caption}">'
-        f'<span class="fi-score">{score:.1f} <small>± {error:.1f}</small></span>'
+        f'<span class="fi-score">{score:.1f} <small>{_spread(error, 1)}</small></span>'
         f'<span class="fi-name" aria-hidden="true">{escape(image.subject)}</span>'
         f'<span class="fi-by">{escape(image.creator)} · {escape(_name("licence", image.licence))}</span></button></li>'
     )
+
+
+def _spread(error: float | None, digits: int, what: str = "") -> str:
+    """A standard error where there is one: not over a single draw."""
+    return "" if error is None or math.isnan(error) else f"± {error:.{digits}f}{what}"
 
 
 def detail(row: dict[str, Any], image: TrainingImage, query_url: str, url: str) -> str:
     """One training image beside the query: how strongly, at which noise, and whose it is."""
     looks = f"{row['similarity']:.2f} <small>(no. {row['similarity_rank']:,} in looks alone)</small>"
     facts = (
-        ("Influence", f"{row['score']:.2f} ± {row['standard_error']:.2f} <small>(standard error)</small>"),
+        ("Influence", f"{row['score']:.2f} {_spread(row['standard_error'], 2, ' <small>(standard error)</small>')}"),
         ("Visual similarity", looks),
         *view.credit_facts(image),
     )
