@@ -20,6 +20,7 @@ from .commands.options import (
     IndexFolder,
     LossBudget,
     Method,
+    MethodSettings,
     Model,
     Score,
     Steps,
@@ -27,6 +28,7 @@ from .commands.options import (
     Tunable,
     Work,
     load_attributor,
+    method_from,
     progress_bar,
     reporting_to,
     require_folder_of,
@@ -92,22 +94,24 @@ def attribute(
     direction: Direction = None,
     loss_budget: LossBudget = None,
     score: Score = None,
-    seed: Annotated[int, typer.Option(help="of the draws on the query")] = 0,
+    setting: MethodSettings = None,
+    seed: Annotated[int | None, typer.Option(help="of the draws on the query")] = None,
+    cache: Annotated[Path | None, typer.Option(help="folder for what a method computes once for all queries")] = None,
     top: Annotated[int, typer.Option(min=1, help="how many images to list")] = 10,
     as_json: AsJson = False,
     csv: Annotated[Path | None, typer.Option(help="file to write with every image, best first")] = None,
 ) -> None:
     """List the training images that shaped a picture most, by estimated influence."""
     from .images import read_picture
-    from .methods import load_method
     from .report import as_csv, as_record, as_table
 
     if not picture.is_file():
         raise InvalidRequest(f"There is no file “{picture}”.")
     require_folder_of(csv)
-    by = load_method(method, steps=steps, direction=direction, loss_budget=loss_budget, score=score, seed=seed)
+    flags = {"steps": steps, "direction": direction, "loss_budget": loss_budget, "score": score, "seed": seed}
+    by = method_from(method, setting, **flags)
     read = read_picture(picture.read_bytes(), name=picture.name)
-    attributor = load_attributor(index, tunable, model=model, device=device)
+    attributor = load_attributor(index, tunable, cache, model=model, device=device)
     query = attributor.query(read.rgb, prompt, read.sha256)
     with progress_bar("img", attributor.index.count) as bar:
         for progress in attributor.follow(query, by):

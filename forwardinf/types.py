@@ -46,6 +46,9 @@ class Draws:
     u: Tensor  # [b d], timestep quantiles in (0, 1)
     noise: Tensor  # [b d c h w], standard normal
 
+    def part(self, examples: slice, draws: slice) -> Draws:
+        return Draws(self.u[examples, draws], self.noise[examples, draws])
+
 
 @dataclass(frozen=True)
 class Query:

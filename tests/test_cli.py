@@ -136,6 +136,20 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
     assert len(journal.read_text().splitlines()) == 4
     assert forwardinf(*study, "--variants", "blurred").returncode == 2
 
+    rival = ["--method", "trak", "--setting", "dimensions=32", "--setting", "query_draws=2"]
+    ranked = json.loads(forwardinf(*asked, *rival, "--seed", "1", "--cache", str(tmp_path / "kept"), "--json").stdout)
+    assert ranked["method"]["dimensions"] == 32
+    assert ranked["mirrored"] is ranked["results"][0]["standard_error"] is None
+    assert len(list((tmp_path / "kept").iterdir())) == 1
+    assert "neither copying" in forwardinf(*asked, "--method", "random").stdout
+    study += ["--queries", "1", "--variants", "clean"]
+    report = json.loads(forwardinf(*study, *rival, "--json").stdout)
+    assert report["settings"]["method"]["query_draws"] == 2
+    assert len(list((tmp_path / "work" / "cache").iterdir())) == 1
+    for wrong, named in [("dimensions", "name=value"), ("steps=2", "no setting “steps”"), ("damping=-1", "damping")]:
+        refused = forwardinf(*asked, "--method", "trak", "--setting", wrong)
+        assert (refused.returncode, named in refused.stderr) == (2, True)
+
     assert record["model"]["tunable"] == "attention"
     assert "--tunable “all”" in forwardinf(*asked, "--tunable", "all").stderr
     assert "“unet” or “vae”" in forwardinf("index", "build", str(images), "--out", str(tmp_path / "other"),

@@ -60,6 +60,15 @@ def test_the_loss_is_the_squared_distance_to_the_schedulers_target(
         torch.testing.assert_close(loss[0, k], closed_form(x_0, eps, a).square().mean())
 
 
+def test_a_prediction_is_what_the_loss_is_taken_of():
+    model = StableDiffusion(tiny_pipeline("epsilon"), ModelSpec("tiny"))
+    batch, noise = batch_of(model, 2), torch.randn(2, 3, *SHAPE, generator=torch.Generator().manual_seed(2))
+    draws = Draws(torch.rand(2, 3, generator=torch.Generator().manual_seed(3)), noise)
+    predicted = model.prediction(batch, draws)
+    assert predicted.shape == noise.shape
+    torch.testing.assert_close((predicted - noise).square().mean(dim=(2, 3, 4)), model.loss(batch, draws))
+
+
 def test_losses_do_not_depend_on_the_batch_they_are_taken_in(tiny_model: StableDiffusion):
     plan, whole = DrawPlan(0, 3), batch_of(tiny_model, 5)
     with torch.no_grad():

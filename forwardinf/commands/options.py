@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from ..attribution import Attributor
+    from ..methods import AttributionMethod
 
 WORK = Path(os.environ.get("FORWARDINF_TRAINING", ".training"))
 
@@ -40,15 +42,34 @@ LossBudget = Annotated[
     float | None,
     typer.Option(help="relative change of the query's loss to reach; descent wants less: 0.02"),
 ]
+MethodSettings = Annotated[
+    list[str] | None, typer.Option("--setting", help="any setting of the method, as name=value; may be repeated")
+]
 Score = Annotated[str | None, typer.Option(help="skew, root, difference or absolute")]
 
 
-def load_attributor(index: Path | None, tunable: str | None, **flags: str | None) -> Attributor:
+def method_from(name: str, settings: list[str] | None, **flags: object) -> AttributionMethod:
+    """The method that flags and `name=value` settings ask for; raises InvalidRequest where there is none such."""
+    from ..methods import load_method
+
+    given = dict(flags)
+    for setting in settings or ():
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise InvalidRequest(f"The setting “{setting}” is not of the form name=value.")
+        try:
+            given[key] = json.loads(value)
+        except ValueError:
+            given[key] = value
+    return load_method(name, **given)
+
+
+def load_attributor(index: Path | None, tunable: str | None, cache: Path | None, **flags: str | None) -> Attributor:
     """The attributor that flags and settings name."""
     from ..attribution import Attributor
 
     settings = load_settings(index=index, **flags)
-    return Attributor.load(settings.index, settings.model_spec(), tunable)
+    return Attributor.load(settings.index, settings.model_spec(), tunable, cache)
 
 
 def require_folder_of(file: Path | None) -> None:

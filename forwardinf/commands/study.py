@@ -15,12 +15,14 @@ from .options import (
     IndexFolder,
     LossBudget,
     Method,
+    MethodSettings,
     Model,
     Score,
     Steps,
     TorchDevice,
     Tunable,
     load_attributor,
+    method_from,
     progress_bar,
     reporting_to,
     require_folder_of,
@@ -50,21 +52,21 @@ def self_retrieval(
     direction: Direction = None,
     loss_budget: LossBudget = None,
     score: Score = None,
+    setting: MethodSettings = None,
     seed: Annotated[int, typer.Option(help="of the choice of queries and candidates")] = 0,
-    work: Annotated[Path, typer.Option(help="its folder studies/ keeps the finished trials")] = WORK,
+    work: Annotated[Path, typer.Option(help="keeps finished trials in studies/, what methods reuse in cache/")] = WORK,
     as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
 ) -> None:
     """At which rank training images come back when they, or degraded copies, are the query; resumes."""
-    from ..methods import load_method
     from ..studies import self_retrieval as room
     from ..studies.journal import Journal
 
     require_folder_of(out)
     names = tuple(dict.fromkeys(name.strip() for name in variants.split(",")))
     asked = room.SelfRetrieval(queries, candidates, names, prompt, seed)
-    by = load_method(method, steps=steps, direction=direction, loss_budget=loss_budget, score=score)
-    attributor = load_attributor(index, tunable, model=model, device=device)
+    by = method_from(method, setting, steps=steps, direction=direction, loss_budget=loss_budget, score=score)
+    attributor = load_attributor(index, tunable, work / "cache", model=model, device=device)
     pictures = room.pictures_of(attributor.index, images)
     journal = Journal(work / "studies" / "self_retrieval.jsonl")
     with progress_bar("trial") as bar:

@@ -14,7 +14,6 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ..draws import DrawPlan
 from ..errors import InvalidRequest
 from ..types import InfluenceScores, LatentBatch, Query, SweepLosses
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from ..draws import DrawPlan
     from ..models import AttributableModel
 
 
@@ -104,7 +104,10 @@ def load_method(name: str, **settings: object) -> AttributionMethod:
     settable = [setting.name for setting in fields(method)]
     if unknown := sorted(given.keys() - set(settable)):
         raise InvalidRequest(f"{name} has no setting “{unknown[0]}”; its settings are: {', '.join(settable)}.")
-    loaded: AttributionMethod = method(**given)
+    try:
+        loaded: AttributionMethod = method(**given)
+    except TypeError as error:
+        raise InvalidRequest(f"A setting of {name} is not of the kind it should be: {error}.") from error
     return loaded
 
 

@@ -39,6 +39,9 @@ class AttributableModel(Protocol):
     def loss(self, batch: LatentBatch, draws: Draws) -> Tensor:
         """Training loss of each example at each of its draws, `[b d]` in float32; differentiable."""
 
+    def prediction(self, batch: LatentBatch, draws: Draws) -> Tensor:
+        """What the network answers for each example at each of its draws, `[b d ...]` in float32; differentiable."""
+
     def with_deltas(self, deltas: dict[str, Tensor]) -> AbstractContextManager[None]:
         """The tunable weights moved by `deltas` inside the block; restored bit for bit after it, whatever happens."""
 

@@ -95,9 +95,19 @@ class StableDiffusion:
     def loss(self, batch: LatentBatch, draws: Draws) -> Tensor:
         """Mean squared error against the scheduler's target, `[b d]` (Ho et al. 2020, eq. 14; v: Salimans & Ho 2022).
 
-        A quantile u becomes timestep ⌊u·T⌋. The squared error is taken in float32 whatever dtype the UNet runs in.
+        The squared error is taken in float32 whatever dtype the UNet runs in.
         """
-        b, d = draws.u.shape
+        predicted, x_0, eps, alpha = self._denoised(batch, draws)
+        error = predicted - self._target(x_0, eps, alpha)
+        return error.square().mean(dim=(1, 2, 3)).view(draws.u.shape)
+
+    def prediction(self, batch: LatentBatch, draws: Draws) -> Tensor:
+        """The UNet's output, of whichever prediction type, `[b d c h w]`."""
+        return self._denoised(batch, draws)[0].unflatten(0, draws.u.shape)
+
+    def _denoised(self, batch: LatentBatch, draws: Draws) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The UNet's output with x_0, ε and ᾱ that it was asked with, `[bd …]`; a quantile u is timestep ⌊u·T⌋."""
+        d = draws.u.shape[1]
         device, dtype = self.unet.device, self.unet.dtype
         t = (draws.u.flatten() * len(self._alphas)).long().to(device)  # [bd]
         eps = draws.noise.flatten(0, 1).to(device, torch.float32)  # [bd c h w]
@@ -106,9 +116,7 @@ class StableDiffusion:
         x_t = alpha.sqrt() * x_0 + (1 - alpha).sqrt() * eps
         with torch.no_grad():
             context = self.text_encoder(batch.conditioning.to(device))[0].repeat_interleave(d, dim=0)  # [bd t hidden]
-        predicted = self.unet(x_t.to(dtype), t, context.to(dtype)).sample.float()
-        error = predicted - self._target(x_0, eps, alpha)
-        return error.square().mean(dim=(1, 2, 3)).view(b, d)
+        return self.unet(x_t.to(dtype), t, context.to(dtype)).sample.float(), x_0, eps, alpha
 
     @torch.no_grad()
     def features(self, latents: Tensor) -> Tensor:

@@ -1,0 +1,68 @@
+"""Gradients of examples one by one, for methods that need those of the training images, and how to keep them small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+
+from .sweep import part_of
+from .types import Draws, LatentBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .models import AttributableModel
+
+Objective = Callable[[LatentBatch, Draws], "Tensor"]  # [b d], differentiable in the tunable weights
+
+
+def gradient(model: AttributableModel, objective: Objective, batch: LatentBatch, draws: Draws) -> Tensor:
+    """Gradient `[w]` of the mean of `objective` over a batch and its draws, all tunable weights in a row, float32."""
+    with torch.enable_grad():
+        mean = objective(batch, draws).mean()
+        parts = torch.autograd.grad(mean, list(model.tunable_parameters().values()))
+    return torch.cat([part.flatten().float() for part in parts])
+
+
+def by_example(batch: LatentBatch, draws: Draws) -> Iterator[tuple[LatentBatch, Draws]]:
+    """Each example by itself with all its draws."""
+    for i in range(len(batch.example_ids)):
+        yield part_of(batch, i, i + 1), draws.part(slice(i, i + 1), slice(None))
+
+
+def by_draw(batch: LatentBatch, draws: Draws) -> Iterator[tuple[LatentBatch, Draws]]:
+    """Each draw of each example by itself, the draws of the first example first."""
+    for example, its in by_example(batch, draws):
+        for k in range(its.u.shape[1]):
+            yield example, its.part(slice(None), slice(k, k + 1))
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A random projection that keeps inner products on average: every weight goes, with a random sign, into one sum.
+
+    The count sketch (Charikar et al. 2002), as feature hashing (Weinberger et al. 2009, arXiv 0902.2206) uses it. Its
+    cost does not grow with the number of dimensions.
+    """
+
+    dimensions: int
+    sums: Tensor  # [w], which sum each weight goes into
+    signs: Tensor  # [w]
+
+    def project(self, vector: Tensor) -> Tensor:
+        """`[w]` to `[dimensions]` in float32 on the CPU."""
+        signed = vector.float().cpu() * self.signs
+        return torch.zeros(self.dimensions).index_add_(0, self.sums, signed)
+
+
+@lru_cache(maxsize=1)
+def sketch(weights: int, dimensions: int, seed: int) -> Sketch:
+    """The same on every machine, as it is drawn on the CPU from its seed."""
+    random = torch.Generator().manual_seed(seed)
+    sums = torch.randint(dimensions, (weights,), generator=random, dtype=torch.int32)
+    signs = torch.randint(2, (weights,), generator=random, dtype=torch.int8) * 2 - 1
+    return Sketch(dimensions, sums, signs)

@@ -1,0 +1,35 @@
+"""D-TRAK: TRAK on the size of the model's prediction instead of its loss, which ranks diffusion models' images better.
+
+Zheng et al. 2024 (arXiv 2311.00500), eq. 9 and section 3.2: φ(z) = P ∇ mean over draws of mean(ε̂²), where ε̂ is what the
+network predicts, whatever its target. All else, the cost too, is TRAK's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..gradients import Objective
+from ..types import Draws, LatentBatch
+from .trak import Trak
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..models import AttributableModel
+
+
+@dataclass(frozen=True)
+class DTrak(Trak):
+    """Settings of the method, those of TRAK."""
+
+    def objective(self, model: AttributableModel) -> Objective:
+        """Mean squared prediction, `[b d]`."""
+
+        def squared(batch: LatentBatch, draws: Draws) -> Tensor:
+            return model.prediction(batch, draws).square().flatten(2).mean(dim=2)
+
+        return squared
+
+
+METHOD = DTrak

@@ -1,0 +1,119 @@
+"""TRAK: gradients that agree once what all training images have in common is divided out.
+
+Park et al. 2023 (arXiv 2303.14186), eq. 13, as Zheng et al. 2024 (arXiv 2311.00500), eq. 8, write it for diffusion:
+
+    score(z) = φ(query)ᵀ (ΦᵀΦ + λI)⁻¹ φ(z),    φ(z) = P ∇ mean over draws of ℓ(z, draw)
+
+The rows of Φ [n k] are the φ of the swept images that the model was trained on: of all of them, unless only a part of
+the index is swept. P projects the gradient to k `dimensions` at random (a count sketch, keyed by `seed`); λ is
+`damping` times the mean of the eigenvalues of ΦᵀΦ that are not zero by its rank.
+
+Cost: one forward and one backward over all draws of the query, and of every training image; the latter once for all
+queries where the Attributor has a cache folder, which then takes 4·k bytes per image. One solve of the size of the
+smaller of n and k.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..draws import DrawPlan
+from ..errors import InvalidRequest
+from ..gradients import Objective, Sketch, by_example, gradient, sketch
+from ..row_cache import RowCache
+from ..types import InfluenceScores, LatentBatch, Query, SweepLosses
+from . import TrainingSet, Unmoved
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..models import AttributableModel
+
+
+@dataclass(frozen=True)
+class TrakState(Unmoved):
+    features: Tensor  # [k], the query's
+    sketch: Sketch
+    trained: frozenset[str]
+    rows: dict[str, int]  # of the cache, by example id
+    cache: RowCache | None
+
+
+@dataclass(frozen=True)
+class Trak:
+    """Settings of the method; raises InvalidRequest where one is out of range."""
+
+    dimensions: int = 4096
+    damping: float = 0.1
+    query_draws: int = 48
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.query_draws < 1 or self.dimensions < 1:
+            raise InvalidRequest("The draws on the query and the dimensions must each be at least 1.")
+        if not self.damping > 0:
+            raise InvalidRequest(f"The damping is {self.damping}; it must be above 0.")
+
+    def prepare(self, model: AttributableModel, query: Query, training_set: TrainingSet) -> TrakState:
+        """The query's projected gradient, and the cache of the training images'."""
+        weights = sum(p.numel() for p in model.tunable_parameters().values())
+        projection = sketch(weights, self.dimensions, self.seed)
+        draws = DrawPlan(self.seed, self.query_draws).draws([query.id], query.latents.shape[1:])
+        features = projection.project(gradient(model, self.objective(model), query.batch(), draws))
+        rows = {example_id: row for row, example_id in enumerate(training_set.ids)}
+        cache = None
+        if training_set.cache:
+            path = training_set.cache / f"{self._key(model, training_set)}.npy"
+            cache = RowCache.open(path, len(rows), self.dimensions)
+        return TrakState(features, projection, training_set.trained, rows, cache)
+
+    def measure(self, model: AttributableModel, state: TrakState, batch: LatentBatch, plan: DrawPlan) -> Tensor:
+        """Projected gradients `[b k]`."""
+        draws = plan.draws(batch.example_ids, batch.latents.shape[1:])
+        features = torch.empty(len(batch.example_ids), self.dimensions)
+        for own, (example, its) in zip(features, by_example(batch, draws), strict=True):
+            row = state.rows[example.example_ids[0]]
+            kept = state.cache.get(row) if state.cache else None
+            if kept is not None:
+                own.copy_(torch.from_numpy(kept))
+                continue
+            own.copy_(state.sketch.project(gradient(model, self.objective(model), example, its)))
+            if state.cache:
+                state.cache.put(row, own.numpy())
+        return features
+
+    def scores(self, state: TrakState, losses: SweepLosses) -> InfluenceScores:
+        """One figure for all draws of an example, so no standard error."""
+        trained = [i for i, example_id in enumerate(losses.example_ids) if example_id in state.trained]
+        weights = kernel_weights(losses.measured[trained].double(), state.features.double(), self.damping)
+        return InfluenceScores.over(losses.example_ids, (losses.measured.double() @ weights).float()[:, None])
+
+    def objective(self, model: AttributableModel) -> Objective:
+        """What is differentiated, `[b d]`."""
+        return model.loss
+
+    def _key(self, model: AttributableModel, training_set: TrainingSet) -> str:
+        """Names the features by all that decides them."""
+        name = type(self).__module__.rpartition(".")[2]
+        decisive = (model.fingerprint, model.spec.tunable, model.spec.dtype, training_set.fingerprint)
+        text = json.dumps([name, self.dimensions, self.seed, *decisive])
+        return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+METHOD = Trak
+
+
+def kernel_weights(features: Tensor, query: Tensor, damping: float) -> Tensor:
+    """(ΦᵀΦ + λI)⁻¹ φ `[k]` from Φ `[n k]` and φ `[k]`, by whichever of the two Gram matrices is smaller (Woodbury)."""
+    n, k = features.shape
+    damped = damping * float(features.square().sum()) / max(1, min(n, k)) + 1e-30
+    if n < k:
+        gram = features @ features.T + damped * torch.eye(n, dtype=features.dtype)
+        return (query - features.T @ torch.linalg.solve(gram, features @ query)) / damped
+    gram = features.T @ features + damped * torch.eye(k, dtype=features.dtype)
+    return torch.linalg.solve(gram, query)

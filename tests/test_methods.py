@@ -1,0 +1,334 @@
+"""Every method on a tiny model that learned a few pictures: what all of them promise, then each one's equations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from pkgutil import iter_modules
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import tiny_pipeline, write_patches
+from forwardinf import methods
+from forwardinf.attribution import Attributor, IndexedImages
+from forwardinf.draws import DrawPlan
+from forwardinf.errors import DamagedAsset, InvalidRequest
+from forwardinf.gradients import sketch
+from forwardinf.index.build import BuildPlan, build_index, training_images
+from forwardinf.methods import AttributionMethod, load_method, settings_of
+from forwardinf.methods.mucs import FORGOTTEN, Mucs
+from forwardinf.methods.tracin import TracIn
+from forwardinf.methods.trak import Trak, kernel_weights
+from forwardinf.models.stable_diffusion import StableDiffusion
+from forwardinf.row_cache import RowCache
+from forwardinf.studies import self_retrieval
+from forwardinf.studies.journal import Journal
+from forwardinf.studies.self_retrieval import SelfRetrieval
+from forwardinf.sweep import losses_of
+from forwardinf.types import LatentBatch, MirroredWeights, ModelSpec, Query, SweepLosses
+
+COUNT = 8
+BY_NAME = [
+    ("forward_inf", {"gradient_draws": 16, "search_draws": 8}),
+    ("forward_inf", {"gradient_draws": 16, "search_draws": 8, "curvature": "none"}),
+    ("mucs", {"learning_rate": 1e-3, "max_steps": 8, "batch": 8}),
+    ("tracin", {"query_draws": 16}),
+    ("tracin", {"query_draws": 16, "normalised": True}),
+    ("trak", {"query_draws": 16, "dimensions": 256}),
+    ("dtrak", {"query_draws": 16, "dimensions": 256}),
+    ("similarity", {}),
+    ("similarity", {"space": "latents"}),
+    ("random", {}),
+]
+each_method = pytest.mark.parametrize("method", [load_method(name, **given) for name, given in BY_NAME], ids=str)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_patches(tmp_path_factory.mktemp("patches"), COUNT)
+
+
+class Shrinking(StableDiffusion):
+    """Latents are the picture made small, as those of an untrained autoencoder hardly tell pictures apart."""
+
+    def encode_image(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
+        small = torch.from_numpy(np.stack([np.asarray(p.resize((8, 8)), np.float32) for p in pictures])) / 80 - 1.6
+        return torch.cat([small, small.mean(dim=3, keepdim=True)], dim=3).permute(0, 3, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def attributor(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Attributor:
+    """A tiny model that took a few steps on the pictures, with their index."""
+    model = Shrinking(tiny_pipeline(), ModelSpec("tiny", tunable="all"))
+    catalog = training_images(folder)
+    latents = model.encode_image([picture(folder, number) for number in range(COUNT)])
+    conditioning = model.encode_prompt([image.caption for image in catalog.images])
+    batch = LatentBatch(tuple(image.id for image in catalog.images), latents, conditioning)
+    optimiser = torch.optim.AdamW(model.tunable_parameters().values(), lr=3e-3)
+    for step in range(60):
+        draws = DrawPlan(1000 + step, 4).draws(batch.example_ids, latents.shape[1:])
+        optimiser.zero_grad()
+        model.loss(batch, draws).mean().backward()
+        optimiser.step()
+    learned = Shrinking(model.pipeline, model.spec)  # with the fingerprint of what it is now
+    plan = BuildPlan(draws=4, fisher_images=8, fisher_draws=2)
+    return Attributor(learned, build_index(learned, catalog, tmp_path_factory.mktemp("index") / "patches", plan))
+
+
+@pytest.fixture
+def query(attributor: Attributor, folder: Path) -> Query:
+    return attributor.query(picture(folder, 3), "patch 3")
+
+
+def picture(folder: Path, number: int) -> Image.Image:
+    return Image.open(folder / f"{number:02}.png").convert("RGB")
+
+
+def seen(attributor: Attributor) -> IndexedImages:
+    return IndexedImages(attributor.index, attributor.cache, attributor.similarities)
+
+
+def swept(attributor: Attributor, method: AttributionMethod, query: Query, batch_size: int = 64) -> SweepLosses:
+    state = attributor.mirror(query, method)
+    return attributor.losses(list(attributor.sweep(state, batch_size, method)))
+
+
+def weights_of(model: StableDiffusion) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in model.unet.state_dict().items()}
+
+
+def unchanged(model: StableDiffusion, before: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(p, before[name]) for name, p in model.unet.state_dict().items())
+
+
+def own_gradient(model: StableDiffusion, loss: torch.Tensor) -> torch.Tensor:
+    parts = torch.autograd.grad(loss, list(model.tunable_parameters().values()), retain_graph=True)
+    return torch.cat([part.flatten() for part in parts])
+
+
+def test_no_method_is_left_out():
+    assert {name for name, _ in BY_NAME} == {module.name for module in iter_modules(methods.__path__)}
+
+
+@each_method
+def test_a_planted_copy_of_the_query_ranks_first(attributor: Attributor, folder: Path, method: AttributionMethod):
+    ranks = [attributor.attribute(picture(folder, n), f"patch {n}", method).rank_of(f"{n:02}.png") for n in (3, 5)]
+    assert ranks == [1, 1] or settings_of(method)["name"] == "random"
+
+
+@each_method
+def test_what_is_measured_depends_neither_on_batch_size_nor_on_order(
+    attributor: Attributor, query: Query, method: AttributionMethod
+):
+    state = attributor.mirror(query, method)
+    whole, singly = (attributor.losses(list(attributor.sweep(state, size, method))) for size in (64, 1))
+    torch.testing.assert_close(whole.measured, singly.measured, rtol=1e-4, atol=1e-6)
+    (shard,) = attributor.index.shards()
+    order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(0))
+    ids = tuple(shard.batch.example_ids[i] for i in order)
+    shuffled = LatentBatch(ids, shard.batch.latents[order], shard.batch.conditioning[order])
+    with attributor.model.with_deltas(state.deltas):
+        measured = method.measure(attributor.model, state, shuffled, attributor.index.info.plan)
+    torch.testing.assert_close(measured, whole.measured[order], rtol=1e-4, atol=1e-6)
+    base = attributor.index.base_losses[order]
+    found = method.scores(state, SweepLosses(ids, base, measured)).scores
+    torch.testing.assert_close(found, method.scores(state, whole).scores[order], rtol=1e-3, atol=1e-5)
+
+
+@each_method
+def test_a_cancelled_attribution_leaves_the_weights_as_they_were(
+    attributor: Attributor, query: Query, method: AttributionMethod
+):
+    before = weights_of(attributor.model)
+    state = attributor.mirror(query, method)
+    assert unchanged(attributor.model, before)
+    running = attributor.sweep(state, 4, method)
+    assert next(running).done == 1
+    assert unchanged(attributor.model, before) != isinstance(state, MirroredWeights)
+    running.close()
+    assert unchanged(attributor.model, before)
+
+
+@each_method
+def test_a_study_takes_any_method_and_records_its_settings(
+    attributor: Attributor, method: AttributionMethod, tmp_path: Path
+):
+    study = SelfRetrieval(queries=1, candidates=4, variants=("clean",))
+    journal = Journal(tmp_path / "trials.jsonl")
+    (trial,) = self_retrieval.run(study, attributor, method, attributor.index.catalog, journal)
+    assert 1 <= trial["rank"] <= 4
+    assert trial["failed"] is None
+    assert trial["settings"]["method"] == settings_of(method)
+    assert "NaN" not in json.dumps(trial)
+    assert self_retrieval.run(study, attributor, method, attributor.index.catalog, journal) == [trial]
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("mucs", {"max_steps": 0}),
+        ("mucs", {"null_loss": 0}),
+        ("mucs", {"noise_from": 1}),
+        ("mucs", {"batch": "many"}),
+        ("tracin", {"query_draws": 0}),
+        ("trak", {"damping": 0}),
+        ("dtrak", {"dimensions": 0}),
+        ("similarity", {"space": "pixels"}),
+        ("forward_inf", {"curvature": "hessian"}),
+    ],
+)
+def test_settings_out_of_range_are_refused(name: str, wrong: dict):
+    with pytest.raises(InvalidRequest):
+        load_method(name, **wrong)
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_tracin_is_the_inner_product_of_gradients(attributor: Attributor, query: Query, normalised: bool):
+    model, plan = attributor.model, attributor.index.info.plan
+    measured = swept(attributor, TracIn(normalised, query_draws=3), query).measured
+    asked = DrawPlan(0, 3).draws([query.id], query.latents.shape[1:])
+    queries = [own_gradient(model, loss) for loss in model.loss(query.batch(), asked)[0]]
+    (shard,) = attributor.index.shards()
+    one = LatentBatch(shard.batch.example_ids[:1], shard.batch.latents[:1], shard.batch.conditioning[:1])
+    losses = model.loss(one, plan.draws(one.example_ids, one.latents.shape[1:]))[0]
+    for k, loss in enumerate(losses):
+        own = own_gradient(model, loss)
+        pairs = [float(own @ g / (own.norm() * g.norm() if normalised else 1)) for g in queries]
+        assert float(measured[0, k]) == pytest.approx(sum(pairs) / 3, rel=1e-3, abs=1e-6)
+
+
+def test_a_sketch_is_a_projection_that_keeps_inner_products_on_average():
+    first, second = torch.randn(2, 50, generator=torch.Generator().manual_seed(0))
+    matrix = torch.stack([sketch(50, 16, 7).project(unit) for unit in torch.eye(50)], dim=1)  # [16 50]
+    torch.testing.assert_close(sketch(50, 16, 7).project(first), matrix @ first)
+    assert torch.equal(matrix.abs().sum(dim=0), torch.ones(50))
+    products = [float(sketch(50, 16, s).project(first) @ sketch(50, 16, s).project(second)) for s in range(2000)]
+    assert np.mean(products) == pytest.approx(float(first @ second), abs=4 * np.std(products) / 2000**0.5)
+
+
+@pytest.mark.parametrize("shape", [(5, 9), (9, 5)])
+def test_the_kernel_is_the_regularised_inverse_of_the_gram_matrix(shape: tuple[int, int]):
+    random = torch.Generator().manual_seed(0)
+    features, query = (torch.randn(s, generator=random, dtype=torch.float64) for s in (shape, shape[1:]))
+    gram = features.T @ features
+    damped = 0.1 * gram.trace() / 5
+    expected = torch.linalg.inv(gram + damped * torch.eye(shape[1])) @ query
+    torch.testing.assert_close(kernel_weights(features, query, 0.1), expected)
+
+
+@pytest.mark.parametrize("name", ["trak", "dtrak"])
+def test_trak_follows_its_equation(attributor: Attributor, query: Query, name: str):
+    model, plan = attributor.model, attributor.index.info.plan
+    method = load_method(name, dimensions=6, query_draws=3)
+    state = attributor.mirror(query, method)
+    losses = attributor.losses(list(attributor.sweep(state, method=method)))
+
+    def features(batch: LatentBatch, draws: object) -> torch.Tensor:
+        value = model.loss(batch, draws) if name == "trak" else model.prediction(batch, draws).square()
+        gradient = own_gradient(model, value.mean())
+        return sketch(len(gradient), 6, 0).project(gradient)
+
+    (shard,) = attributor.index.shards()
+    one = LatentBatch(shard.batch.example_ids[:1], shard.batch.latents[:1], shard.batch.conditioning[:1])
+    own = features(one, plan.draws(one.example_ids, one.latents.shape[1:]))
+    torch.testing.assert_close(losses.measured[0], own, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        state.features, features(query.batch(), DrawPlan(0, 3).draws([query.id], query.latents.shape[1:]))
+    )
+    held_out = replace(state, trained=frozenset(losses.example_ids[1:]))
+    weights = kernel_weights(losses.measured[1:].double(), state.features.double(), method.damping)
+    scores = method.scores(held_out, losses)
+    torch.testing.assert_close(scores.scores, (losses.measured.double() @ weights).float())
+    assert scores.standard_errors.isnan().all()
+
+
+def test_traks_features_are_computed_once_and_lie_outside_the_index(
+    attributor: Attributor, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    method = Trak(dimensions=32, query_draws=2)
+    files = sorted(attributor.index.folder.rglob("*"))
+    cached = replace(attributor, cache=tmp_path / "cache")
+    among = replace(cached, index=cached.index.part(["01.png", "03.png"]))
+    among.attribute(picture(folder, 3), "patch 3", method)
+    whole = cached.attribute(picture(folder, 3), "patch 3", method)
+    assert torch.equal(whole.scores, attributor.attribute(picture(folder, 3), "patch 3", method).scores)
+    assert sorted(attributor.index.folder.rglob("*")) == files
+    (path,) = cached.cache.iterdir()
+    rows = RowCache.open(path, COUNT, 32)
+    rows.put(2, np.array([*[1.0] * 31, np.nan], np.float32))  # torn
+    assert rows.get(2) is None
+
+    state = cached.mirror(cached.query(picture(folder, 1)), method)
+    taken: list[tuple[str, ...]] = []
+    loss = attributor.model.loss
+    monkeypatch.setattr(
+        attributor.model, "loss", lambda batch, draws: taken.append(batch.example_ids) or loss(batch, draws)
+    )
+    again = cached.losses(list(cached.sweep(state, method=method)))
+    assert taken == [("02.png",)]
+    assert rows.get(2) is not None
+    assert torch.isfinite(again.measured).all()
+    with pytest.raises(DamagedAsset, match="another shape"):
+        RowCache.open(path, COUNT, 31)
+    path.write_bytes(b"no array")
+    with pytest.raises(DamagedAsset, match="Remove it"):
+        RowCache.open(path, COUNT, 32)
+
+
+def test_mucs_unlearns_only_what_is_below_the_null_loss_and_stops_when_all_is_forgotten(
+    attributor: Attributor, query: Query
+):
+    model = attributor.model
+    forgotten = Mucs(null_loss=1e-6).prepare(model, query, seen(attributor))
+    assert forgotten.steps == 0
+    assert all(not delta.any() for delta in forgotten.deltas.values())
+
+    method = Mucs(learning_rate=3e-3, null_loss=0.6, max_steps=60, batch=8)
+    losses = model.loss(query.batch(), method._draws(query.batch(), 1, 8))[0]
+    null = float(losses.detach().sort().values[3:5].mean())  # half of the draws lie above it
+    clamped = replace(method, null_loss=null)
+    below = losses[losses < null]
+    gradient = own_gradient(model, clamped._forget_loss(model, query, 0))
+    torch.testing.assert_close(gradient, own_gradient(model, below.sum() / 8), rtol=1e-3, atol=1e-6)
+
+    state = method.prepare(model, query, seen(attributor))
+    assert 0 < state.steps < 60
+    assert state.loss_after > state.loss_before
+    with model.with_deltas(state.deltas), torch.no_grad():
+        assert float(method._forget_loss(model, query, state.steps)) >= FORGOTTEN * method.null_loss
+
+
+def test_mucs_scores_the_relative_rise_at_the_noisier_draws(attributor: Attributor, query: Query):
+    method = Mucs(max_steps=2, batch=4)
+    state = attributor.mirror(query, method)
+    assert (state.steps, state.direction) == (2, 1)
+    losses = attributor.losses(list(attributor.sweep(state, method=method)))
+    (shard,) = attributor.index.shards()
+    with attributor.model.with_deltas(state.deltas):
+        moved = losses_of(attributor.model, shard.batch, attributor.index.info.plan)
+    base = attributor.index.base_losses
+    expected = ((moved - base) / (moved + base + 1e-3))[:, 2:]  # of 4 draws those from 0.3 on begin at 0.5
+    torch.testing.assert_close(method.scores(state, losses).per_draw, expected, rtol=1e-4, atol=1e-5)
+    assert Mucs(noise_from=0.9)._noisier(1) == slice(0, None)
+
+
+def test_similarity_takes_the_indexs_own_embedder_or_the_latents(attributor: Attributor, folder: Path):
+    scores = attributor.attribute(picture(folder, 2), "", load_method("similarity"))
+    torch.testing.assert_close(scores.scores, attributor.similarities(picture(folder, 2)))
+    latents = attributor.attribute(picture(folder, 2), "", load_method("similarity", space="latents"))
+    assert float(latents.scores[2]) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_random_order_is_the_querys_own(attributor: Attributor, folder: Path):
+    first, again, other = (
+        attributor.attribute(picture(folder, number), "", load_method("random")).scores for number in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, attributor.attribute(picture(folder, 0), "", load_method("random", seed=1)).scores)
+    assert bool(((first >= 0) & (first < 1)).all())
