@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from chromium import DESKTOP, GOOD_PROMPT, PHONE, generate, notice, opened, picture, running_app
+from chromium import DESKTOP, GOOD_PROMPT, PHONE, generate, notice, opened, picture, running_app, violations
 from conftest import ASSETS
 from forwardinf.index.catalog import Catalog, TrainingImage
 from forwardinf.index.store import Index
@@ -223,10 +223,11 @@ def test_settings_out_of_range_are_refused_in_words(page, training_picture):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_result_fits_a_phone(browser, app_url, training_picture, scheme):
+def test_a_result_fits_a_phone_and_is_accessible(browser, app_url, training_picture, scheme):
     with opened(browser, app_url, viewport=PHONE, color_scheme=scheme) as page:
         attributed(page, training_picture)
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+        assert violations(page) == []
         controls = page.locator("button:visible, a:visible, input:visible")
         cut_off = "(found) => found.filter((e) => e.getBoundingClientRect().right > innerWidth).map((e) => e.outerHTML)"
         assert controls.evaluate_all(cut_off) == []
