@@ -27,7 +27,7 @@ ALLOWED = {
     "embedders": {"images", "models"},
     "index": {"curvature", "draws", "embedders", "images", "manifest", "models", "sweep"},
     "methods": {"draws", "models"},
-    "attribution": {"embedders", "images", "index", "methods", "models", "sweep"},
+    "attribution": {"config", "embedders", "images", "index", "methods", "models", "sweep"},
     "results": set(),
     "report": {"attribution", "index", "methods"},
     "studies": {"attribution", "images", "index", "methods"},
