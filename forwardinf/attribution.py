@@ -1,6 +1,6 @@
 """The orchestrator: a picture in, the influence of every training image out.
 
-attributor = Attributor.load(Path("my-index"))
+attributor = Attributor.load()
 scores = attributor.attribute(picture, prompt="red apple")
 scores.top(10)
 """
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .config import load_settings
 from .draws import DrawPlan
 from .embedders import Embedder, load_embedder
 from .errors import IndexMismatch, UnsupportedModel
@@ -93,9 +94,19 @@ class Attributor:
         self.index.require(self.model)
 
     @classmethod
-    def load(cls, index: Path, spec: ModelSpec, tunable: str | None = None, cache: Path | None = None) -> Attributor:
-        """An index with its model; a query moves the `tunable` weights, by default those the index was built for."""
-        opened = Index.open(index)
+    def load(
+        cls,
+        index: Path | None = None,
+        spec: ModelSpec | None = None,
+        tunable: str | None = None,
+        cache: Path | None = None,
+    ) -> Attributor:
+        """An index with its model, by default those of the settings; a query moves the `tunable` weights.
+
+        By default these are the weights the index was built for. Raises ForwardInfError saying what cannot be used.
+        """
+        opened = Index.open(index or load_settings().index)
+        spec = spec or load_settings().model_spec()
         return cls(load_model(replace(spec, tunable=tunable or opened.info.tunable)), opened, cache=cache)
 
     def query(self, picture: Image, prompt: str = "", sha256: str | None = None) -> Query:

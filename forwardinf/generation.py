@@ -25,12 +25,17 @@ class GenerationRequest:
     def __post_init__(self) -> None:
         if not self.prompt.strip():
             raise InvalidRequest("The prompt is empty. Say what to draw, for example “red apple, OpenMoji style”.")
-        if len(self.prompt) > MAX_PROMPT:
-            raise InvalidRequest(f"The prompt has {len(self.prompt):,} characters; at most {MAX_PROMPT} are accepted.")
+        require_short(self.prompt)
         _require_integer("seed", self.seed, 0, MAX_SEED)
         _require_integer("number of steps", self.steps, 1, MAX_STEPS)
         if not (math.isfinite(self.guidance) and 0 <= self.guidance <= MAX_GUIDANCE):
             raise InvalidRequest(f"The guidance is {self.guidance}; it must lie between 0 and {MAX_GUIDANCE:g}.")
+
+
+def require_short(prompt: str) -> None:
+    """Raise InvalidRequest for a prompt that is longer than any model here reads."""
+    if len(prompt) > MAX_PROMPT:
+        raise InvalidRequest(f"The prompt has {len(prompt):,} characters; at most {MAX_PROMPT} are accepted.")
 
 
 def _require_integer(what: str, value: float, low: int, high: int) -> None:

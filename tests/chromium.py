@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 ROOT = Path(__file__).parent.parent
@@ -137,3 +138,9 @@ def assert_real_pixels(page: Page) -> None:
         }"""
     )
     assert colours > 8
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core finds wrong with a page as it stands."""
+    found = Axe().run(page).response["violations"]
+    return [f"{rule['id']}: {node['html']}" for rule in found for node in rule["nodes"]]

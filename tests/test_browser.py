@@ -26,6 +26,7 @@ from chromium import (
     open_advanced,
     opened,
     picture,
+    violations,
 )
 from forwardinf import manifest
 from forwardinf.config import load_settings
@@ -170,6 +171,14 @@ def test_no_page_scrolls_sideways_on_a_phone(browser, app_url, path, scheme):
         controls = page.locator("button:visible, a:visible, input:visible")
         cut_off = "(found) => found.filter((e) => e.getBoundingClientRect().right > innerWidth).map((e) => e.outerHTML)"
         assert controls.evaluate_all(cut_off) == []
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_breaks_a_rule_of_accessibility(browser, app_url, path, scheme):
+    with opened(browser, app_url + path, viewport=DESKTOP, color_scheme=scheme) as page:
+        expect(page.locator("h1")).to_be_visible()
+        assert violations(page) == []
 
 
 def test_only_the_pictures_are_served_as_files(app_url):

@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from chromium import DESKTOP, GOOD_PROMPT, PHONE, generate, notice, opened, picture, running_app
+from chromium import DESKTOP, GOOD_PROMPT, PHONE, generate, notice, opened, picture, running_app, violations
 from conftest import ASSETS
 from forwardinf.index.catalog import Catalog, TrainingImage
 from forwardinf.index.store import Index
 from forwardinf.manifest import sha256_of
+from forwardinf.results import ResultStore
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -212,6 +213,28 @@ def test_a_pasted_picture_is_read(page, training_picture):
     expect(page.locator("#picture")).to_contain_text("pasted.webp")
 
 
+def test_a_prompt_too_long_is_refused_and_one_longer_than_the_model_reads_is_told(page, training_picture):
+    upload(page, training_picture)
+    expect(picture(page)).to_be_visible()
+    page.get_by_label("Prompt").fill("a" * 10_000)
+    find(page)
+    expect(notice(page).get_by_role("alert")).to_contain_text("The prompt has 10,000 characters")
+    page.get_by_label("Prompt").fill(f"{GOOD_PROMPT}, {'red apple, ' * 30} and a last word")
+    find(page)
+    expect(notice(page).get_by_role("status")).to_contain_text("and a last word”")
+    expect(page.locator("[data-result]")).to_be_visible()
+
+
+def test_a_link_to_a_result_of_another_index_says_so(browser, app_url, page, training_picture, results_folder):
+    attributed(page, training_picture)
+    result_id = page.locator("[data-result]").get_attribute("data-result")
+    record = json.loads((results_folder / result_id / "record.json").read_text(encoding="utf-8"))
+    record["index"]["fingerprint"] = "0" * 64
+    other = ResultStore(results_folder).save(record, "", b"", b"")
+    with opened(browser, f"{app_url}/?result={other.id}", viewport=DESKTOP) as page:
+        expect(notice(page).get_by_role("alert")).to_contain_text("made with another index")
+
+
 def test_settings_out_of_range_are_refused_in_words(page, training_picture):
     upload(page, training_picture)
     expect(picture(page)).to_be_visible()
@@ -223,10 +246,11 @@ def test_settings_out_of_range_are_refused_in_words(page, training_picture):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_result_fits_a_phone(browser, app_url, training_picture, scheme):
+def test_a_result_fits_a_phone_and_is_accessible(browser, app_url, training_picture, scheme):
     with opened(browser, app_url, viewport=PHONE, color_scheme=scheme) as page:
         attributed(page, training_picture)
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+        assert violations(page) == []
         controls = page.locator("button:visible, a:visible, input:visible")
         cut_off = "(found) => found.filter((e) => e.getBoundingClientRect().right > innerWidth).map((e) => e.outerHTML)"
         assert controls.evaluate_all(cut_off) == []

@@ -29,7 +29,7 @@ ALLOWED = {
     "embedders": {"images", "models"},
     "index": {"curvature", "draws", "embedders", "images", "manifest", "models", "sweep"},
     "methods": {"draws", "gradients", "models", "row_cache", "sweep"},
-    "attribution": {"draws", "embedders", "images", "index", "methods", "models", "sweep"},
+    "attribution": {"config", "draws", "embedders", "images", "index", "methods", "models", "sweep"},
     "results": set(),
     "report": {"attribution", "index", "methods"},
     "studies": {"attribution", "images", "index", "methods"},

@@ -15,7 +15,8 @@ from forwardinf.web import results_view
 
 IMAGE = TrainingImage(
     "openmoji-1", "1.webp", "openmoji", "Ada <b>", "CC-BY-SA-4.0", "https://example.org/licence", "openmoji", "1.0",
-    "1.svg", "https://example.org", "apple, OpenMoji style", "apple", "food", "fruit", "", 64, 64, "ab" * 32, "", "train", 1,
+    "1.svg", "https://example.org", "apple, OpenMoji style", "apple", "food", "fruit", "", 64, 64, "ab" * 32, "",
+    "train", 1,
 )  # fmt: skip
 ROW = {
     "rank": 1, "id": "openmoji-1", "score": 3.25, "standard_error": 0.5, "similarity": 0.9, "similarity_rank": 4,

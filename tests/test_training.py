@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -12,12 +13,17 @@ from PIL import Image
 from torch import nn
 
 from conftest import ASSETS
+from forwardinf import manifest
+from forwardinf.errors import InvalidRequest
 from forwardinf.index.catalog import Catalog, TrainingImage
+from forwardinf.models import load_model
 from forwardinf.training import vae as vae_training
 from forwardinf.training.artwork import assign_splits, normal_code
-from forwardinf.training.loop import Plan, Trainer, averaged, schedule
+from forwardinf.training.loop import Plan, Trainer, averaged, images_seen, schedule
 from forwardinf.training.pictures import load_pictures, tiled, to_model_range
+from forwardinf.training.release import unrelease
 from forwardinf.training.vocabulary import learn_tokenizer
+from forwardinf.types import ModelSpec
 
 
 def image_named(code: str, collection: str = "noto", group: str = "food-drink") -> TrainingImage:
@@ -144,3 +150,17 @@ def test_training_pictures_come_at_the_models_size():
     pictures = load_pictures(held_out)
     assert pictures.shape == (len(held_out.images), 3, 64, 64)
     assert pictures.dtype == torch.uint8
+
+
+def test_a_shipped_model_is_laid_out_for_training_without_what_describes_it(tmp_path: Path, tiny_checkpoint: Path):
+    shipped = tmp_path / "shipped"
+    shutil.copytree(tiny_checkpoint, shipped)
+    (shipped / "README.md").write_text("card")
+    (shipped / "loss_vae.jsonl").write_text('{"seen": 64, "loss": 1}\n')
+    manifest.write_manifest(shipped)
+    unrelease(shipped, tmp_path / "work")
+    load_model(ModelSpec(str(tmp_path / "work/pipeline")))
+    assert not (tmp_path / "work/pipeline/README.md").exists()
+    assert images_seen(tmp_path / "work/vae/loss.jsonl") == 64
+    with pytest.raises(InvalidRequest, match="already holds a training"):
+        unrelease(shipped, tmp_path / "work")

@@ -1,12 +1,12 @@
 """TracIn: how well a training image's gradient agrees with the query's; its relative, ReTrac, without their lengths.
 
-Pruthi et al. 2020 (arXiv 2002.08484), eq. 1, for diffusion as Xie et al. 2024 (arXiv 2401.09031) have it, at the one
+Pruthi et al. 2020 (arXiv 2002.08484), for diffusion as Xie et al. 2024 (arXiv 2401.09031) have it, at the one
 checkpoint at hand and without its learning rate, which is a factor common to all:
 
     score(z) = mean over draws of ⟨∇ℓ(z, draw), g⟩,    g = mean over the query's draws of ∇ℓ(query, draw)
 
 `normalised` divides every gradient by its length first, the query's too, so that noise levels with large gradients do
-not make an image influential on everything (ReTrac, section 4 of the latter).
+not make an image influential on everything (ReTrac, from the latter).
 
 Cost: a forward and a backward for each draw of the query, if normalised, and else one over all of them; then a forward
 and a backward for every training image and draw, for each query anew. Nothing on disk.

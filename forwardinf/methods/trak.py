@@ -1,6 +1,7 @@
 """TRAK: gradients that agree once what all training images have in common is divided out.
 
-Park et al. 2023 (arXiv 2303.14186), eq. 13, as Zheng et al. 2024 (arXiv 2311.00500), eq. 8, write it for diffusion:
+Park et al. 2023 (arXiv 2303.14186) with one model and no weights on the images, as Zheng et al. 2024 (arXiv 2311.00500)
+apply it to diffusion:
 
     score(z) = φ(query)ᵀ (ΦᵀΦ + λI)⁻¹ φ(z),    φ(z) = P ∇ mean over draws of ℓ(z, draw)
 

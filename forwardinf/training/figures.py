@@ -130,7 +130,7 @@ def picture_seconds(model: StableDiffusion) -> float:
 
 
 def app_peak_memory(spec: ModelSpec, artwork: Path) -> int:
-    """Bytes of resident memory that a process took at most to build the app's pages and draw a picture."""
+    """Bytes of resident memory that a process took at most to build the app, draw a picture and attribute it."""
     done = subprocess.run(
         [sys.executable, "-c", _APP, spec.checkpoint, str(artwork)], check=True, capture_output=True, text=True
     )
@@ -138,17 +138,24 @@ def app_peak_memory(spec: ModelSpec, artwork: Path) -> int:
 
 
 _APP = """
-import resource, sys
+import resource, sys, tempfile
 from pathlib import Path
+from forwardinf.attribution import Attributor
 from forwardinf.generation import GenerationRequest
+from forwardinf.index.build import BuildPlan, build_index
 from forwardinf.index.catalog import Catalog
 from forwardinf.models import load_model
+from forwardinf.results import ResultStore
 from forwardinf.types import ModelSpec
 from forwardinf.web.build import build
 from forwardinf.web.served import Served
-model = load_model(ModelSpec(sys.argv[1]))
-app = build(Served(model, Catalog.load(Path(sys.argv[2]))))
-model.generate(GenerationRequest("red apple, OpenMoji style"))
+model, artwork = load_model(ModelSpec(sys.argv[1])), Catalog.load(Path(sys.argv[2]))
+few = Catalog(artwork.folder, artwork.of_split("train").images[:32])
+with tempfile.TemporaryDirectory() as folder:
+    index = build_index(model, few, Path(folder) / "index", BuildPlan(fisher_images=4))
+    served = Served(Attributor(model, index), artwork, ResultStore(Path(folder) / "results"))
+    app = build(served)
+    served.attributor.attribute(model.generate(GenerationRequest("red apple, OpenMoji style")))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 

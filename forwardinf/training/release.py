@@ -26,6 +26,7 @@ from .pictures import at_model_size, tiled
 
 TRAINERS = ("vae", "decoder", "diffusion")
 CARD = Path(__file__).with_name("model_card.md")
+DESCRIBING = (manifest.NAME, "README.md", "figures.json", "*.png", "loss_*.jsonl")  # of what ships, beside the pipeline
 SHEET_COLUMNS, SHEET_SUBJECTS = 8, 16
 SHEET_SEED = 7
 
@@ -74,7 +75,8 @@ def unrelease(shipped: Path, work: Path) -> None:
     if (work / "pipeline").exists():
         raise InvalidRequest(f"“{work}” already holds a training; continue it, or name another folder.")
     manifest.verify_manifest(shipped)
-    shutil.copytree(shipped, work / "pipeline")
+    # Only the pipeline: its manifest, card and figures would not be those of what training makes of it.
+    shutil.copytree(shipped, work / "pipeline", ignore=shutil.ignore_patterns(*DESCRIBING))
     for log in shipped.glob(log_name("*")):
         folder = work / log.stem.removeprefix("loss_")
         folder.mkdir(parents=True)

@@ -6,13 +6,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
 
 from ..attribution import AttributionProgress
-from ..errors import ForwardInfError
+from ..errors import ForwardInfError, IndexMismatch
 from ..images import to_square
 from ..index.catalog import TrainingImage
 from ..methods.forward_inf import ForwardInf
@@ -118,10 +119,14 @@ def _wire(served: Served, form: QueryForm, answer: Answer, folder: Path) -> None
 
 
 def _finder(served: Served, form: QueryForm, answer: Answer, folder: Path) -> Callable[..., Iterator[Updates]]:
-    def find(browser: gr.Request, file: str | None, prompt: str, *fields: object) -> Iterator[Updates]:
+    def find(browser: gr.Request, file: str | None, text: object, *fields: object) -> Iterator[Updates]:
         try:
-            method = forms.attribution_method(*fields[3:])
-            yield {form.notice: "", **answer.cleared(results_view.preparing("Waiting for the model…"), running=True)}
+            prompt, method = forms.conditioning(text), forms.attribution_method(*fields[3:])
+            unread = view.reading_remarks(served.model.unread_text(prompt), knows_a_word=True)
+            yield {
+                form.notice: unread,
+                **answer.cleared(results_view.preparing("Waiting for the model…"), running=True),
+            }
             with served.lock:
                 if not file:
                     wanted = forms.generation_request(prompt, *fields[:3])
@@ -130,7 +135,7 @@ def _finder(served: Served, form: QueryForm, answer: Answer, folder: Path) -> Ca
                     shown = view.drawn_picture(path.read_bytes(), wanted, time.perf_counter() - start)
                     file = str(path)
                     yield {form.frame: shown, form.file: file}
-                yield from _found(served, form, answer, file, prompt or "", method, browser.session_hash or "")
+                yield from _found(served, answer, file, prompt, method, browser.session_hash or "")
         except Exception as error:
             told = query.answered("Not attributed", error)
             yield {form.notice: told, **answer.cleared(results_view.waiting(), running=False)}
@@ -139,7 +144,7 @@ def _finder(served: Served, form: QueryForm, answer: Answer, folder: Path) -> Ca
 
 
 def _found(
-    served: Served, form: QueryForm, answer: Answer, file: str, prompt: str, method: ForwardInf, session: str
+    served: Served, answer: Answer, file: str, prompt: str, method: ForwardInf, session: str
 ) -> Iterator[Updates]:
     """One attribution from the query's file to its kept result; the model must be ours alone meanwhile."""
     picture, original = query.read_query(file)
@@ -148,17 +153,20 @@ def _found(
     try:
         asked = served.attributor.query(picture.rgb, prompt, picture.sha256)
         yield {answer.status: results_view.preparing("Taking gradient steps on the picture…")}
-        follow, looked = served.attributor.follow(asked, method), 0.0
-        for now in follow:
-            if stop.is_set():
-                follow.close()
-                yield answer.cleared(results_view.stopped(now.done, now.total), running=False)
-                return
-            if time.perf_counter() - looked > REFRESH and now.done < now.total:
-                looked = time.perf_counter()
-                yield _so_far(served, answer, now)
+        looked = 0.0
+        # Closed, so that the model is as it was before anyone else may use it, however this ends.
+        with closing(served.attributor.follow(asked, method)) as follow:
+            for now in follow:
+                if stop.is_set():
+                    break
+                if time.perf_counter() - looked > REFRESH and now.done < now.total:
+                    looked = time.perf_counter()
+                    yield _so_far(served, answer, now)
     finally:
         served.running.pop(session, None)
+    if now.done < now.total:
+        yield answer.cleared(results_view.stopped(now.done, now.total), running=False)
+        return
     scores, alike = now.scores(), served.attributor.similarities(picture.rgb)
     record = as_record(served.attributor, asked, method, now.state, scores, alike, TOP, picture.notes)
     record |= {"file_name": Path(file).name, "seconds": round(time.perf_counter() - start, 1)}
@@ -210,7 +218,9 @@ def _restored(served: Served, form: QueryForm, answer: Answer, result_id: str | 
         return {form.notice: gr.skip()}
     try:
         result = served.results.load(result_id)
-        record = result.record
+        record, index = result.record, served.attributor.index
+        if record["index"]["fingerprint"] != index.fingerprint:
+            raise IndexMismatch("This result was made with another index than the one in use. Give the picture again.")
         return {
             form.frame: view.kept_picture(result.picture.read_bytes(), record),
             form.file: str(result.folder / "query.bin"),

@@ -9,7 +9,7 @@ import textwrap
 from dataclasses import dataclass
 
 from ..errors import InvalidRequest
-from ..generation import MAX_GUIDANCE, MAX_SEED, MAX_STEPS, GenerationRequest
+from ..generation import MAX_GUIDANCE, MAX_SEED, MAX_STEPS, GenerationRequest, require_short
 from ..index.catalog import Catalog, TrainingImage, words_of
 from ..methods.forward_inf import ForwardInf
 
@@ -25,6 +25,13 @@ def generation_request(prompt: object, seed: object, steps: object, guidance: ob
         steps=_integer("number of steps", steps, MAX_STEPS, low=1),
         guidance=_number("guidance", guidance, f"a number from 0 to {MAX_GUIDANCE:g}"),
     )
+
+
+def conditioning(prompt: object) -> str:
+    """The prompt that goes with a query, which may be empty; raises InvalidRequest where it is too long."""
+    text = "" if prompt is None else str(prompt)
+    require_short(text)
+    return text
 
 
 def attribution_method(direction: object, score: object, budget: object, steps: object) -> ForwardInf:
