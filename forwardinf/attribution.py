@@ -122,7 +122,7 @@ class Attributor:
     def sweep(
         self, state: QueryState, batch_size: int = 64, method: AttributionMethod = DEFAULT_METHOD
     ) -> Iterator[SweepProgress]:
-        """What `method` measures of every example, under the weights that its state moves.
+        """What `method` measures of every example, under the weights that `state`, its own, moves; by default losses.
 
         Closing the iterator restores the model and stops.
         """

@@ -94,7 +94,7 @@ class AttributionMethod(Protocol[State]):
 def load_method(name: str, **settings: object) -> AttributionMethod:
     """The method of the file `name`, with `settings` over its defaults; a setting that is None keeps its default.
 
-    Raises InvalidRequest for an unknown method or setting, listing what there is.
+    Raises InvalidRequest for an unknown method or setting, listing what there is, and for a value it cannot have.
     """
     known = sorted(module.name for module in iter_modules(__path__))
     if name not in known:

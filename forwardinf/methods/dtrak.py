@@ -1,7 +1,7 @@
 """D-TRAK: TRAK on the size of the model's prediction instead of its loss, which ranks diffusion models' images better.
 
-Zheng et al. 2024 (arXiv 2311.00500): φ(z) = P ∇ mean over draws of mean(ε̂²), where ε̂ is what the network predicts, whatever
-its target. All else, the cost too, is TRAK's.
+Zheng et al. 2024 (arXiv 2311.00500): φ(z) = P ∇ mean over draws of mean(ε̂²), where ε̂ is what the network predicts,
+whatever its target. All else, the cost too, is TRAK's.
 """
 
 from __future__ import annotations

@@ -95,9 +95,8 @@ class Mucs:
 
     def _forget_loss(self, model: AttributableModel, query: Query, step: int) -> Tensor:
         """What is left to unlearn: draws that are at the null loss already weigh nothing."""
-        return (
-            model.loss(query.batch(), self._draws(query.batch(), step + 1, self.batch)).clamp(max=self.null_loss).mean()
-        )
+        losses = model.loss(query.batch(), self._draws(query.batch(), step + 1, self.batch))
+        return losses.clamp(max=self.null_loss).mean()
 
     def _retain_loss(self, model: AttributableModel, training_set: TrainingSet, step: int) -> Tensor:
         trained = sorted(training_set.trained)

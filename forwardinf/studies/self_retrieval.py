@@ -222,7 +222,7 @@ def _setting_lines(settings: dict[str, Any]) -> Iterator[str]:
         )
     given = "the image's own caption" if settings["prompt"] == "caption" else "none"
     options = ", ".join(f"{key} {value}" for key, value in settings["method"].items() if key != "name")
-    yield f"Prompt given: {given}. Weights moved: {settings['tunable']}."
+    yield f"Prompt given: {given}. Weights considered: {settings['tunable']}."
     yield f"Method: {settings['method']['name']} ({options})."
     yield "Brackets: 95 % Wilson intervals over queries."
 
