@@ -30,7 +30,7 @@ from forwardinf.studies import self_retrieval
 from forwardinf.studies.journal import Journal
 from forwardinf.studies.self_retrieval import SelfRetrieval
 from forwardinf.sweep import losses_of
-from forwardinf.types import LatentBatch, MirroredWeights, ModelSpec, Query, SweepLosses
+from forwardinf.types import Draws, LatentBatch, MirroredWeights, ModelSpec, Query, SweepLosses
 
 COUNT = 8
 BY_NAME = [
@@ -315,6 +315,28 @@ def test_mucs_scores_the_relative_rise_at_the_noisier_draws(attributor: Attribut
     expected = ((moved - base) / (moved + base + 1e-3))[:, 2:]  # of 4 draws those from 0.3 on begin at 0.5
     torch.testing.assert_close(method.scores(state, losses).per_draw, expected, rtol=1e-4, atol=1e-5)
     assert Mucs(noise_from=0.9)._noisier(1) == slice(0, None)
+
+
+def test_mucs_holds_on_to_images_that_were_trained_on_whichever_a_sweep_visits(
+    attributor: Attributor, query: Query, monkeypatch: pytest.MonkeyPatch
+):
+    images = attributor.index.catalog.images
+    catalog = replace(attributor.index.catalog, images=(replace(images[0], split="held_out"), *images[1:]))
+    part = replace(attributor, index=replace(attributor.index, catalog=catalog).part(["03.png"]))
+    (shard,) = attributor.index.shards()
+    taken: set[str] = set()
+    loss = attributor.model.loss
+
+    def watched(batch: LatentBatch, draws: Draws) -> torch.Tensor:
+        if batch.example_ids != (query.id,):
+            taken.update(batch.example_ids)
+            rows = [shard.batch.example_ids.index(example_id) for example_id in batch.example_ids]
+            assert torch.equal(batch.latents, shard.batch.latents[rows])
+        return loss(batch, draws)
+
+    monkeypatch.setattr(attributor.model, "loss", watched)
+    part.mirror(query, Mucs(max_steps=6, batch=3))
+    assert taken == {f"{number:02}.png" for number in range(1, COUNT)}
 
 
 def test_similarity_takes_the_indexs_own_embedder_or_the_latents(attributor: Attributor, folder: Path):
