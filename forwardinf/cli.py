@@ -62,7 +62,7 @@ def generate(
     out: Annotated[Path, typer.Option("-o", "--out", help="file to write; its ending says the format")],
     seed: int = 0,
     steps: int = 25,
-    guidance: float = 3.0,
+    guidance: float = 5.0,
     model: Model = None,
     device: Annotated[str | None, typer.Option(help="torch device")] = None,
 ) -> None:

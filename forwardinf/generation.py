@@ -20,7 +20,7 @@ class GenerationRequest:
     prompt: str
     seed: int = 0
     steps: int = 25
-    guidance: float = 3.0
+    guidance: float = 5.0
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():

@@ -42,7 +42,7 @@ def test_an_example_prompt_draws_a_picture(page):
     assert_real_pixels(page)
     expect(page.get_by_label("Prompt")).to_have_value(GOOD_PROMPT)
     expect(picture(page)).to_have_attribute("alt", f"Drawn from the prompt: {GOOD_PROMPT}")
-    expect(page.locator(".fi-facts")).to_contain_text("seed 0 · 25 steps · guidance 3")
+    expect(page.locator(".fi-facts")).to_contain_text("seed 0 · 25 steps · guidance 5")
     assert page.locator(".fi-download").get_attribute("download") == "red-apple-openmoji-style-seed-0.png"
 
 
@@ -99,7 +99,7 @@ def test_words_beyond_what_the_model_reads_are_named(page):
         ("Seed", "", "0", "The seed is empty"),
         ("Steps", "0", "2", "The number of steps is 0"),
         ("Steps", "1000", "2", "The number of steps is 1000"),
-        ("Guidance", "99", "3", "The guidance is 99"),
+        ("Guidance", "99", "5", "The guidance is 99"),
     ],
 )
 def test_a_number_that_cannot_be_used_is_refused_in_words(page, field, value, good, message):

@@ -161,11 +161,11 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
 
 
 def generator_of(pipeline: StableDiffusionPipeline, device: str) -> Callable[[str], Image.Image]:
-    """A function from a prompt to its picture: seed 7, 25 steps, guidance 3."""
+    """A function from a prompt to its picture: seed 7, 25 steps, guidance 5."""
 
     def picture(prompt: str) -> Image.Image:
         return pipeline(
-            prompt, num_inference_steps=25, guidance_scale=3.0, generator=torch.Generator(device).manual_seed(7)
+            prompt, num_inference_steps=25, guidance_scale=5.0, generator=torch.Generator(device).manual_seed(7)
         ).images[0]
 
     return picture
