@@ -227,6 +227,16 @@ def test_forward_inf_is_the_change_of_loss_along_the_querys_own_gradient(
     assert torch.equal(found.per_draw, moved - index.base_losses)
 
 
+def test_the_shipped_index_finds_a_training_image_among_all_of_them():
+    attributor = Attributor.load()
+    trained = attributor.index.catalog.of_split("train").images
+    image = trained[1000]
+    with Image.open(attributor.index.catalog.path_of(image)) as file:
+        scores = attributor.attribute(file.convert("RGB"), image.caption)
+    assert len(scores.example_ids) == len(trained) == 3065
+    assert scores.rank_of(image.id) == 1
+
+
 def test_scores_do_not_depend_on_batch_size_or_order(model: StableDiffusion, index: Index):
     plan = index.info.plan
     (shard,) = index.shards()
