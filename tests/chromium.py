@@ -7,7 +7,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from playwright.sync_api import Page, expect
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 300
 WAIT = 120_000  # milliseconds: a machine under load is slow, not broken
+ATTEMPTS = 6
 CHROMIUM_FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -112,6 +114,21 @@ def notice(page: Page):
 
 def open_advanced(page: Page) -> None:
     page.get_by_role("button", name="Advanced").click()
+
+
+def set_field(page: Page, label: str, value: str, then: Callable[[], None], seen: Callable[[float], None]) -> None:
+    """Type into a field and act, until `seen(timeout in ms)` holds.
+
+    A field of a fold that has just been opened takes its default a moment after it shows, over what was typed by then.
+    """
+    for _ in range(ATTEMPTS - 1):
+        page.get_by_label(label, exact=True).fill(value)
+        then()
+        with suppress(AssertionError):
+            return seen(WAIT / ATTEMPTS)
+    page.get_by_label(label, exact=True).fill(value)
+    then()
+    return seen(WAIT)
 
 
 def assert_a_good_prompt_still_works(page: Page) -> None:

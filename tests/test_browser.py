@@ -26,6 +26,7 @@ from chromium import (
     open_advanced,
     opened,
     picture,
+    set_field,
     violations,
 )
 from forwardinf import manifest
@@ -57,10 +58,14 @@ def test_the_same_seed_draws_the_same_bytes_and_another_seed_others(page):
     expect(seed).not_to_have_value("0")
     expect(page.locator(".fi-facts")).to_contain_text(f"seed {seed.input_value()} ")
     assert picture(page).get_attribute("src") != first
-    seed.fill("0")
-    seed.press("Tab")
-    page.get_by_label("Prompt").press("Enter")
-    expect(page.locator(".fi-facts")).to_contain_text("seed 0 ")
+    facts = page.locator(".fi-facts")
+    set_field(
+        page,
+        "Seed",
+        "0",
+        then=lambda: page.get_by_label("Prompt").press("Enter"),
+        seen=lambda timeout: expect(facts).to_contain_text("seed 0 ", timeout=timeout),
+    )
     assert picture(page).get_attribute("src") == first
 
 
@@ -104,10 +109,15 @@ def test_words_beyond_what_the_model_reads_are_named(page):
 )
 def test_a_number_that_cannot_be_used_is_refused_in_words(page, field, value, good, message):
     open_advanced(page)
-    page.get_by_label(field).fill(value)
-    generate(page, GOOD_PROMPT)
-    expect(notice(page).get_by_role("alert")).to_contain_text(message)
-    page.get_by_label(field).fill(good)
+    told = notice(page).get_by_role("alert")
+    set_field(
+        page,
+        field,
+        value,
+        then=lambda: generate(page, GOOD_PROMPT),
+        seen=lambda timeout: expect(told).to_contain_text(message, timeout=timeout),
+    )
+    page.get_by_label(field, exact=True).fill(good)
     assert_a_good_prompt_still_works(page)
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from chromium import DESKTOP, GOOD_PROMPT, PHONE, generate, notice, opened, picture, running_app, violations
+from chromium import DESKTOP, GOOD_PROMPT, PHONE, generate, notice, opened, picture, running_app, set_field, violations
 from conftest import ASSETS
 from forwardinf.index.catalog import Catalog, TrainingImage
 from forwardinf.index.store import Index
@@ -239,9 +239,14 @@ def test_settings_out_of_range_are_refused_in_words(page, training_picture):
     upload(page, training_picture)
     expect(picture(page)).to_be_visible()
     page.get_by_role("button", name="Advanced").click()
-    page.get_by_label("Loss budget").fill("0")
-    find(page)
-    expect(notice(page).get_by_role("alert")).to_contain_text("The loss budget is 0")
+    told = notice(page).get_by_role("alert")
+    set_field(
+        page,
+        "Loss budget",
+        "0",
+        then=lambda: find(page),
+        seen=lambda timeout: expect(told).to_contain_text("The loss budget is 0", timeout=timeout),
+    )
     expect(page.locator("#status")).to_contain_text("The answer appears here")
 
 
