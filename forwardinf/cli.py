@@ -64,7 +64,7 @@ def generate(
     steps: int = 25,
     guidance: float = 5.0,
     model: Model = None,
-    device: Annotated[str | None, typer.Option(help="torch device")] = None,
+    device: TorchDevice = None,
 ) -> None:
     """Draw a picture from the model."""
     from .generation import GenerationRequest
@@ -129,7 +129,7 @@ def index_build(
     folder: Path,
     out: Annotated[Path, typer.Option(help="folder to write; a build that was cut off there goes on")],
     model: Model = None,
-    device: Annotated[str | None, typer.Option(help="torch device")] = None,
+    device: TorchDevice = None,
     draws: Annotated[int, typer.Option(min=1, help="draws per image")] = 8,
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
     tunable: Annotated[str, typer.Option(help=f"weights that a query may move: {WEIGHTS}")] = ModelSpec.tunable,
@@ -175,7 +175,7 @@ def serve(
     results: Annotated[Path | None, typer.Option(help="folder that finished attributions are kept in")] = None,
     host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
     port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
-    device: Annotated[str | None, typer.Option(help="torch device")] = None,
+    device: TorchDevice = None,
 ) -> None:
     """Open the app in the browser."""
     from .web.build import serve as serve_app

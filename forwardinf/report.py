@@ -38,13 +38,12 @@ def as_record(
     steps on the query did is there where the method took any, a standard error where there is one.
     """
     index = attributor.index
-    rows = {image.id: image for image in index.catalog.images}
     draws = dict(zip(scores.example_ids, scores.per_draw.tolist(), strict=True))
     likeness = dict(zip((image.id for image in index.catalog.images), similarities.tolist(), strict=True))
     most_alike = sorted(scores.example_ids, key=lambda example_id: -likeness[example_id])
     results = []
     for rank, (example_id, score, error) in enumerate(scores.top(top), 1):
-        image = rows[example_id]
+        image = index.catalog.by_id[example_id]
         looks = {"similarity": likeness[example_id], "similarity_rank": 1 + most_alike.index(example_id)}
         numbers = {
             "score": score,
@@ -95,12 +94,11 @@ def as_csv(scores: InfluenceScores, catalog: Catalog) -> str:
     Scores are written in full, so that reading them back gives the same floats. A cell that a spreadsheet would run
     as a formula is led by an apostrophe.
     """
-    rows = {image.id: image for image in catalog.images}
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(["id", "rank", "score", "standard_error", *CSV_CREDIT])
     for rank, (example_id, score, error) in enumerate(scores.top(len(scores.example_ids)), 1):
-        credit = [_inert(getattr(rows[example_id], key)) for key in CSV_CREDIT]
+        credit = [_inert(getattr(catalog.by_id[example_id], key)) for key in CSV_CREDIT]
         writer.writerow([_inert(example_id), rank, score, error, *credit])
     return text.getvalue()
 

@@ -113,7 +113,7 @@ class Index:
     def part(self, example_ids: Iterable[str]) -> Index:
         """This index, sweeping these examples alone; raises InvalidRequest naming one that it does not hold."""
         only = frozenset(example_ids)
-        if unknown := only - {image.id for image in self.catalog.images}:
+        if unknown := only - self.catalog.by_id.keys():
             raise InvalidRequest(f"“{self.folder.name}” holds no training image “{min(unknown)}”.")
         return replace(self, only=only)
 

@@ -43,10 +43,6 @@ class TrainingSet(Protocol):
         """Those that the model was trained on."""
 
     @property
-    def plan(self) -> DrawPlan:
-        """The draws at which the base losses were taken."""
-
-    @property
     def cache(self) -> Path | None:
         """A folder for what is the same for every query; None keeps nothing."""
 

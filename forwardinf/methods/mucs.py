@@ -27,13 +27,13 @@ from ..draws import DrawPlan
 from ..errors import InvalidRequest
 from ..types import Draws, InfluenceScores, LatentBatch, MirroredWeights, Query, SweepLosses
 from . import TrainingSet
+from .forward_inf import SKEW_FLOOR
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..models import AttributableModel
 
-SKEW_FLOOR = 1e-3  # keeps the score of two near-zero losses near zero
 FORGOTTEN = 0.95  # of the null loss
 
 

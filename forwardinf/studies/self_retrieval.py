@@ -101,12 +101,11 @@ def run(
     """
     settings = study.settings(attributor, method)
     finished = {(t["query"], t["variant"]): t for t in journal.trials() if t.get("settings") == settings}
-    rows = {image.id: image for image in pictures.images}
     wanted = [(query, variant) for query in study.chosen(attributor.index) for variant in study.variants]
     for done, (query, variant) in enumerate(wanted):
         on_progress(done, len(wanted))
         if (query, variant) not in finished:
-            outcome = _outcome(study, attributor, method, pictures, rows[query], variant)
+            outcome = _outcome(study, attributor, method, pictures, pictures.by_id[query], variant)
             finished[query, variant] = {"query": query, "variant": variant, **outcome, "settings": settings}
             journal.append(finished[query, variant])
     on_progress(len(wanted), len(wanted))
@@ -153,7 +152,7 @@ def pictures_of(index: Index, folder: Path | None) -> Catalog:
             )
         return trained
     pictures = training_images(folder)
-    if missing := {image.id for image in trained.images} - {image.id for image in pictures.images}:
+    if missing := trained.by_id.keys() - pictures.by_id.keys():
         raise InvalidRequest(f"“{folder.name}” lacks the indexed training image “{min(missing)}”.")
     return pictures
 

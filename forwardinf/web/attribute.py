@@ -130,9 +130,7 @@ def _finder(served: Served, form: QueryForm, answer: Answer, folder: Path) -> Ca
             with served.lock:
                 if not file:
                     wanted = forms.generation_request(prompt, *fields[:3])
-                    start = time.perf_counter()
-                    path = query.drawn(served, folder, wanted)
-                    shown = view.drawn_picture(path.read_bytes(), wanted, time.perf_counter() - start)
+                    path, shown = query.drawn(served, folder, wanted)
                     file = str(path)
                     yield {form.frame: shown, form.file: file}
                 yield from _found(served, answer, file, prompt, method, browser.session_hash or "")

@@ -111,11 +111,12 @@ def drawn(
     folder: Path,
     request: GenerationRequest,
     on_step: Callable[[int, int], None] = lambda done, total: None,
-) -> Path:
-    """Draw a picture and keep it in `folder`, under the name that a download would have."""
-    path = folder / view.file_name(request)
-    path.write_bytes(png_of(served.model.generate(request, on_step)))
-    return path
+) -> tuple[Path, str]:
+    """Draw a picture and keep it in `folder`, under the name that a download would have; its file, and how it shows."""
+    start, path = time.perf_counter(), folder / view.file_name(request)
+    png = png_of(served.model.generate(request, on_step))
+    path.write_bytes(png)
+    return path, view.drawn_picture(png, request, time.perf_counter() - start)
 
 
 def png_of(picture: Image) -> bytes:
@@ -154,9 +155,9 @@ def _drawer(served: Served, folder: Path) -> Callable[..., tuple[object, ...]]:
         try:
             request = forms.generation_request(prompt, seed, steps, guidance)
             with served.lock:
-                start = time.perf_counter()
-                path = drawn(served, folder, request, lambda done, total: progress((done, total), desc="Drawing"))
-            shown = view.drawn_picture(path.read_bytes(), request, time.perf_counter() - start)
+                path, shown = drawn(
+                    served, folder, request, lambda done, total: progress((done, total), desc="Drawing")
+                )
             return remarks(served, request.prompt), shown, str(path)
         except Exception as error:
             return answered("Not drawn", error), gr.skip(), gr.skip()
