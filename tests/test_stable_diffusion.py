@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -121,6 +124,25 @@ def test_an_unknown_target_is_refused():
     pipeline.scheduler.register_to_config(prediction_type="flow")
     with pytest.raises(UnsupportedModel, match="flow"):
         StableDiffusion(pipeline, ModelSpec("tiny"))
+
+
+def test_the_fingerprint_is_the_same_on_every_kind_of_processor(tiny_checkpoint: Path):
+    program = (
+        "from forwardinf.models import load_model; from forwardinf.types import ModelSpec; import sys; "
+        "print(load_model(ModelSpec(sys.argv[1])).fingerprint)"
+    )
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", program, str(tiny_checkpoint)],
+            env={**os.environ, "ATEN_CPU_CAPABILITY": capability},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for capability in ("default", "avx2")  # without and with vector instructions: their last bits differ
+    }
+    assert len(told) == 1
+    assert len(told.pop().strip()) == 64
 
 
 def test_the_fingerprint_follows_the_weights():

@@ -6,6 +6,7 @@ The training target (noise, v or the latents themselves) is read from the checkp
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,15 @@ WEIGHT_PATTERNS = {
     "attention": r"\.attn[12]\.",
     "all": r"",
 }
+_SCHEDULE = (
+    "prediction_type",
+    "num_train_timesteps",
+    "beta_schedule",
+    "beta_start",
+    "beta_end",
+    "trained_betas",
+    "rescale_betas_zero_snr",
+)
 FEATURE_LEVEL = 0.15  # share of the noise schedule at which features are read
 FEATURE_GRID = 4
 FEATURES = 256
@@ -223,8 +233,9 @@ def _fingerprint(pipeline: StableDiffusionPipeline) -> str:
         for name, weights in sorted(module.state_dict().items()):
             digest.update(name.encode())
             digest.update(weights.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    config = pipeline.scheduler.config
-    digest.update(f"{config.prediction_type} {pipeline.scheduler.alphas_cumprod.tolist()}".encode())
+    # The schedule as it is written, not as it is computed: its last bits differ from one kind of processor to another.
+    schedule = {name: pipeline.scheduler.config.get(name) for name in _SCHEDULE}
+    digest.update(json.dumps(schedule, sort_keys=True, default=list).encode())
     return digest.hexdigest()
 
 
