@@ -67,6 +67,10 @@ class IndexedImages:
     def trained(self) -> frozenset[str]:
         return self.index.trained
 
+    @property
+    def plan(self) -> DrawPlan:
+        return self.index.info.plan
+
     def fisher(self) -> dict[str, Tensor]:
         return self.index.fisher()
 

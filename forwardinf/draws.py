@@ -1,4 +1,4 @@
-"""The draws of an example: a pure function of (seed, example id, draw).
+"""The draws at which losses are taken: a pure function of (seed, example id, draw), or of (seed, draw) alone.
 
 A base pass and a mirrored pass must see the same timestep and noise for an example, whatever the batch size, shard
 order, device or interruption. So nothing here depends on position or on generator state.
@@ -17,30 +17,34 @@ from .types import Draws
 
 @dataclass(frozen=True)
 class DrawPlan:
-    """`count` draws per example, stratified over the noise schedule.
+    """`count` draws per example, stratified over the noise schedule; its own, or `shared` by all examples.
 
-    Draw k of an example has its quantile in ((k, k+1) / count), so that the draws of each example cover the whole
-    schedule, and noise from its own stream.
+    Draw k has its quantile in ((k, k+1) / count), so that the draws of each example cover the whole schedule, and noise
+    from its own stream. Shared draws make the losses of two examples comparable draw by draw: they differ by the
+    examples alone.
     """
 
     seed: int
     count: int
+    shared: bool = False
 
     def draws(self, example_ids: Sequence[str], shape: Sequence[int]) -> Draws:
         """The draws of some examples: `u [b d]` and `noise [b d c h w]` in float32 on the CPU."""
-        u = torch.empty(len(example_ids), self.count, dtype=torch.float64)
-        noise = torch.empty(len(example_ids), self.count, *shape)
+        owners = [""] if self.shared else example_ids
+        u = torch.empty(len(owners), self.count, dtype=torch.float64)
+        noise = torch.empty(len(owners), self.count, *shape)
         stream = torch.Generator()  # seeded anew for every draw; making one for each would take most of the time
-        for example_id, quantiles, noises in zip(example_ids, u.unbind(), noise.unbind(), strict=True):
+        for owner, quantiles, noises in zip(owners, u.unbind(), noise.unbind(), strict=True):
             for k, (quantile, eps) in enumerate(zip(quantiles.unbind(), noises.unbind(), strict=True)):
-                stream.manual_seed(_key(self.seed, example_id, k))
+                stream.manual_seed(_key(self.seed, owner, k))
                 quantile.uniform_(generator=stream)
                 eps.normal_(generator=stream)
         # The open interval: a quantile of exactly 0 or 1 has no timestep.
         strata = torch.arange(self.count) + u.clamp(1e-6, 1 - 1e-6)
-        return Draws((strata / self.count).float(), noise)
+        examples = len(example_ids)
+        return Draws((strata / self.count).float().expand(examples, -1), noise.expand(examples, *noise.shape[1:]))
 
 
-def _key(seed: int, example_id: str, draw: int) -> int:
-    text = f"{seed}/{draw}/{example_id}".encode()
+def _key(seed: int, owner: str, draw: int) -> int:
+    text = f"{seed}/{draw}/{owner}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1

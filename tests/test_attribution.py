@@ -140,7 +140,7 @@ def test_an_older_index_is_refused(index: Index, tmp_path: Path):
     fields = json.loads((index.folder / "index.json").read_text())
     older = {key: value for key, value in fields.items() if "embedder" not in key} | {"schema": 1}
     (tmp_path / "index.json").write_text(json.dumps(older))
-    with pytest.raises(IndexMismatch, match=r"schema 1; this version reads 2\. Build it again"):
+    with pytest.raises(IndexMismatch, match=r"schema 1; this version reads 3\. Build it again"):
         Index.open(tmp_path)
 
 
@@ -167,7 +167,7 @@ def test_the_step_moves_the_querys_loss_by_its_budget_and_leaves_the_model_alone
     attributor: Attributor, folder: Path, direction: str, steps: int
 ):
     before = state_of(attributor.model)
-    method = ForwardInf(direction=direction, steps=steps, loss_budget=0.02, gradient_draws=16, search_draws=8)
+    method = ForwardInf(direction=direction, steps=steps, loss_budget=0.02)
     mirrored = attributor.mirror(attributor.query(picture(folder, 0), "patch 0"), method)
     wanted = 0.02 if direction == "ascent" else -0.02
     assert mirrored.loss_after / mirrored.loss_before - 1 == pytest.approx(wanted, rel=0.1)
@@ -210,11 +210,11 @@ def test_forward_inf_is_the_change_of_loss_along_the_querys_own_gradient(
     attributor: Attributor, folder: Path, curvature: str
 ):
     model, index = attributor.model, attributor.index
-    method = ForwardInf(gradient_draws=8, search_draws=4, curvature=curvature, score="difference", standardised=False)
+    method = ForwardInf(curvature=curvature, score="difference", standardised=False)
     query = attributor.query(picture(folder, 3), "patch 3")
     found = attributor.attribute(picture(folder, 3), "patch 3", method)
 
-    draws = DrawPlan(0, 8).draws([query.id], query.latents.shape[1:])
+    draws = index.info.plan.draws([query.id], query.latents.shape[1:])
     tunable = model.tunable_parameters()
     gradients = torch.autograd.grad(model.loss(query.batch(), draws).mean(), list(tunable.values()))
     move = dict(zip(tunable, gradients, strict=True))
@@ -277,7 +277,7 @@ def test_a_cancelled_and_a_failed_sweep_restore_the_model_and_a_good_one_follows
     attributor: Attributor, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     model, before = attributor.model, state_of(attributor.model)
-    method = ForwardInf(gradient_draws=8, search_draws=4)
+    method = ForwardInf()
     mirrored = attributor.mirror(attributor.query(picture(folder, 1)), method)
     running = attributor.sweep(mirrored, batch_size=4)
     assert next(running).done == 1
@@ -342,7 +342,7 @@ def test_settings_out_of_range_are_refused(wrong: dict):
 
 
 def test_a_record_holds_what_reproduces_it_and_the_credits(attributor: Attributor, folder: Path):
-    method = ForwardInf(gradient_draws=8, search_draws=4)
+    method = ForwardInf()
     query = attributor.query(picture(folder, 2), "patch 2", sha256_of(folder / "02.png"))
     mirrored = attributor.mirror(query, method)
     scores = method.scores(mirrored, attributor.losses(list(attributor.sweep(mirrored))))
@@ -377,7 +377,7 @@ def test_a_part_of_an_index_sweeps_these_examples_alone(model: StableDiffusion, 
     whole = Attributor(model, build_index(model, training_images(folder), tmp_path / "index", plan))
     chosen = ["11.png", "03.png", "01.png"]  # none of the second shard
     part = Attributor(model, whole.index.part(chosen))
-    mirrored = whole.mirror(whole.query(picture(folder, 3)), ForwardInf(gradient_draws=8, search_draws=4))
+    mirrored = whole.mirror(whole.query(picture(folder, 3)), ForwardInf())
     all_of_them = whole.losses(list(whole.sweep(mirrored)))
     swept = list(part.sweep(mirrored))
     losses = part.losses(swept)

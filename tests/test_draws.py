@@ -23,6 +23,16 @@ def test_every_example_draw_and_seed_has_its_own_noise():
     assert len(torch.unique(streams, dim=0)) == 12
 
 
+def test_shared_draws_are_the_same_for_every_example_and_for_the_seed_alone():
+    shared = DrawPlan(0, 3, shared=True)
+    draws = shared.draws(["a", "b"], SHAPE)
+    assert torch.equal(draws.noise[0], draws.noise[1])
+    assert torch.equal(draws.u[0], draws.u[1])
+    assert torch.equal(draws.noise[:1], shared.draws(["query"], SHAPE).noise)
+    assert len(torch.unique(draws.noise[0].flatten(1), dim=0)) == 3
+    assert not torch.equal(draws.noise, DrawPlan(1, 3, shared=True).draws(["a", "b"], SHAPE).noise)
+
+
 def test_quantiles_are_stratified_and_open():
     u = DrawPlan(3, 8).draws([f"image-{i}" for i in range(50)], SHAPE).u
     assert torch.equal((u * 8).floor(), torch.arange(8.0).expand(50, 8))

@@ -34,8 +34,8 @@ from forwardinf.types import Draws, LatentBatch, MirroredWeights, ModelSpec, Que
 
 COUNT = 8
 BY_NAME = [
-    ("forward_inf", {"gradient_draws": 16, "search_draws": 8}),
-    ("forward_inf", {"gradient_draws": 16, "search_draws": 8, "curvature": "none"}),
+    ("forward_inf", {}),
+    ("forward_inf", {"curvature": "none", "own_draws": 8}),
     ("mucs", {"learning_rate": 1e-3, "max_steps": 8, "batch": 8}),
     ("tracin", {"query_draws": 16}),
     ("tracin", {"query_draws": 16, "normalised": True}),

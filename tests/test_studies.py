@@ -24,7 +24,7 @@ from forwardinf.studies.journal import Journal
 from forwardinf.studies.self_retrieval import SelfRetrieval, Trial
 from forwardinf.types import ModelSpec
 
-METHOD = ForwardInf(gradient_draws=8, search_draws=4)
+METHOD = ForwardInf()
 STUDY = SelfRetrieval(queries=3, candidates=5, variants=("clean", "resized"))
 
 

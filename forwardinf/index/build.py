@@ -39,7 +39,7 @@ ENCODE_BATCH = 64
 class BuildPlan:
     """How an index is made."""
 
-    draws: int = 8
+    draws: int = 4
     seed: int = 0
     fisher_images: int = 150
     fisher_draws: int = 4

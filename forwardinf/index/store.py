@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from ..models import AttributableModel
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class IndexInfo:
 
     @property
     def plan(self) -> DrawPlan:
-        return DrawPlan(self.draw_seed, self.draw_count)
+        """The draws at which base losses are taken: the same for every example, and for a query."""
+        return DrawPlan(self.draw_seed, self.draw_count, shared=True)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,10 @@ class TrainingSet(Protocol):
         """Those that the model was trained on."""
 
     @property
+    def plan(self) -> DrawPlan:
+        """The draws at which the index's base losses were taken, and a sweep takes its own."""
+
+    @property
     def cache(self) -> Path | None:
         """A folder for what is the same for every query; None keeps nothing."""
 

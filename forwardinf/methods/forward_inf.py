@@ -1,10 +1,11 @@
 """Forward-INF: move the weights a little along the query's own gradient, and see whose loss moved.
 
 Ko et al., "The Mirrored Influence Hypothesis", CVPR 2024 (arXiv 2402.08922), section 4: ascend (or descend) the query's
-loss, then compare each training example's loss before and after, by forward passes alone. Two things are ours by
+loss, then compare each training example's loss before and after, by forward passes alone. Three things are ours by
 default: the step is preconditioned by a diagonal Fisher, as Wang et al. 2024 (arXiv 2406.09408, eq. 8) do, because a
-plain step damages the model at large (`curvature="none"` takes it all the same); and its size is found by its effect on
-the query's loss, so that no learning rate has to be tuned for a model.
+plain step damages the model at large (`curvature="none"` takes it all the same); its size is found by its effect on the
+query's loss, so that no learning rate has to be tuned for a model; and it is taken at the sweep's own draws, so that
+each image is asked about the very timesteps and noises at which the model was moved, and few draws tell enough.
 
 Cost: one backward per step on the query's draws and at most 12 forwards to size it; then one forward per training image
 and draw. Nothing on disk beside the index.
@@ -20,7 +21,7 @@ import torch
 from ..draws import DrawPlan
 from ..errors import InvalidRequest
 from ..sweep import losses_of
-from ..types import InfluenceScores, LatentBatch, MirroredWeights, Query, SweepLosses
+from ..types import Draws, InfluenceScores, LatentBatch, MirroredWeights, Query, SweepLosses
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,11 +41,11 @@ class ForwardInf:
     direction: Literal["ascent", "descent"] = "ascent"
     curvature: Literal["fisher", "none"] = "fisher"  # what the gradient is preconditioned by
     loss_budget: float = 0.1  # relative change of the query's loss that the steps add up to; descent wants less (0.02)
-    gradient_draws: int = 48
-    search_draws: int = 24
+    own_draws: int = 0  # of the query, beside the sweep's
     damping: float = 0.1  # share of a layer's mean Fisher that is added to it
     score: Literal["difference", "absolute", "skew", "root"] = "skew"
     standardised: bool = True  # per draw, over the examples
+    both_signs: bool = False  # an image counts by how far its loss moved on the whole, up or down
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -63,15 +64,16 @@ class ForwardInf:
         """Take the gradient steps on the query; the model's weights are as before when this returns."""
         fisher = training_set.fisher() if self.curvature == "fisher" else None
         sign = 1 if self.direction == "ascent" else -1
+        draws = self._draws(query, training_set.plan)
         deltas = {name: torch.zeros_like(p) for name, p in model.tunable_parameters().items()}
-        before = self._query_loss(model, query, deltas)
+        before = _query_loss(model, query, draws, deltas)
         factors: list[float] = []
         reached = before
         for step in range(1, self.steps + 1):
             target = before * (1 + sign * self.loss_budget) ** (step / self.steps)
-            gradient = self._gradient(model, query, deltas)
+            gradient = _gradient(model, query, draws, deltas)
             move = {name: sign * g for name, g in preconditioned(gradient, fisher, self.damping).items()}
-            factor, reached = self._line_search(model, query, deltas, move, reached, target)
+            factor, reached = _line_search(model, query, draws, deltas, move, reached, target)
             factors.append(factor)
             deltas = {name: delta + factor * move[name] for name, delta in deltas.items()}
         return MirroredWeights(query.id, deltas, sign, self.steps, tuple(factors), before, reached)
@@ -95,52 +97,14 @@ class ForwardInf:
             change = change / (mirrored + base + SKEW_FLOOR)
         if self.standardised and len(change) > 1:
             change = (change - change.mean(dim=0)) / change.std(dim=0).clamp(min=1e-12)
+        if self.both_signs:
+            change = change * change.mean(dim=1, keepdim=True).sign()
         return InfluenceScores.over(losses.example_ids, change)
 
-    def _gradient(self, model: AttributableModel, query: Query, deltas: dict[str, Tensor]) -> dict[str, Tensor]:
-        draws = DrawPlan(self.seed, self.gradient_draws).draws([query.id], query.latents.shape[1:])
-        with model.with_deltas(deltas):
-            loss = model.loss(query.batch(), draws).mean()
-            tunable = model.tunable_parameters()
-            gradients = torch.autograd.grad(loss, list(tunable.values()))
-        return dict(zip(tunable, gradients, strict=True))
-
-    @torch.no_grad()
-    def _query_loss(self, model: AttributableModel, query: Query, deltas: dict[str, Tensor]) -> float:
-        draws = DrawPlan(self.seed, self.search_draws).draws([query.id], query.latents.shape[1:])
-        with model.with_deltas(deltas):
-            return float(model.loss(query.batch(), draws).mean())
-
-    def _line_search(
-        self,
-        model: AttributableModel,
-        query: Query,
-        deltas: dict[str, Tensor],
-        move: dict[str, Tensor],
-        start: float,
-        target: float,
-    ) -> tuple[float, float]:
-        """The factor of `move` that brings the query's loss to `target`, within 5 % of the way, in at most 12 tries."""
-        slope = sum(float((m.square()).sum()) for m in move.values()) ** 0.5
-        factor, low, high = 1e-3 / max(slope, 1e-30), 0.0, float("inf")
-        best = (0.0, start)
-        for _ in range(12):
-            moved = {name: delta + factor * move[name] for name, delta in deltas.items()}
-            reached = self._query_loss(model, query, moved)
-            progress = (reached - start) / (target - start)
-            if abs(reached - target) < abs(best[1] - target):
-                best = (factor, reached)
-            if abs(progress - 1) <= 0.05:
-                break
-            if progress < 1:
-                low = factor
-            else:
-                high = factor
-            guess = factor / progress if progress > 0 else 0.0
-            factor = _inside(guess, low, high)
-        if best[0] == 0.0:
-            raise InvalidRequest("No step moved this query's loss towards its budget; try another direction or budget.")
-        return best
+    def _draws(self, query: Query, plan: DrawPlan) -> Draws:
+        shape = query.latents.shape[1:]
+        shared, own = plan.draws([query.id], shape), DrawPlan(self.seed, self.own_draws).draws([query.id], shape)
+        return Draws(torch.cat([shared.u, own.u], dim=1), torch.cat([shared.noise, own.noise], dim=1))
 
 
 METHOD = ForwardInf
@@ -152,6 +116,52 @@ def preconditioned(gradient: dict[str, Tensor], fisher: dict[str, Tensor] | None
         return gradient
     damped = {name: fisher[name] + damping * fisher[name].mean() + 1e-30 for name in gradient}
     return {name: g / damped[name].to(g.device) for name, g in gradient.items()}
+
+
+def _gradient(model: AttributableModel, query: Query, draws: Draws, deltas: dict[str, Tensor]) -> dict[str, Tensor]:
+    with model.with_deltas(deltas):
+        loss = model.loss(query.batch(), draws).mean()
+        tunable = model.tunable_parameters()
+        gradients = torch.autograd.grad(loss, list(tunable.values()))
+    return dict(zip(tunable, gradients, strict=True))
+
+
+@torch.no_grad()
+def _query_loss(model: AttributableModel, query: Query, draws: Draws, deltas: dict[str, Tensor]) -> float:
+    with model.with_deltas(deltas):
+        return float(model.loss(query.batch(), draws).mean())
+
+
+def _line_search(
+    model: AttributableModel,
+    query: Query,
+    draws: Draws,
+    deltas: dict[str, Tensor],
+    move: dict[str, Tensor],
+    start: float,
+    target: float,
+) -> tuple[float, float]:
+    """The factor of `move` that brings the query's loss to `target`, within 5 % of the way, in at most 12 tries."""
+    slope = sum(float((m.square()).sum()) for m in move.values()) ** 0.5
+    factor, low, high = 1e-3 / max(slope, 1e-30), 0.0, float("inf")
+    best = (0.0, start)
+    for _ in range(12):
+        moved = {name: delta + factor * move[name] for name, delta in deltas.items()}
+        reached = _query_loss(model, query, draws, moved)
+        progress = (reached - start) / (target - start)
+        if abs(reached - target) < abs(best[1] - target):
+            best = (factor, reached)
+        if abs(progress - 1) <= 0.05:
+            break
+        if progress < 1:
+            low = factor
+        else:
+            high = factor
+        guess = factor / progress if progress > 0 else 0.0
+        factor = _inside(guess, low, high)
+    if best[0] == 0.0:
+        raise InvalidRequest("No step moved this query's loss towards its budget; try another direction or budget.")
+    return best
 
 
 def _inside(guess: float, low: float, high: float) -> float:
