@@ -32,10 +32,13 @@ ALLOWED = {
     "attribution": {"config", "draws", "embedders", "images", "index", "methods", "models", "sweep"},
     "results": set(),
     "report": {"attribution", "index", "methods"},
-    "studies": {"attribution", "images", "index", "methods"},
+    "studies": {
+        *("attribution", "draws", "generation", "images", "index", "manifest", "methods", "models", "row_cache"),
+        *("sweep", "training"),
+    },
     "training": {"generation", "images", "index", "manifest", "models"},
     "web": {"attribution", "config", "generation", "images", "index", "methods", "models", "report", "results"},
-    "commands": {"attribution", "config", "methods", "studies"},
+    "commands": {"attribution", "config", "index", "methods", "studies", "training"},
     "cli": {
         *("attribution", "commands", "config", "generation", "images", "index", "methods", "models", "report"),
         *("training", "web"),

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from ..config import ASSETS
+from ..types import ModelSpec
 from .options import (
     WORK,
     AsJson,
@@ -28,12 +30,9 @@ from .options import (
     require_folder_of,
 )
 
+LAB = ASSETS / "lab"
+
 study = typer.Typer(no_args_is_help=True, help="Put questions with a known answer to a method; every study resumes.")
-
-
-@study.callback()
-def group() -> None:
-    """Keeps the study's name on the command line while there is only one."""
 
 
 @study.command("self-retrieval")
@@ -72,6 +71,59 @@ def self_retrieval(
     with progress_bar("trial") as bar:
         trials = room.run(asked, attributor, by, pictures, journal, reporting_to(bar))
     report = room.as_report(asked, asked.settings(attributor, by), trials)
+    if out:
+        out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    typer.echo(json.dumps(report, indent=1) if as_json else room.as_table(report))
+
+
+@study.command("lab")
+def lab(
+    until: Annotated[int, typer.Option(min=0, max=64, help="train on the first so many subsets")] = 64,
+    artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
+    shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
+    folder: Annotated[Path, typer.Option("--lab", help="the ground truth to make or to go on with")] = LAB,
+    work: Annotated[Path, typer.Option(help="keeps the start's checkpoints in lab/")] = WORK,
+) -> None:
+    """Make the ground truth of `study lds`: train a small model on random half subsets; resumes."""
+    from ..index.catalog import Catalog
+    from ..studies import ground_truth
+    from ..training.lab import Recipe
+
+    pictures = Catalog.load(artwork)
+    plan = ground_truth.LabPlan.of(pictures, Recipe())
+    with progress_bar("subset") as bar:
+        truth = ground_truth.make(folder, pictures, shipped, plan, work / "lab", until, reporting_to(bar))
+    typer.echo(f"{folder.name}: {truth.finished.sum()} of {plan.subsets} subsets trained on")
+
+
+@study.command("lds")
+def lds(
+    queries: Annotated[int, typer.Option(min=1, max=100, help="of each origin: drawn by the lab, and held out")] = 100,
+    artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
+    shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
+    folder: Annotated[Path, typer.Option("--lab", help="the ground truth, made by `study lab`")] = LAB,
+    method: Method = "forward_inf",
+    tunable: Annotated[str, typer.Option(help="weights a query moves")] = ModelSpec.tunable,
+    draws: Annotated[int | None, typer.Option(min=1, help="of the sweep, by default an index's own default")] = None,
+    setting: MethodSettings = None,
+    work: Annotated[Path, typer.Option(help="keeps the lab's index and scores in lab/")] = WORK,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
+) -> None:
+    """Whether scores add up to what training on the images did to a query's loss (LDS); resumes."""
+    from ..index.build import BuildPlan
+    from ..index.catalog import Catalog
+    from ..studies import lds as room
+    from ..studies.ground_truth import GroundTruth
+
+    require_folder_of(out)
+    by = method_from(method, setting)
+    truth = GroundTruth.open(folder, Catalog.load(artwork), shipped)
+    asked = room.Lds(queries)
+    attributor = room.attributor_of(truth, tunable, work / "lab", draws or BuildPlan.draws)
+    with progress_bar("query") as bar:
+        scores = room.scores_of(asked, truth, attributor, by, work / "lab", reporting_to(bar))
+    report = room.as_report(asked, truth, attributor, by, scores)
     if out:
         out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     typer.echo(json.dumps(report, indent=1) if as_json else room.as_table(report))

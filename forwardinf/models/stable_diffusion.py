@@ -232,7 +232,7 @@ def _fingerprint(pipeline: StableDiffusionPipeline) -> str:
     for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         for name, weights in sorted(module.state_dict().items()):
             digest.update(name.encode())
-            digest.update(weights.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(weights.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     # The schedule as it is written, not as it is computed: its last bits differ from one kind of processor to another.
     schedule = {name: pipeline.scheduler.config.get(name) for name in _SCHEDULE}
     digest.update(json.dumps(schedule, sort_keys=True, default=list).encode())

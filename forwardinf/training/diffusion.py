@@ -33,17 +33,17 @@ SHEET_PROMPTS = (
 )  # fmt: skip
 
 
-def new_unet() -> UNet2DConditionModel:
+def new_unet(channels: tuple[int, ...] = (64, 128, 192), heads: tuple[int, ...] = (2, 4, 6)) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=8,
         in_channels=16,
         out_channels=16,
-        block_out_channels=(64, 128, 192),
+        block_out_channels=channels,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
         cross_attention_dim=HIDDEN,
-        attention_head_dim=(2, 4, 6),
+        attention_head_dim=heads,
         norm_num_groups=16,
     )
 
@@ -113,18 +113,7 @@ def train_diffusion(artwork: Path, work: Path, images: int, device: str, batch: 
         fate = torch.rand(n, 1, generator=random).to(device)
         ids = torch.where(fate < EMPTY_SHARE + SUBJECT_ONLY_SHARE, subjects[chosen], tokens[chosen])
         ids = torch.where(fate < EMPTY_SHARE, empty, ids)
-        # Stratified timesteps: every batch covers the whole schedule.
-        u = (torch.arange(n) + torch.rand(n, generator=random)) / n
-        t = (u * scheduler.config.num_train_timesteps).long().to(device)
-        eps = torch.randn(latents[:n].shape, generator=random).to(device)
-        alpha = alphas[t].view(-1, 1, 1, 1)
-        x_0 = latents[chosen]
-        x_t = alpha.sqrt() * x_0 + (1 - alpha).sqrt() * eps
-        v = alpha.sqrt() * eps - (1 - alpha).sqrt() * x_0
-        predicted = unet(x_t.contiguous(memory_format=torch.channels_last), t, text(ids)[0]).sample
-        snr = (alpha / (1 - alpha)).flatten()
-        weight = snr.clamp(max=MIN_SNR_GAMMA) / (snr + 1)
-        return (weight * (predicted - v).square().mean(dim=(1, 2, 3))).mean() / weight.mean()
+        return weighted_loss(unet, alphas, latents[chosen], text(ids)[0], random)
 
     def save() -> None:
         pipeline = StableDiffusionPipeline(
@@ -144,6 +133,26 @@ def train_diffusion(artwork: Path, work: Path, images: int, device: str, batch: 
         sheet.save(work / f"sheet-{trainer.seen:08d}.png")
 
     trainer.run(loss_of, save)
+
+
+def weighted_loss(
+    unet: UNet2DConditionModel, alphas: torch.Tensor, x_0: torch.Tensor, context: torch.Tensor, random: torch.Generator
+) -> torch.Tensor:
+    """Mean min-SNR-weighted error of v over latents `[n c h w]` with their prompts `[n t hidden]`; `alphas [T]`.
+
+    Timesteps are stratified: every batch covers the whole schedule.
+    """
+    n, device = len(x_0), x_0.device
+    u = (torch.arange(n) + torch.rand(n, generator=random)) / n
+    t = (u * len(alphas)).long().to(device)
+    eps = torch.randn(x_0.shape, generator=random).to(device)
+    alpha = alphas[t].view(-1, 1, 1, 1)
+    x_t = alpha.sqrt() * x_0 + (1 - alpha).sqrt() * eps
+    v = alpha.sqrt() * eps - (1 - alpha).sqrt() * x_0
+    predicted = unet(x_t.contiguous(memory_format=torch.channels_last), t, context).sample
+    snr = (alpha / (1 - alpha)).flatten()
+    weight = snr.clamp(max=MIN_SNR_GAMMA) / (snr + 1)
+    return (weight * (predicted - v).square().mean(dim=(1, 2, 3))).mean() / weight.mean()
 
 
 @torch.no_grad()

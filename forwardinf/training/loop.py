@@ -50,7 +50,7 @@ class Trainer:
 
     def run(self, loss_of: Callable[[int, int], torch.Tensor], on_save: Callable[[], None] | None = None) -> None:
         plan = self.plan
-        bar = tqdm(total=plan.total, initial=self.seen, unit="img", mininterval=5.0)
+        bar = tqdm(total=plan.total, initial=self.seen, unit="img", mininterval=5.0, disable=None)
         saved, recent = time.monotonic(), []
         while self.seen < plan.total:
             factor = min(schedule(self.seen, plan.total), (self.seen - self.warm_from) / plan.warmup, 1.0)

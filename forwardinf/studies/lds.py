@@ -1,0 +1,169 @@
+"""Linear datamodelling score: do the scores of a query's training images add up to what training on them did to it?
+
+    forwardinf study lds --method forward_inf
+
+Park et al. 2023 (arXiv 2303.14186); for diffusion models Zheng et al. 2024 (arXiv 2311.00500), section 3. For every
+query, the Spearman correlation over random half subsets S of
+
+    Σ scores of the images in S    with    − mean loss of the query under the model trained on S,
+
+averaged over queries. The loss is that which training lowers, so a higher score promises a lower loss.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from .. import __version__
+from ..attribution import Attributor
+from ..errors import InvalidRequest
+from ..index.build import BuildPlan, build_index
+from ..methods import AttributionMethod, settings_of
+from ..row_cache import RowCache
+from .ground_truth import GroundTruth
+
+RESAMPLES = 1000
+ORIGINS = ("drawn", "held_out")
+
+
+@dataclass(frozen=True)
+class Lds:
+    """What is asked of a method: `queries` of each origin; the first ones, so that more go on from fewer."""
+
+    queries: int = 100
+
+    def chosen(self, truth: GroundTruth) -> list[int]:
+        """Numbers of the queries."""
+        plan = truth.plan.queries
+        by_origin = [[n for n, query in enumerate(plan) if (query.seed is None) == (o == "held_out")] for o in ORIGINS]
+        return sorted(number for numbers in by_origin for number in numbers[: self.queries])
+
+
+def attributor_of(truth: GroundTruth, tunable: str, work: Path, draws: int = BuildPlan.draws) -> Attributor:
+    """The lab's full model with the index of its images, built in `work` where it is not there yet."""
+    model = truth.model(tunable)
+    plan = BuildPlan(draws=draws)
+    decisive = json.dumps([model.fingerprint, tunable, draws, __version__])
+    folder = work / f"index-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
+    return Attributor(model, build_index(model, truth.images, folder, plan), cache=work / "cache")
+
+
+def scores_of(
+    study: Lds,
+    truth: GroundTruth,
+    attributor: Attributor,
+    method: AttributionMethod,
+    work: Path,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> np.ndarray:
+    """Scores `[queries images]` of the chosen queries, the images in the truth's order; those in `work` are kept."""
+    settings = _settings(attributor, method)
+    name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    rows = RowCache.open(work / "scores" / f"{settings['method']['name']}-{name}.npy", *_shape(truth))
+    chosen = study.chosen(truth)
+    for done, number in enumerate(chosen):
+        on_progress(done, len(chosen))
+        if rows.get(number) is None:
+            scores = attributor.attribute(truth.picture(number), truth.plan.queries[number].caption, method)
+            column = {example_id: i for i, example_id in enumerate(scores.example_ids)}
+            rows.put(number, scores.scores[[column[image] for image in truth.plan.images]].numpy())
+    on_progress(len(chosen), len(chosen))
+    return np.stack([np.array(rows.rows[number]) for number in chosen])
+
+
+def lds(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """Spearman correlation of each query, `[q]`, from scores `[q n]`, masks `[s n]` and losses `[s q]`."""
+    return _correlations(scores @ masks.T.astype(scores.dtype), -losses.T)
+
+
+def interval(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray, queries: np.ndarray) -> tuple[float, float]:
+    """95 % bootstrap interval, over subsets, of the mean over `queries` (a mask `[q]`) of `lds`."""
+    promised, found = (scores @ masks.T.astype(scores.dtype))[queries], -losses.T[queries]
+    random = np.random.default_rng(0)
+    means = []
+    for _ in range(RESAMPLES):
+        drawn = random.integers(0, len(masks), len(masks))
+        means.append(_correlations(promised[:, drawn], found[:, drawn]).mean())
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def as_report(
+    study: Lds, truth: GroundTruth, attributor: Attributor, method: AttributionMethod, scores: np.ndarray
+) -> dict[str, Any]:
+    """LDS × 100 with its interval, by origin of the queries and over all, in JSON's types.
+
+    `reliability` is the same correlation between losses at two halves of the noise, which no method should exceed.
+    Raises InvalidRequest where too few subsets have been trained on.
+    """
+    masks, losses = truth.plan.masks[truth.finished], truth.losses
+    if len(masks) < 8:
+        raise InvalidRequest(f"The lab has {len(masks)} trained subsets; a correlation needs 8. Run `study lab`.")
+    chosen = study.chosen(truth)
+    drawn = np.array([truth.plan.queries[number].seed is not None for number in chosen])
+    groups = {"drawn": drawn, "held_out": ~drawn, "all": np.ones(len(chosen), dtype=bool)}
+    mean_losses = losses.mean(axis=2)[:, chosen]
+    each = lds(scores, masks, mean_losses)
+    between = _correlations(losses[:, chosen, 0].T, losses[:, chosen, 1].T)
+    return {
+        "study": "lds",
+        "settings": _settings(attributor, method) | {"subsets": len(masks), "queries": len(chosen)},
+        "lds": {
+            name: {
+                "mean": 100 * float(each[group].mean()),
+                "interval": [100 * bound for bound in interval(scores, masks, mean_losses, group)],
+                "reliability": 100 * float(between[group].mean()),
+                "queries": int(group.sum()),
+            }
+            for name, group in groups.items()
+            if group.any()
+        },
+    }
+
+
+def as_table(report: dict[str, Any]) -> str:
+    settings = report["settings"]
+    lines = [f"{'queries':9} {'count':>5}  {'LDS × 100':22} {'reliability of the truth':>24}"]
+    for name, row in report["lds"].items():
+        low, high = row["interval"]
+        shown = f"{row['mean']:6.1f} [{low:.1f}, {high:.1f}]"
+        lines.append(f"{name.replace('_', '-'):9} {row['queries']:>5}  {shown:22} {row['reliability']:>24.1f}")
+    options = ", ".join(f"{key} {value}" for key, value in settings["method"].items() if key != "name")
+    return "\n".join([
+        *lines,
+        "",
+        f"Method: {settings['method']['name']} ({options}). Weights considered: {settings['tunable']}.",
+        f"Over {settings['subsets']} random half subsets; brackets: 95 % bootstrap intervals over subsets.",
+    ])  # fmt: skip
+
+
+def _settings(attributor: Attributor, method: AttributionMethod) -> dict[str, Any]:
+    model, index = attributor.model, attributor.index
+    return {
+        "method": settings_of(method),
+        "tunable": model.spec.tunable,
+        "model": model.fingerprint,
+        "index": index.fingerprint,
+        "version": __version__,
+    }
+
+
+def _shape(truth: GroundTruth) -> tuple[int, int]:
+    return len(truth.plan.queries), len(truth.plan.images)
+
+
+def _correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Spearman's, of each row of `[q s]` with the other's; 0 where one does not vary."""
+    ranks = [rankdata(x, axis=1) for x in (a, b)]
+    centred = [r - r.mean(axis=1, keepdims=True) for r in ranks]
+    norms = [np.linalg.norm(c, axis=1) for c in centred]
+    product: np.ndarray = norms[0] * norms[1]
+    return np.divide((centred[0] * centred[1]).sum(axis=1), product, out=np.zeros(len(a)), where=product > 0)
