@@ -12,17 +12,18 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .calibration import Confidence, p_values, rank_ranges
 from .config import load_settings
 from .draws import DrawPlan
 from .embedders import Embedder, load_embedder
 from .errors import IndexMismatch, UnsupportedModel
 from .images import to_square
 from .index.store import Index
-from .methods import AttributionMethod, QueryState
+from .methods import AttributionMethod, QueryState, settings_of
 from .methods.forward_inf import ForwardInf
 from .models import AttributableModel, PictureModel, load_model
 from .sweep import SweepProgress, sweep
@@ -31,6 +32,8 @@ from .types import InfluenceScores, LatentBatch, ModelSpec, Query, SweepLosses
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
+
+    from .index.reference import Reference
 
 DEFAULT_METHOD = ForwardInf()
 
@@ -44,7 +47,12 @@ class AttributionProgress:
     rate: float  # examples per second
     seconds_left: float
     state: QueryState  # the moved weights, of a mirrored method
-    scores: Callable[[], InfluenceScores]  # of the training images swept so far
+    all_scores: Callable[[], InfluenceScores]  # of the images swept so far, those held out too
+    trained: frozenset[str]
+
+    def scores(self) -> InfluenceScores:
+        """Of the training images swept so far."""
+        return self.all_scores().of(self.trained)
 
 
 @dataclass(frozen=True)
@@ -160,14 +168,38 @@ class Attributor:
         state = self.mirror(query, method)
         swept: list[SweepProgress] = []
 
-        def scores() -> InfluenceScores:
-            return method.scores(state, self.losses(swept)).of(self.index.trained)
+        def all_scores() -> InfluenceScores:
+            return method.scores(state, self.losses(swept))
 
         for progress in self.sweep(state, method=method):
             swept.append(progress)
             yield AttributionProgress(
-                progress.done, progress.total, progress.rate, progress.seconds_left, state, scores
+                progress.done,
+                progress.total,
+                progress.rate,
+                progress.seconds_left,
+                state,
+                all_scores,
+                self.index.trained,
             )
+
+    def reference(self, method: AttributionMethod) -> Reference | None:
+        """What pictures that the model never saw score by `method`; None where just this index was not asked that."""
+        kept = self.index.reference if self.index.only is None else None
+        return kept if kept and kept.settings == self.comparable(method) else None
+
+    def comparable(self, method: AttributionMethod) -> dict[str, Any]:
+        """What two answers must share for their scores to be compared."""
+        return {"method": settings_of(method), "tunable": self.model.spec.tunable}
+
+    def confidence(self, scores: InfluenceScores, method: AttributionMethod) -> Confidence:
+        """How sure the scores of the training images are."""
+        reference = self.reference(method)
+        if reference is None:
+            return Confidence(None, 0, rank_ranges(scores.per_draw))
+        trained = [i for i, image in enumerate(self.index.catalog.images) if image.id in self.index.trained]
+        highest = torch.from_numpy(reference.scores[:, trained]).max(dim=1).values
+        return Confidence(p_values(scores.scores, highest), len(highest), rank_ranges(scores.per_draw))
 
     def attribute(
         self,

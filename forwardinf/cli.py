@@ -130,23 +130,36 @@ def index_build(
     out: Annotated[Path, typer.Option(help="folder to write; a build that was cut off there goes on")],
     model: Model = None,
     device: TorchDevice = None,
-    draws: Annotated[int, typer.Option(min=1, help="draws per image")] = 8,
+    draws: Annotated[int | None, typer.Option(min=1, help="draws per image, by default 4")] = None,
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
     tunable: Annotated[str, typer.Option(help=f"weights that a query may move: {WEIGHTS}")] = ModelSpec.tunable,
     embedder: Annotated[
         str, typer.Option(help="visual similarity by: unet | vae | Hub id or folder of a CLIP or DINOv2 checkpoint")
     ] = "unet",
+    reference: Annotated[
+        int, typer.Option(min=0, help="held-out images to ask, so that answers can say what stands out; 0 for none")
+    ] = 40,
 ) -> None:
     """Index an image folder (metadata.jsonl with file_name and text) or a folder with a catalog.parquet."""
+    from .attribution import DEFAULT_METHOD, Attributor
     from .index.build import BuildPlan, build_index, training_images
     from .models import load_model
+    from .reference import build_reference
 
     source = training_images(folder)
     loaded = load_model(replace(load_settings(model=model, device=device).model_spec(), tunable=tunable))
-    plan = BuildPlan(draws=draws, seed=seed, embedder=embedder)
+    plan = BuildPlan(draws=draws or BuildPlan.draws, seed=seed, embedder=embedder)
     with progress_bar("img") as bar:
         built = build_index(loaded, source, out, plan, reporting_to(bar))
-    typer.echo(f"{out}: {built.info.examples:,} images, {draws} draws each, fingerprint {built.fingerprint[:12]}…")
+    held_out = len(built.catalog.of_split("held_out").images)
+    if reference and held_out:
+        with progress_bar("picture") as bar:
+            built = build_reference(
+                Attributor(loaded, built), DEFAULT_METHOD, source, reference, seed, reporting_to(bar)
+            )
+    draws_each = f"{built.info.draw_count} draws each"
+    asked = f"compared with {min(reference, held_out)} held out" if reference and held_out else "no reference"
+    typer.echo(f"{out}: {built.info.examples:,} images, {draws_each}, {asked}, fingerprint {built.fingerprint[:12]}…")
 
 
 @index.command("info")

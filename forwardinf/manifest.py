@@ -23,7 +23,7 @@ def sha256_of(path: Path) -> str:
 
 
 def write_manifest(folder: Path) -> None:
-    """Record every file below `folder`; the manifest appears whole or not at all."""
+    """Record every file below `folder` that is not still being made; the manifest appears whole or not at all."""
     files = {p.relative_to(folder).as_posix(): sha256_of(p) for p in _files(folder)}
     partial = folder / f"{NAME}.partial"
     partial.write_text(json.dumps({"schema": SCHEMA, "files": files}, indent=1) + "\n", encoding="utf-8")
@@ -55,4 +55,4 @@ _REMEDY = "Restore it from a fresh copy of the project (git checkout -- assets).
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(NAME))
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != NAME and not p.name.endswith(".partial"))

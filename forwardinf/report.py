@@ -6,9 +6,11 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .calibration import RATE, Confidence, ranked_groups
 from .methods import AttributionMethod, QueryState, settings_of
 from .types import InfluenceScores, MirroredWeights, Query
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from .index.catalog import Catalog
 
 CSV_CREDIT = ("caption", "collection", "creator", "licence", "source_url")
+GROUPED_BY = ("collection", "licence", "creator")
 CAUTION = "Estimated influence is neither copying nor infringement."
 
 
@@ -37,8 +40,9 @@ def as_record(
     `similarities [n]` are the index's, in its order; an image's rank in them is among the images trained on. What the
     steps on the query did is there where the method took any, a standard error where there is one.
     """
-    index = attributor.index
+    index, confidence = attributor.index, attributor.confidence(scores, method)
     draws = dict(zip(scores.example_ids, scores.per_draw.tolist(), strict=True))
+    sure = _sureness(scores, confidence)
     likeness = dict(zip((image.id for image in index.catalog.images), similarities.tolist(), strict=True))
     most_alike = sorted(scores.example_ids, key=lambda example_id: -likeness[example_id])
     results = []
@@ -48,6 +52,7 @@ def as_record(
         numbers = {
             "score": score,
             "standard_error": None if math.isnan(error) else error,
+            **sure[example_id],
             **looks,
             "per_draw": draws[example_id],
         }
@@ -64,19 +69,61 @@ def as_record(
                   "tunable": attributor.model.spec.tunable},
         "index": {"fingerprint": index.fingerprint, "examples": index.count,
                   "draws": index.info.draw_count, "draw_seed": index.info.draw_seed},
+        "confidence": {"stand_out": confidence.stand_out, "false_discovery_rate": RATE,
+                       "reference_queries": confidence.reference_queries},
         "results": results,
+        "groups": {key: _groups(scores, index.catalog, key) for key in GROUPED_BY},
     }  # fmt: skip
 
 
+def _sureness(scores: InfluenceScores, confidence: Confidence) -> dict[str, dict[str, Any]]:
+    """What is said of each image's score beside its standard error."""
+    p = [None] * len(scores.example_ids) if confidence.p_values is None else confidence.p_values.tolist()
+    ranges = confidence.rank_ranges.tolist()
+    return {
+        example_id: {
+            "p_value": p_value,
+            "stands_out": None if p_value is None else p_value <= RATE,
+            "rank_range": rank_range,
+        }
+        for example_id, p_value, rank_range in zip(scores.example_ids, p, ranges, strict=True)
+    }
+
+
+def _groups(scores: InfluenceScores, catalog: Catalog, key: str) -> list[dict[str, Any]]:
+    """Every creator, collection or licence with its mean rank and the chance of it, best first."""
+    names = [getattr(catalog.by_id[example_id], key) for example_id in scores.example_ids]
+    return [asdict(group) for group in ranked_groups(scores.scores, names)]
+
+
 def as_table(record: dict[str, Any]) -> str:
-    """The results, best first, with their credits, over the word of caution."""
-    lines = [f"{'':>4} {'score':>8} {'± s.e.':>7}  {'caption':40} {'creator':30} licence"]
+    """The verdict and the results, best first, with their credits, over the word of caution."""
+    lines = [verdict(record["confidence"]), ""]
+    lines += [f"{'':>4} {'score':>8} {'± s.e.':>7} {'p':>5} {'ranks':>9}  {'caption':40} {'creator':30} licence"]
     lines += [
-        f"{r['rank']:>4} {r['score']:>8.3f} {_error(r['standard_error'])}  {r['caption'][:40]:40} "
-        f"{r['creator'][:30]:30} {r['licence']}"
+        f"{r['rank']:>4} {r['score']:>8.3f} {_or_dash(r['standard_error'], 7, 3)} {_or_dash(r['p_value'], 5, 2)} "
+        f"{ranks(r['rank_range']):>9}  {r['caption'][:40]:40} {r['creator'][:30]:30} {r['licence']}"
         for r in record["results"]
     ]
     return "\n".join([*lines, "", *record["query"]["notes"], record["caution"]])
+
+
+def verdict(confidence: dict[str, Any]) -> str:
+    """What may be said of an answer as a whole."""
+    found, rate = confidence["stand_out"], confidence["false_discovery_rate"]
+    if found is None:
+        return (
+            "There is nothing to compare this answer with: the index holds no reference for these settings, so it is "
+            "not said whether any image stands out."
+        )
+    if not found:
+        return "No training image stands out: what follows is merely similar."
+    return f"{found} of these {'stands' if found == 1 else 'stand'} out (false-discovery rate {rate:.0%})."
+
+
+def ranks(rank_range: Sequence[int]) -> str:
+    best, worst = rank_range
+    return f"{best}" if best == worst else f"{best}–{worst}"
 
 
 def _steps_of(mirrored: MirroredWeights) -> dict[str, Any]:
@@ -84,8 +131,8 @@ def _steps_of(mirrored: MirroredWeights) -> dict[str, Any]:
     return {"loss_before": mirrored.loss_before, "loss_after": mirrored.loss_after, "step_sizes": steps}
 
 
-def _error(error: float | None) -> str:
-    return f"{'–':>7}" if error is None else f"{error:>7.3f}"
+def _or_dash(number: float | None, width: int, digits: int) -> str:
+    return f"{'–':>{width}}" if number is None else f"{number:>{width}.{digits}f}"
 
 
 def as_csv(scores: InfluenceScores, catalog: Catalog) -> str:

@@ -27,11 +27,13 @@ ALLOWED = {
     "gradients": {"models", "sweep"},
     "row_cache": set(),
     "embedders": {"images", "models"},
-    "index": {"curvature", "draws", "embedders", "images", "manifest", "models", "sweep"},
+    "index": {"curvature", "draws", "embedders", "images", "manifest", "models", "sweep", "row_cache"},
     "methods": {"draws", "gradients", "models", "row_cache", "sweep"},
-    "attribution": {"config", "draws", "embedders", "images", "index", "methods", "models", "sweep"},
+    "calibration": set(),
+    "attribution": {"calibration", "config", "draws", "embedders", "images", "index", "methods", "models", "sweep"},
     "results": set(),
-    "report": {"attribution", "index", "methods"},
+    "reference": {"attribution", "index", "manifest", "methods"},
+    "report": {"attribution", "calibration", "index", "methods"},
     "studies": {
         *("attribution", "draws", "generation", "images", "index", "manifest", "methods", "models", "row_cache"),
         *("sweep", "training"),
@@ -41,7 +43,7 @@ ALLOWED = {
     "commands": {"attribution", "config", "index", "methods", "studies", "training"},
     "cli": {
         *("attribution", "commands", "config", "generation", "images", "index", "methods", "models", "report"),
-        *("training", "web"),
+        *("reference", "training", "web"),
     },
 }
 # Where a library may be imported.

@@ -20,13 +20,17 @@ IMAGE = TrainingImage(
 )  # fmt: skip
 ROW = {
     "rank": 1, "id": "openmoji-1", "score": 3.25, "standard_error": 0.5, "similarity": 0.9, "similarity_rank": 4,
-    "per_draw": [1.0, -2.0], "collection": "openmoji", "creator": "Ada <b>", "licence": "CC-BY-SA-4.0",
+    "per_draw": [1.0, -2.0], "p_value": 0.02, "stands_out": True, "rank_range": [1, 3],
+    "collection": "openmoji", "creator": "Ada <b>", "licence": "CC-BY-SA-4.0",
 }  # fmt: skip
 RECORD = {
     "version": "0", "caution": "Careful.", "seconds": 2.0, "file_name": "a.png",
     "query": {"sha256": "00" * 32, "prompt": "", "notes": []}, "method": {"name": "forward_inf", "steps": 1},
     "mirrored": {"loss_before": 0.1, "loss_after": 0.11}, "model": {"name": "m", "fingerprint": "f", "tunable": "all"},
     "index": {"fingerprint": "i", "examples": 1234, "draws": 2, "draw_seed": 0}, "results": [ROW],
+    "confidence": {"stand_out": 1, "false_discovery_rate": 0.1, "reference_queries": 40},
+    "groups": {key: [{"name": ROW[key], "images": 1, "mean_rank": 1.0, "p_value": 0.0004}]
+               for key in ("collection", "creator", "licence")},
 }  # fmt: skip
 
 
@@ -72,11 +76,37 @@ def test_a_damaged_result_is_refused(tmp_path: Path):
 
 
 def test_the_gallery_shows_rank_score_and_uncertainty():
-    shown = results_view.gallery([("openmoji-1", 3.25, 0.5)], {IMAGE.id: IMAGE}, lambda image: "u?a&b", IMAGE.id)
+    shown = results_view.gallery([("openmoji-1", 3.25, 0.5)], {IMAGE.id: IMAGE}, lambda image: "u?a&b")
     assert 'data-id="openmoji-1"' in shown
-    assert 'aria-pressed="true"' in shown
     assert re.sub("<[^>]+>", "", shown) == "13.2 ± 0.5appleAda &lt;b&gt; · CC BY-SA 4.0"
     assert "u?a&amp;b" in shown
+
+
+@pytest.mark.parametrize(
+    ("stands_out", "rank_range", "told"),
+    [(True, [1, 3], "stands outbetween no. 1 and 3"), (False, [1, 1], "always no. 1"), (None, [1, 1], "always no. 1")],
+)
+def test_a_finished_gallery_marks_what_stands_out_and_how_steady_its_rank_is(stands_out, rank_range, told):
+    row = {**ROW, "stands_out": stands_out, "rank_range": rank_range}
+    shown = results_view.answer({**RECORD, "results": [row]}, {IMAGE.id: IMAGE}, lambda image: "u", IMAGE.id)
+    assert 'aria-pressed="true"' in shown
+    assert re.sub("<[^>]+>", "", shown) == f"13.2 ± 0.5{told}appleAda &lt;b&gt; · CC BY-SA 4.0"
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (0, "No training image stands out: what follows is merely similar."),
+        (1, "1 of these stands out (false-discovery rate 10%)."),
+        (5, "5 of these stand out (false-discovery rate 10%)."),
+        (None, "There is nothing to compare this answer with"),
+    ],
+)
+def test_the_verdict_says_how_many_stand_out_or_that_none_does(found, told):
+    confidence = {**RECORD["confidence"], "stand_out": found}
+    shown = results_view.finished({**RECORD, "confidence": confidence}, "00" * 8)
+    assert told in shown
+    assert ("pictures that the model never saw" in shown) == (found is not None)
 
 
 def test_the_detail_keeps_influence_and_likeness_apart_and_credits():
@@ -84,6 +114,8 @@ def test_the_detail_keeps_influence_and_likeness_apart_and_credits():
     text = re.sub("<[^>]+>", " ", shown)
     assert "3.25 ± 0.50" in text
     assert "0.90  (no. 4 in looks alone)" in text
+    assert "yes  (p = 0.02" in text
+    assert "1; between no. 1 and 3  with any of 2 draws left out" in text
     assert "Ada &lt;b&gt;" in shown
     assert 'href="https://example.org/licence"' in shown
     assert shown.count("fi-up") == shown.count("fi-down") == 1
@@ -92,7 +124,7 @@ def test_the_detail_keeps_influence_and_likeness_apart_and_credits():
 def test_roll_ups_count_beside_what_chance_would_give():
     trained = tuple(replace(IMAGE, id=f"i{n}", creator="Ada <b>" if n < 1 else "Bo") for n in range(4))
     shown = results_view.credits(RECORD, Catalog(Path(), trained))
-    assert "<tr><td>Ada &lt;b&gt;</td><td>1</td><td>0.2</td><td>3.2</td></tr>" in shown
+    assert "<tr><td>Ada &lt;b&gt;</td><td>1</td><td>0.2</td><td>1</td><td>&lt; 0.001</td></tr>" in shown
     assert "OpenMoji" in shown
     assert "CC BY-SA 4.0" in shown
 
@@ -100,8 +132,11 @@ def test_roll_ups_count_beside_what_chance_would_give():
 def test_many_creators_are_summed_up_after_the_first_eight():
     rows = [{**ROW, "rank": n + 1, "creator": f"creator {n}"} for n in range(11)]
     trained = tuple(replace(IMAGE, id=f"i{n}", creator=f"creator {n}") for n in range(11))
-    shown = results_view.credits({**RECORD, "results": rows}, Catalog(Path(), trained))
-    assert "<tr><td>3 others</td><td>3</td><td>3.0</td><td>3.2</td></tr>" in shown
+    tested = [{"name": f"creator {n}", "images": 1, "mean_rank": n + 1.0, "p_value": 0.25} for n in range(11)]
+    record = {**RECORD, "results": rows, "groups": {**RECORD["groups"], "creator": tested}}
+    shown = results_view.credits(record, Catalog(Path(), trained))
+    assert "<tr><td>creator 7</td><td>1</td><td>1.0</td><td>8</td><td>0.250</td></tr>" in shown
+    assert "<tr><td>3 others</td><td>3</td><td>3.0</td><td>–</td><td>–</td></tr>" in shown
 
 
 def test_progress_says_how_far_how_fast_and_how_long():

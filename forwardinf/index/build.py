@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -112,8 +112,17 @@ def _row(folder: Path, number: int, line: str) -> TrainingImage:
         licence_url=str(fields.get("licence_url") or ""), source_package=known["source"], source_version="",
         source_file=file_name, source_url=str(fields.get("url") or ""), caption=text, subject=text, group="",
         subgroup="", tags="", width=width, height=height, sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        phash="", split="train", repeats=1,
+        phash="", split=_split(fields, where), repeats=1,
     )  # fmt: skip
+
+
+def _split(fields: dict[str, Any], where: str) -> str:
+    split = str(fields.get("split") or "train")
+    if split not in ("train", "held_out"):
+        raise InvalidRequest(
+            f"{where} has the split “{split}”; it must be train, or held_out for what was not trained on."
+        )
+    return split
 
 
 def _info(model: PictureModel, source: Catalog, plan: BuildPlan, embedder: Embedder) -> IndexInfo:

@@ -6,6 +6,7 @@ thumbnails/           pictures to show, at most 128 px, without metadata
 shards/00000.safetensors    latents [n c h w] in float16, conditioning [n t], base_losses [n d] in float32
 fisher.safetensors    diagonal Fisher of the tunable weights, in float32: its squares underflow in float16
 neighbours.faiss      an embedding per example
+reference.*           scores under pictures that the model never saw; see reference.py
 manifest.json         SHA-256 of every file above
 """
 
@@ -25,6 +26,7 @@ from ..errors import DamagedAsset, IndexMismatch, InvalidRequest, MissingAsset
 from ..types import LatentBatch
 from .catalog import Catalog
 from .neighbours import Neighbours
+from .reference import Reference, read_reference
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -136,6 +138,11 @@ class Index:
                 parts.append(shard.get_tensor("base_losses"))
         whole = torch.cat(parts)
         return whole if self.only is None else whole[[i.id in self.only for i in self.catalog.images]]
+
+    @cached_property
+    def reference(self) -> Reference | None:
+        """What pictures that the model never saw score, where that was asked when the index was built."""
+        return read_reference(self.folder)
 
     @cached_property
     def neighbours(self) -> Neighbours:

@@ -184,11 +184,10 @@ def _so_far(served: Served, answer: Answer, now: AttributionProgress) -> Updates
 def _shown(served: Served, answer: Answer, result: Result) -> Updates:
     """The page with a finished result, its first image chosen."""
     record, first = result.record, result.record["results"][0]["id"]
-    scored = results_view.scored(record)
     return {
         answer.status: results_view.finished(record, result.id),
         answer.stop: gr.update(visible=False),
-        answer.tiles: results_view.gallery(scored, _images(served), _url_of(served), first),
+        answer.tiles: results_view.answer(record, _images(served), _url_of(served), first),
         answer.chosen: _detail(served, result, first),
         answer.more: results_view.credits(record, served.attributor.index.catalog)
         + results_view.keep(result.id)

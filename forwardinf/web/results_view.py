@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
 
 from ..index.catalog import Catalog, TrainingImage, counted
+from ..report import verdict
 from . import view
 
 GROUPS = 8  # shown by name in a roll-up; the others together
@@ -48,32 +49,71 @@ def stopped(done: int, total: int) -> str:
 
 
 def finished(record: dict[str, Any], result_id: str) -> str:
-    """What was done, and the word of caution; carries the result's id for the link."""
-    compared, seconds = record["index"]["examples"], record.get("seconds")
+    """The verdict, what was done, and the word of caution; carries the result's id for the link."""
+    compared, seconds, confidence = record["index"]["examples"], record.get("seconds"), record["confidence"]
     took = f" in {seconds:.0f}&nbsp;s" if seconds else ""
+    against = ""
+    if confidence["stand_out"] is not None:
+        against = (
+            f" An image stands out where its influence is above that of nearly all images on each of "
+            f"{confidence['reference_queries']} pictures that the model never saw."
+        )
     return (
         f'<div class="fi-done" role="status" data-result="{escape(result_id)}">'
-        f"<p><strong>{compared:,} images compared{took}.</strong> Best first. {escape(record['caution'])}</p></div>"
+        f'<p class="fi-verdict"><strong>{escape(verdict(confidence))}</strong></p>'
+        f"<p>{compared:,} images compared{took}, best first.{against} {escape(record['caution'])}</p></div>"
     )
 
 
-def gallery(scored: Scored, images: dict[str, TrainingImage], url_of: UrlOf, chosen: str = "") -> str:
-    """Training images as buttons that carry their ids, best first."""
-    tiles = (_tile(rank, images[i], s, e, url_of, i == chosen) for rank, (i, s, e) in enumerate(scored, 1))
+def gallery(scored: Scored, images: dict[str, TrainingImage], url_of: UrlOf) -> str:
+    """Training images as buttons that carry their ids, best first, while the sweep runs."""
+    tiles = (_tile(rank, images[i], s, e, url_of) for rank, (i, s, e) in enumerate(scored, 1))
     return f'<ol class="fi-gallery fi-ranked">{"".join(tiles)}</ol>'
 
 
-def scored(record: dict[str, Any]) -> Scored:
-    return [(row["id"], row["score"], row["standard_error"]) for row in record["results"]]
+def answer(record: dict[str, Any], images: dict[str, TrainingImage], url_of: UrlOf, chosen: str) -> str:
+    """The same of a finished result, with what is sure of each image; `chosen` is pressed."""
+    tiles = (
+        _tile(
+            row["rank"],
+            images[row["id"]],
+            row["score"],
+            row["standard_error"],
+            url_of,
+            _sureness(row),
+            row["id"] == chosen,
+        )
+        for row in record["results"]
+    )
+    return f'<ol class="fi-gallery fi-ranked">{"".join(tiles)}</ol>'
 
 
-def _tile(rank: int, image: TrainingImage, score: float, error: float | None, url_of: UrlOf, chosen: bool) -> str:
+def _sureness(row: dict[str, Any]) -> str:
+    """Whether an image stands out, and within which ranks it stays; in words that need no statistics."""
+    mark = '<span class="fi-mark">stands out</span>' if row["stands_out"] else ""
+    return f'{mark}<span class="fi-steady">{_steadiness(row)}</span>'
+
+
+def _steadiness(row: dict[str, Any]) -> str:
+    best, worst = row["rank_range"]
+    return f"always no. {best:,}" if best == worst else f"between no. {best:,} and {worst:,}"
+
+
+def _tile(
+    rank: int,
+    image: TrainingImage,
+    score: float,
+    error: float | None,
+    url_of: UrlOf,
+    sureness: str = "",
+    chosen: bool = False,
+) -> str:
     caption, pressed = escape(image.caption), ' aria-pressed="true"' if chosen else ""
     return (
         f'<li><button type="button" data-id="{escape(image.id)}" title="{caption}"{pressed}>'
         f'<span class="fi-rank">{rank}</span>'
         f'<img src="{escape(url_of(image))}" alt="{caption}">'
-        f'<span class="fi-score">{score:.1f} <small>{_spread(error, 1)}</small></span>'
+        f'<span class="fi-score">{score:.1f} <small>{_spread(error, 1)}</small></span>{sureness}'
         f'<span class="fi-name" aria-hidden="true">{escape(image.subject)}</span>'
         f'<span class="fi-by">{escape(image.creator)} · {escape(_name("licence", image.licence))}</span></button></li>'
     )
@@ -89,6 +129,11 @@ def detail(row: dict[str, Any], image: TrainingImage, query_url: str, url: str) 
     looks = f"{row['similarity']:.2f} <small>(no. {row['similarity_rank']:,} in looks alone)</small>"
     facts = (
         ("Influence", f"{row['score']:.2f} {_spread(row['standard_error'], 2, ' <small>(standard error)</small>')}"),
+        ("Stands out", _chance(row["stands_out"], row["p_value"])),
+        (
+            "Rank",
+            f"{row['rank']}; {_steadiness(row)} <small>with any of {len(row['per_draw'])} draws left out</small>",
+        ),
         ("Visual similarity", looks),
         *view.credit_facts(image),
     )
@@ -99,6 +144,13 @@ def detail(row: dict[str, Any], image: TrainingImage, query_url: str, url: str) 
         f'<div class="fi-sides"><div>{compare(query_url, url, image.caption)}{by_noise(row["per_draw"])}</div>'
         f"<dl>{rows}</dl></div></section>"
     )
+
+
+def _chance(stands_out: bool | None, p_value: float) -> str:
+    if stands_out is None:
+        return "not known <small>(there is no reference for these settings)</small>"
+    share = f"p = {p_value:.2f}: the share of pictures never seen that reach as much"
+    return f"{'yes' if stands_out else 'no'} <small>({share})</small>"
 
 
 def compare(query_url: str, url: str, caption: str) -> str:
@@ -128,36 +180,47 @@ def by_noise(per_draw: Sequence[float]) -> str:
 
 
 def credits(record: dict[str, Any], catalog: Catalog) -> str:
-    """The results by collection, creator and licence, beside what chance alone would give."""
+    """The results by collection, licence and creator, beside chance, and whether each group ranks high as a whole."""
     rows, trained = record["results"], catalog.of_split("train").images
     parts = (("Collection", "collection"), ("Licence", "licence"), ("Creator", "creator"))
-    tables = "".join(_roll_up(title, key, rows, trained) for title, key in parts)
+    tables = "".join(_roll_up(title, key, record, trained) for title, key in parts)
     return (
         f'<h2 class="fi-section">Who made the first {len(rows)}</h2>'
         f'<div class="fi-rollups">{tables}</div>'
-        '<p class="fi-small">“By chance” is what a random choice from the training set would give. Counts describe the '
-        "list above; they are not an estimate of a group’s influence.</p>"
+        f'<p class="fi-small">“By chance” is what a random choice from the training set would give. The mean rank is '
+        f"over all of a group’s images among {len(trained):,}; p is the chance of one as good if images belonged to "
+        "groups at random, with the number of groups allowed for. Neither is an estimate of how much of the picture a "
+        "group accounts for.</p>"
     )
 
 
-def _roll_up(title: str, key: str, rows: list[dict[str, Any]], trained: Sequence[TrainingImage]) -> str:
+def _roll_up(title: str, key: str, record: dict[str, Any], trained: Sequence[TrainingImage]) -> str:
     share = {name: count / len(trained) for name, count in counted(trained, lambda image: getattr(image, key))}
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        groups[row[key]].append(row)
-    most_first = sorted(groups.items(), key=lambda group: (-len(group[1]), group[1][0]["rank"]))
-    shown = [(_name(key, name), of_it, share[name]) for name, of_it in most_first[:GROUPS]]
+    tested = {group["name"]: group for group in record["groups"][key]}
+    rows = record["results"]
+    most_first = _counted_rows(rows, key)
+    body = "".join(
+        _group(_name(key, name), n, share[name] * len(rows), tested[name]) for name, n in most_first[:GROUPS]
+    )
     if others := most_first[GROUPS:]:
-        of_others = [row for _, of_it in others for row in of_it]
-        shown.append((f"{len(others)} others", of_others, sum(share[name] for name, _ in others)))
-    body = "".join(_group(name, of_it, part * len(rows)) for name, of_it, part in shown)
-    heads = "".join(f'<th scope="col">{head}</th>' for head in (title, "Images", "By chance", "Mean influence"))
+        chance = sum(share[name] for name, _ in others) * len(rows)
+        body += _group(f"{len(others)} others", sum(n for _, n in others), chance, None)
+    heads = "".join(f'<th scope="col">{head}</th>' for head in (title, "Images", "By chance", "Mean rank", "p"))
     return f'<table class="fi-rollup"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def _group(name: str, rows: list[dict[str, Any]], by_chance: float) -> str:
-    mean = sum(row["score"] for row in rows) / len(rows)
-    return f"<tr><td>{escape(name)}</td><td>{len(rows)}</td><td>{by_chance:.1f}</td><td>{mean:.1f}</td></tr>"
+def _counted_rows(rows: Sequence[dict[str, Any]], key: str) -> list[tuple[str, int]]:
+    """How many of the results each group has, most first, then by its best rank."""
+    return Counter(row[key] for row in rows).most_common()
+
+
+def _group(name: str, count: int, by_chance: float, tested: dict[str, Any] | None) -> str:
+    whole = f"<td>{tested['mean_rank']:,.0f}</td><td>{_p(tested['p_value'])}</td>" if tested else "<td>–</td><td>–</td>"
+    return f"<tr><td>{escape(name)}</td><td>{count}</td><td>{by_chance:.1f}</td>{whole}</tr>"
+
+
+def _p(p_value: float) -> str:
+    return "&lt; 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _name(key: str, value: str) -> str:

@@ -1,0 +1,101 @@
+"""How sure an answer is: which images stand out, how steady their ranks are, and which groups rank higher than chance.
+
+An image stands out where its score lies above nearly all that pictures reach which the model never saw. The reference
+is a set of such pictures, each asked like any query, once, when the index is built. What counts of each is its highest
+score over all training images, because the image in question is itself the best of as many: a comparison with single
+held-out images would call the best of some thousand images in every answer, whatever the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.stats import mannwhitneyu
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RATE = 0.10  # nominal false-discovery rate of the verdict
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """How sure the scores of an answer are, image by image."""
+
+    p_values: Tensor | None  # [n]; None where there is no reference for the method and its settings
+    reference_queries: int
+    rank_ranges: Tensor  # [n 2]
+
+    @property
+    def stand_out(self) -> int | None:
+        """How many images stand out at the nominal rate; None where that cannot be said."""
+        return None if self.p_values is None else int((self.p_values <= RATE).sum())
+
+
+def p_values(scores: Tensor, highest: Tensor) -> Tensor:
+    """How often a picture that the model never saw has an image with as high a score: conformal p-values `[n]`.
+
+    (1 + #{reference ≥ score}) / (1 + b), from `scores [n]` and the highest score of each of b reference queries,
+    `highest [b]` (Vovk et al. 2005, chapter 2; the maximum over all images as in Westfall & Young 1993). They hold for
+    all images of an answer together: where nothing shaped the picture, the chance that any image has p ≤ α is at most
+    α, if the picture is exchangeable with the reference. So calling those with p ≤ α keeps the family-wise error, and
+    with it the false-discovery rate, at α.
+    """
+    ordered = highest.sort().values
+    as_high = len(ordered) - torch.searchsorted(ordered, scores, side="left")
+    return (1 + as_high) / (1 + len(ordered))
+
+
+def rank_ranges(per_draw: Tensor) -> Tensor:
+    """The best and the worst rank of each image when any one draw is left out, `[n 2]`, from scores `[n d]`.
+
+    Draws are independent, so a rank that depends on one of them would not come again with others. With a single draw
+    nothing can be left out: the rank itself, twice.
+    """
+    draws = per_draw.shape[1]
+    total = per_draw.sum(dim=1, keepdim=True)
+    without = (total - per_draw) if draws > 1 else per_draw
+    order = without.argsort(dim=0, descending=True, stable=True)
+    ranks = torch.empty_like(order)
+    ranks.scatter_(0, order, torch.arange(1, len(order) + 1)[:, None].expand_as(order))
+    return torch.stack([ranks.min(dim=1).values, ranks.max(dim=1).values], dim=1)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images that share a creator, a collection or a licence, and where they rank as a whole."""
+
+    name: str
+    images: int
+    mean_rank: float
+    p_value: float  # adjusted for the number of groups that were tested
+
+
+def ranked_groups(scores: Tensor, names: Sequence[str]) -> list[Group]:
+    """Each group's mean rank with the chance of one as good under random group membership, best first.
+
+    `scores [n]`, and the name of each image's group. The permutation distribution of a group's mean rank is that of the
+    rank-sum test (Mann & Whitney 1947), one-sided; p-values are adjusted by Holm (1979) over all groups. Scores are not
+    summed: sums of single-image scores are not a group's influence.
+    """
+    values, labels = scores.double().numpy(), np.asarray(names)
+    order = (-values).argsort(kind="stable")
+    ranks = np.empty(len(values))
+    ranks[order] = np.arange(1, len(values) + 1)
+    found = []
+    for name in sorted(set(names)):
+        inside = labels == name
+        p = 1.0
+        if not inside.all():
+            p = float(mannwhitneyu(values[inside], values[~inside], alternative="greater").pvalue)
+        found.append((p, float(ranks[inside].mean()), name, int(inside.sum())))
+    found.sort()
+    adjusted, least = [], 0.0
+    for tested, (p, rank, name, count) in enumerate(found):
+        least = min(1.0, max(least, p * (len(found) - tested)))
+        adjusted.append(Group(name, count, rank, least))
+    return sorted(adjusted, key=lambda group: (group.p_value, group.mean_rank, group.name))
