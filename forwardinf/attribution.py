@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from .index.reference import Reference
-
 DEFAULT_METHOD = ForwardInf()
 
 
@@ -183,23 +181,26 @@ class Attributor:
                 self.index.trained,
             )
 
-    def reference(self, method: AttributionMethod) -> Reference | None:
-        """What pictures that the model never saw score by `method`; None where just this index was not asked that."""
-        kept = self.index.reference if self.index.only is None else None
-        return kept if kept and kept.settings == self.comparable(method) else None
-
     def comparable(self, method: AttributionMethod) -> dict[str, Any]:
         """What two answers must share for their scores to be compared."""
         return {"method": settings_of(method), "tunable": self.model.spec.tunable}
 
+    def unseen(self, method: AttributionMethod) -> Tensor | None:
+        """The highest score that any training image has for each picture the model never saw, `[b]`.
+
+        None where just this index was not asked that by `method`.
+        """
+        reference = self.index.reference if self.index.only is None else None
+        if reference is None or reference.settings != self.comparable(method):
+            return None
+        trained = [image.id in self.index.trained for image in self.index.catalog.images]
+        return torch.from_numpy(reference.scores[:, trained]).max(dim=1).values
+
     def confidence(self, scores: InfluenceScores, method: AttributionMethod) -> Confidence:
-        """How sure the scores of the training images are."""
-        reference = self.reference(method)
-        if reference is None:
-            return Confidence(None, 0, rank_ranges(scores.per_draw))
-        trained = [i for i, image in enumerate(self.index.catalog.images) if image.id in self.index.trained]
-        highest = torch.from_numpy(reference.scores[:, trained]).max(dim=1).values
-        return Confidence(p_values(scores.scores, highest), len(highest), rank_ranges(scores.per_draw))
+        """How sure scores by `method` are."""
+        highest = self.unseen(method)
+        p = None if highest is None else p_values(scores.scores, highest)
+        return Confidence(p, 0 if highest is None else len(highest), rank_ranges(scores.per_draw))
 
     def attribute(
         self,

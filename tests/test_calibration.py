@@ -23,6 +23,10 @@ from forwardinf.index.store import Index
 from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.models.stable_diffusion import StableDiffusion
 from forwardinf.reference import build_reference
+from forwardinf.studies import calibration as room
+from forwardinf.studies.calibration import Calibration
+from forwardinf.studies.journal import Journal
+from forwardinf.studies.unrelated import unrelated
 from forwardinf.types import ModelSpec
 
 METHOD = ForwardInf()
@@ -111,7 +115,7 @@ def referenced(model: StableDiffusion, folder: Path, tmp_path_factory: pytest.Te
 
 
 def test_the_reference_holds_the_scores_of_held_out_pictures_and_is_checked(referenced: Attributor, tmp_path: Path):
-    reference = referenced.reference(METHOD)
+    reference = referenced.index.reference
     assert reference is not None
     catalog = referenced.index.catalog
     assert len(reference.queries) == 3
@@ -122,8 +126,10 @@ def test_the_reference_holds_the_scores_of_held_out_pictures_and_is_checked(refe
         query = referenced.query(file.convert("RGB"), catalog.by_id[reference.queries[0]].caption)
     *_, last = referenced.follow(query, METHOD)
     assert torch.allclose(torch.from_numpy(reference.scores[0]), last.all_scores().scores, atol=1e-3)
-    assert referenced.reference(ForwardInf(loss_budget=0.05)) is None
-    assert Attributor(referenced.model, referenced.index.part(reference.queries)).reference(METHOD) is None
+    trained = [image.split == "train" for image in catalog.images]
+    assert referenced.unseen(METHOD).tolist() == reference.scores[:, trained].max(axis=1).tolist()
+    assert referenced.unseen(ForwardInf(loss_budget=0.05)) is None
+    assert Attributor(referenced.model, referenced.index.part(reference.queries)).unseen(METHOD) is None
 
     shutil.copytree(referenced.index.folder, tmp_path / "index")
     np.save(tmp_path / "index" / SCORES, np.zeros((3, len(catalog.images)), np.float32))
@@ -158,6 +164,49 @@ def test_a_reference_that_was_cut_off_goes_on_to_the_same_scores(
     assert finished.reference is not None
     np.testing.assert_allclose(finished.reference.scores, whole, atol=1e-3)
     assert not list((tmp_path / "index").glob("*.partial"))
+
+
+def test_unrelated_pictures_are_the_same_everywhere_and_more_go_on_from_fewer():
+    few, more = unrelated(6, 32), unrelated(40, 32)
+    assert [u.name for u in more[:6]] == [u.name for u in few]
+    assert all(a.picture.tobytes() == b.picture.tobytes() for a, b in zip(few, more, strict=False))
+    assert {u.kind for u in more} == {"procedural", "photograph"}
+    assert 0 < sum(u.prompt == "" for u in more) < 40
+    assert len({u.picture.tobytes() for u in more}) == 40
+    assert all(u.picture.size == (32, 32) for u in more)
+
+
+def test_a_calibration_study_asks_counts_and_goes_on(referenced: Attributor, tmp_path: Path, monkeypatch):
+    journal = Journal(tmp_path / "calibration.jsonl")
+    trials = room.run(Calibration(3, 2), referenced, METHOD, journal)
+    assert [trial["kind"] for trial in trials] == ["procedural", "photograph", "procedural"]  # none is repeated here
+    null = unrelated(1, 16)[0]
+    query = referenced.query(null.picture, null.prompt)
+    *_, last = referenced.follow(query, METHOD)
+    assert trials[0]["p_value"] == pytest.approx(float(referenced.confidence(last.scores(), METHOD).p_values.min()))
+    monkeypatch.setattr(Attributor, "follow", lambda *_: pytest.fail("asked again"))
+    assert room.run(Calibration(3, 2), referenced, METHOD, journal) == trials
+    with pytest.raises(InvalidRequest, match="holds no reference for this method"):
+        room.run(Calibration(3, 2), referenced, ForwardInf(loss_budget=0.2), journal)
+
+
+def test_a_calibration_report_has_the_shares_and_what_they_are_of():
+    settings = {"reference_queries": 40}
+    null = {"kind": "procedural", "called": 0, "p_value": 0.5, "expected_p_value": None, "held_out_called": 0.0}
+    drawn = {"kind": "regenerated", "called": 1, "p_value": 0.02, "expected_p_value": 0.02, "held_out_called": 0.5}
+    missed = {**drawn, "called": 0, "expected_p_value": 0.11}
+    false = {**null, "called": 2, "p_value": 0.05}
+    trials = [t | {"settings": settings} for t in (null, null, null, false, drawn, drawn, missed)]
+    report = room.as_report(trials)
+    assert [(row["kind"], row["share"]) for row in report["false_discovery"]] == [
+        ("procedural", 0.25), ("all unrelated", 0.25)
+    ]  # fmt: skip
+    assert report["detection"]["share"] == pytest.approx(2 / 3)
+    assert report["held_out_called"] == pytest.approx(1.5 / 7)
+    assert report["null_p_values"] == [0.05, 0.5, 0.5, 0.5]
+    table = room.as_table(report)
+    assert "25.0% [4.6%, 69.9%]" in table
+    assert "these are 4" in table
 
 
 def test_an_index_without_held_out_pictures_has_nothing_to_compare_with(

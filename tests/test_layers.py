@@ -35,8 +35,8 @@ ALLOWED = {
     "reference": {"attribution", "index", "manifest", "methods"},
     "report": {"attribution", "calibration", "index", "methods"},
     "studies": {
-        *("attribution", "draws", "generation", "images", "index", "manifest", "methods", "models", "row_cache"),
-        *("sweep", "training"),
+        *("attribution", "calibration", "draws", "generation", "images", "index", "manifest", "methods", "models"),
+        *("row_cache", "sweep", "training"),
     },
     "training": {"generation", "images", "index", "manifest", "models"},
     "web": {"attribution", "config", "generation", "images", "index", "methods", "models", "report", "results"},

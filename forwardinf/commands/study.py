@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -71,9 +72,34 @@ def self_retrieval(
     with progress_bar("trial") as bar:
         trials = room.run(asked, attributor, by, pictures, journal, reporting_to(bar))
     report = room.as_report(asked, asked.settings(attributor, by), trials)
-    if out:
-        out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    typer.echo(json.dumps(report, indent=1) if as_json else room.as_table(report))
+    _tell(report, room.as_table, as_json, out)
+
+
+@study.command("calibration")
+def calibration(
+    index: IndexFolder = None,
+    nulls: Annotated[int, typer.Option(min=1, help="pictures that owe nothing to the training set")] = 400,
+    repeated: Annotated[int, typer.Option(min=0, help="repeated training images, drawn anew")] = 40,
+    model: Model = None,
+    device: TorchDevice = None,
+    method: Method = "forward_inf",
+    tunable: Tunable = None,
+    setting: MethodSettings = None,
+    work: Annotated[Path, typer.Option(help="keeps finished trials in studies/")] = WORK,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
+) -> None:
+    """Whether images stand out only where they should, and do where they should; resumes."""
+    from ..studies import calibration as room
+    from ..studies.journal import Journal
+
+    require_folder_of(out)
+    by = method_from(method, setting)
+    attributor = load_attributor(index, tunable, work / "cache", model=model, device=device)
+    journal = Journal(work / "studies" / "calibration.jsonl")
+    with progress_bar("query") as bar:
+        trials = room.run(room.Calibration(nulls, repeated), attributor, by, journal, reporting_to(bar))
+    _tell(room.as_report(trials), room.as_table, as_json, out)
 
 
 @study.command("lab")
@@ -124,6 +150,12 @@ def lds(
     with progress_bar("query") as bar:
         scores = room.scores_of(asked, truth, attributor, by, work / "lab", reporting_to(bar))
     report = room.as_report(asked, truth, attributor, by, scores)
+    _tell(report, room.as_table, as_json, out)
+
+
+def _tell(report: dict[str, Any], as_table: Callable[[dict[str, Any]], str], as_json: bool, out: Path | None) -> None:
+    """A study's report on stdout, as a table or as JSON, and in a file where one was named."""
+    text = json.dumps(report, indent=1)
     if out:
-        out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    typer.echo(json.dumps(report, indent=1) if as_json else room.as_table(report))
+        out.write_text(text + "\n", encoding="utf-8")
+    typer.echo(text if as_json else as_table(report))

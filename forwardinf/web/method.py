@@ -22,9 +22,16 @@ then meets differently.
    back, so that the step is about this picture and not about everything (Wang et al. 2024).
 2. **One look at each training image.** Each of the {examples:,} images is noised {draws} times, from a little to almost
    wholly, and the model’s error at restoring it is compared with the error before the step. The noise is the same both
-   times, so that nothing but the step can make a difference.
+   times, and the same for every image and for the picture, so that nothing else can make a difference.
 3. **A score.** The relative change of error, on a scale on which the average image has 0 and a typical one lies within
    ±1; its *standard error* says how much the {draws} looks disagree. Higher means more influential, by this estimate.
+4. **A verdict.** A list of the most influential images always has a first. So the same was asked of {reference}
+   pictures that the model never saw. An image *stands out* where its score lies above the highest that nine in ten of
+   these reach with any image. Where the picture owes nothing to the training set, this calls one in at most one answer
+   of ten, if the picture is of the kind of those compared with. *Between no. 2 and 5* are the ranks that an image takes
+   when one of the looks is left out: a steady rank does not depend on one of them.
+5. **Groups.** A creator, a collection or a licence is not judged by adding up scores, but by whether its images rank
+   higher, as a whole, than as many drawn at random would (a rank-sum test, allowing for the number of groups).
 
 **Visual similarity is something else**: it only says that two pictures look alike. A picture can look like a training
 image that the model never learned much from, and owe something to one that it does not resemble.
@@ -40,8 +47,8 @@ WHAT_TO_KEEP_IN_MIND = """
 - **Estimated influence is neither copying nor infringement.** It says that, as far as this method can tell, training
   on one picture moved the model towards another. Whether a work is protected, and whether a use of it is lawful, is
   for people to judge.
-- **A list of the most influential images always has a first.** That an image comes first does not mean that it stands
-  out; look at its score beside the next ones’, and at its standard error.
+- **Often no image stands out.** The more images a model learned from, the less any one of them decides. What is listed
+  then is merely similar in what the model makes of it.
 - **The model is small.** It knows the English names of emoji and four drawing styles, and little else. Its pictures
   are often rough, and sometimes close to a picture of the training set.
 - **The artists did not make the generated pictures**, and have not endorsed them.
@@ -60,7 +67,8 @@ def add(served: Served) -> None:
 
 
 def _how_it_works(index: Index) -> str:
-    return HOW_IT_WORKS.format(examples=len(index.trained), draws=index.info.draw_count)
+    asked = len(index.reference.queries) if index.reference else 0
+    return HOW_IT_WORKS.format(examples=len(index.trained), draws=index.info.draw_count, reference=asked)
 
 
 def _document(title: str, path: Path) -> None:

@@ -1,0 +1,179 @@
+"""Is an image called to stand out only where it should be, and called where it should?
+
+    forwardinf study calibration --nulls 400
+
+Two kinds of queries whose right answer is known. Pictures that owe nothing to the training set: every call is false, so
+that the share of them with any call is the false-discovery rate. And pictures drawn anew of the images that training
+showed most often, which the model knows by heart: the image must be called. Beside these, held-out images are scored in
+every sweep as if they had been trained on: calling one is as false.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from .. import __version__
+from ..attribution import Attributor
+from ..calibration import RATE, p_values
+from ..errors import InvalidRequest
+from ..generation import GenerationRequest
+from ..methods import AttributionMethod
+from .intervals import wilson_interval
+from .journal import Journal
+from .unrelated import unrelated
+
+GOAL_NULLS, GOAL_DETECTED = 400, 0.90
+SEED = 1000  # of the first regeneration; training's own pictures used lower ones
+Trial = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is asked: so many unrelated pictures, and so many of the most repeated training images drawn anew."""
+
+    nulls: int = 400
+    repeated: int = 40
+
+    def __post_init__(self) -> None:
+        if self.nulls < 1 or self.repeated < 0:
+            raise InvalidRequest(
+                "A calibration needs at least one unrelated picture, and no negative number of images."
+            )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One query; `expected` is the image that must be called, None where any call is false."""
+
+    name: str
+    kind: str
+    prompt: str
+    picture: Callable[[], Image.Image]
+    expected: str | None
+
+
+def run(
+    study: Calibration,
+    attributor: Attributor,
+    method: AttributionMethod,
+    journal: Journal,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Trial]:
+    """Every trial; those in the journal are kept. Raises InvalidRequest where the index has no reference."""
+    settings = settings_of_study(attributor, method)
+    finished = {t["query"]: t for t in journal.trials() if t.get("settings") == settings}
+    asked = list(_asked(study, attributor))
+    for done, query in enumerate(asked):
+        on_progress(done, len(asked))
+        if query.name not in finished:
+            trial = {"query": query.name, "kind": query.kind, **_outcome(attributor, method, query)}
+            finished[query.name] = trial | {"settings": settings}
+            journal.append(finished[query.name])
+    on_progress(len(asked), len(asked))
+    return [finished[query.name] for query in asked]
+
+
+def settings_of_study(attributor: Attributor, method: AttributionMethod) -> dict[str, Any]:
+    """All that a trial depends on, beside its query."""
+    unseen = attributor.unseen(method)
+    if unseen is None:
+        raise InvalidRequest(
+            f"“{attributor.index.folder.name}” holds no reference for this method and its settings, so nothing is "
+            "called. Build the index with --reference, or take the method's defaults."
+        )
+    return {
+        **attributor.comparable(method),
+        "reference_queries": len(unseen),
+        "model": attributor.model.fingerprint,
+        "index": attributor.index.fingerprint,
+        "version": __version__,
+    }
+
+
+def _asked(study: Calibration, attributor: Attributor) -> Iterator[Asked]:
+    for null in unrelated(study.nulls, attributor.model.picture_size):
+        yield Asked(null.name, null.kind, null.prompt, lambda null=null: null.picture, None)  # type: ignore[misc]
+    trained = attributor.index.catalog.of_split("train").images
+    often = sorted((image for image in trained if image.repeats > 1), key=lambda image: (-image.repeats, image.id))
+    for number, image in enumerate(often[: study.repeated]):
+        request = GenerationRequest(image.caption, seed=SEED + number)
+
+        def drawn(request: GenerationRequest = request) -> Image.Image:
+            return attributor.model.generate(request)
+
+        yield Asked(f"drawn/{image.id}", "regenerated", image.caption, drawn, image.id)
+
+
+def _outcome(attributor: Attributor, method: AttributionMethod, asked: Asked) -> Trial:
+    query = attributor.query(asked.picture(), asked.prompt)
+    try:
+        *_, last = attributor.follow(query, method)
+    except InvalidRequest as refusal:  # no step possible: nothing is called
+        return {"failed": str(refusal), "called": 0, "p_value": 1.0, "expected_p_value": 1.0, "held_out_called": 0.0}
+    trained, highest = last.scores(), attributor.unseen(method)
+    assert highest is not None
+    p = p_values(trained.scores, highest)
+    held_out = last.all_scores().of(attributor.index.catalog.by_id.keys() - attributor.index.trained)
+    own = None if asked.expected is None else float(p[trained.example_ids.index(asked.expected)])
+    return {
+        "failed": None,
+        "called": int((p <= RATE).sum()),
+        "p_value": float(p.min()),
+        "expected_p_value": own,
+        "held_out_called": float((p_values(held_out.scores, highest) <= RATE).float().mean()),
+    }
+
+
+def as_report(trials: list[Trial]) -> dict[str, Any]:
+    """False-discovery and detection rates with 95 % intervals, and the curve of null p-values, in JSON's types."""
+    nulls = [t for t in trials if t["kind"] != "regenerated"]
+    drawn = [t for t in trials if t["kind"] == "regenerated"]
+    rows = [_false(kind, [t for t in nulls if t["kind"] == kind]) for kind in sorted({t["kind"] for t in nulls})]
+    rows.append(_false("all unrelated", nulls))
+    detected = sum(t["expected_p_value"] <= RATE for t in drawn)
+    return {
+        "study": "calibration",
+        "settings": trials[0]["settings"],
+        "rate": RATE,
+        "false_discovery": rows,
+        "detection": {"queries": len(drawn), "share": detected / len(drawn) if drawn else None,
+                      "interval": wilson_interval(detected, len(drawn)), "goal": GOAL_DETECTED},
+        "held_out_called": sum(t["held_out_called"] for t in trials) / len(trials),
+        "null_p_values": sorted(t["p_value"] for t in nulls),
+    }  # fmt: skip
+
+
+def _false(kind: str, trials: list[Trial]) -> dict[str, Any]:
+    called = sum(trial["called"] > 0 for trial in trials)
+    share = called / len(trials)
+    return {"kind": kind, "queries": len(trials), "share": share, "interval": wilson_interval(called, len(trials))}
+
+
+def as_table(report: dict[str, Any]) -> str:
+    lines = [f"{'queries':22} {'count':>5}  {'with any image called':26} goal"]
+    for row in report["false_discovery"]:
+        lines.append(
+            f"{row['kind']:22} {row['queries']:>5}  {_share(row):26} ≤ {report['rate']:.0%}, every call is false"
+        )
+    if (found := report["detection"])["queries"]:
+        lines.append(
+            f"{'repeated, drawn anew':22} {found['queries']:>5}  {_share(found):26} ≥ {found['goal']:.0%}, itself"
+        )
+    lines += [
+        "",
+        f"Of the held-out images, scored as if trained on, {report['held_out_called']:.2%} are called.",
+        f"Nominal rate {report['rate']:.0%}; {report['settings']['reference_queries']} reference queries; brackets: "
+        "95 % Wilson intervals.",
+    ]
+    if (count := report["false_discovery"][-1]["queries"]) < GOAL_NULLS:
+        lines.append(f"The goal is set over {GOAL_NULLS} unrelated pictures; these are {count}.")
+    return "\n".join(lines)
+
+
+def _share(row: dict[str, Any]) -> str:
+    low, high = row["interval"]
+    return f"{row['share']:6.1%} [{low:.1%}, {high:.1%}]"
