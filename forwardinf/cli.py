@@ -136,6 +136,7 @@ def index_build(
     embedder: Annotated[
         str, typer.Option(help="visual similarity by: unet | vae | Hub id or folder of a CLIP or DINOv2 checkpoint")
     ] = "unet",
+    kronecker: Annotated[bool, typer.Option("--kronecker", help="keep what curvature=kronecker needs")] = False,
 ) -> None:
     """Index an image folder (metadata.jsonl with file_name and text) or a folder with a catalog.parquet."""
     from .index.build import BuildPlan, build_index, training_images
@@ -143,7 +144,7 @@ def index_build(
 
     source = training_images(folder)
     loaded = load_model(replace(load_settings(model=model, device=device).model_spec(), tunable=tunable))
-    plan = BuildPlan(draws=draws, seed=seed, embedder=embedder)
+    plan = BuildPlan(draws=draws, seed=seed, embedder=embedder, kronecker=kronecker)
     with progress_bar("img") as bar:
         built = build_index(loaded, source, out, plan, reporting_to(bar))
     typer.echo(f"{out}: {built.info.examples:,} images, {draws} draws each, fingerprint {built.fingerprint[:12]}…")

@@ -28,8 +28,8 @@ ALLOWED = {
     "row_cache": set(),
     "embedders": {"images", "models"},
     "index": {"curvature", "draws", "embedders", "images", "manifest", "models", "sweep"},
-    "methods": {"draws", "gradients", "models", "row_cache", "sweep"},
-    "attribution": {"config", "draws", "embedders", "images", "index", "methods", "models", "sweep"},
+    "methods": {"curvature", "draws", "gradients", "models", "row_cache", "sweep"},
+    "attribution": {"config", "curvature", "draws", "embedders", "images", "index", "methods", "models", "sweep"},
     "results": set(),
     "report": {"attribution", "index", "methods"},
     "studies": {

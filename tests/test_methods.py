@@ -36,6 +36,7 @@ COUNT = 8
 BY_NAME = [
     ("forward_inf", {}),
     ("forward_inf", {"curvature": "none", "own_draws": 8}),
+    ("forward_inf", {"curvature": "kronecker"}),
     ("mucs", {"learning_rate": 1e-3, "max_steps": 8, "batch": 8}),
     ("tracin", {"query_draws": 16}),
     ("tracin", {"query_draws": 16, "normalised": True}),
@@ -76,7 +77,7 @@ def attributor(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Attrib
         model.loss(batch, draws).mean().backward()
         optimiser.step()
     learned = Shrinking(model.pipeline, model.spec)  # with the fingerprint of what it is now
-    plan = BuildPlan(draws=4, fisher_images=8, fisher_draws=2)
+    plan = BuildPlan(draws=4, fisher_images=8, fisher_draws=2, kronecker=True)
     return Attributor(learned, build_index(learned, catalog, tmp_path_factory.mktemp("index") / "patches", plan))
 
 
