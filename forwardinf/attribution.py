@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from .curvature import WeightCurvature
+
 DEFAULT_METHOD = ForwardInf()
 
 
@@ -79,6 +81,9 @@ class IndexedImages:
 
     def fisher(self) -> dict[str, Tensor]:
         return self.index.fisher()
+
+    def kronecker(self) -> dict[str, WeightCurvature]:
+        return self.index.kronecker()
 
     def examples(self, example_ids: Iterable[str]) -> LatentBatch:
         parts = [shard.batch for shard in self.index.part(example_ids).shards()]

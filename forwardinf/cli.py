@@ -139,6 +139,7 @@ def index_build(
     reference: Annotated[
         int, typer.Option(min=0, help="held-out images to ask, so that answers can say what stands out; 0 for none")
     ] = 40,
+    kronecker: Annotated[bool, typer.Option("--kronecker", help="keep what curvature=kronecker needs")] = False,
 ) -> None:
     """Index an image folder (metadata.jsonl with file_name and text) or a folder with a catalog.parquet."""
     from .attribution import DEFAULT_METHOD, Attributor
@@ -148,7 +149,7 @@ def index_build(
 
     source = training_images(folder)
     loaded = load_model(replace(load_settings(model=model, device=device).model_spec(), tunable=tunable))
-    plan = BuildPlan(draws=draws or BuildPlan.draws, seed=seed, embedder=embedder)
+    plan = BuildPlan(draws=draws or BuildPlan.draws, seed=seed, embedder=embedder, kronecker=kronecker)
     with progress_bar("img") as bar:
         built = build_index(loaded, source, out, plan, reporting_to(bar))
     held_out = len(built.catalog.of_split("held_out").images)

@@ -15,12 +15,12 @@ from PIL import Image
 
 from conftest import ASSETS, tiny_pipeline, write_patches
 from forwardinf.attribution import Attributor
-from forwardinf.curvature import diagonal_fisher
+from forwardinf.curvature import diagonal_fisher, kronecker_fisher, preconditioned_by
 from forwardinf.draws import DrawPlan
 from forwardinf.errors import DamagedAsset, IndexMismatch, InvalidRequest, MissingAsset
 from forwardinf.index.build import BuildPlan, build_index, training_images
 from forwardinf.index.catalog import Catalog
-from forwardinf.index.store import Index, shard_path
+from forwardinf.index.store import Index, shard_path, write_kronecker
 from forwardinf.manifest import sha256_of
 from forwardinf.methods import load_method
 from forwardinf.methods.forward_inf import ForwardInf, preconditioned
@@ -205,11 +205,18 @@ def test_a_planted_copy_of_the_query_ranks_first(shipped: Attributor, direction:
         assert scores.rank_of(image.id) == 1, image.id
 
 
-@pytest.mark.parametrize("curvature", ["fisher", "none"])
+@pytest.fixture(scope="module")
+def curved(folder: Path, model: StableDiffusion, tmp_path_factory: pytest.TempPathFactory) -> Attributor:
+    """With an index that holds the Kronecker-factored Fisher too."""
+    out = tmp_path_factory.mktemp("index") / "curved"
+    return Attributor(model, build_index(model, training_images(folder), out, replace(PLAN, kronecker=True)))
+
+
+@pytest.mark.parametrize("curvature", ["fisher", "kronecker", "none"])
 def test_forward_inf_is_the_change_of_loss_along_the_querys_own_gradient(
-    attributor: Attributor, folder: Path, curvature: str
+    curved: Attributor, folder: Path, curvature: str
 ):
-    model, index = attributor.model, attributor.index
+    attributor, model, index = curved, curved.model, curved.index
     method = ForwardInf(curvature=curvature, score="difference", standardised=False)
     query = attributor.query(picture(folder, 3), "patch 3")
     found = attributor.attribute(picture(folder, 3), "patch 3", method)
@@ -220,6 +227,8 @@ def test_forward_inf_is_the_change_of_loss_along_the_querys_own_gradient(
     move = dict(zip(tunable, gradients, strict=True))
     if curvature == "fisher":
         move = preconditioned(move, index.fisher(), 0.1)
+    if curvature == "kronecker":
+        move = preconditioned_by(move, index.kronecker(), 0.1)
     (factor,) = attributor.mirror(query, method).step_sizes
     (shard,) = index.shards()
     with model.with_deltas({name: factor * m for name, m in move.items()}):
@@ -324,6 +333,36 @@ def test_the_fisher_is_the_mean_squared_gradient(model: StableDiffusion, index: 
     gradients = [torch.autograd.grad(loss, weights, retain_graph=True)[0] for loss in losses]
     torch.testing.assert_close(fisher[name], (gradients[0].square() + gradients[1].square()) / 2)
     assert torch.equal(preconditioned({"w": weights}, None, 0.1)["w"], weights)
+
+
+def test_an_index_holds_the_kronecker_factored_fisher_where_it_is_asked_for(
+    folder: Path, model: StableDiffusion, index: Index, tmp_path: Path
+):
+    with pytest.raises(IndexMismatch, match=r"“patches”.*--kronecker"):
+        Attributor(model, index).attribute(picture(folder, 0), method=ForwardInf(curvature="kronecker"))
+    shutil.copytree(index.folder, tmp_path / "added")
+    asked = replace(PLAN, kronecker=True)
+    first = shard_path(tmp_path / "added", 0).stat().st_mtime_ns
+    added = build_index(model, training_images(folder), tmp_path / "added", asked)
+    assert shard_path(added.folder, 0).stat().st_mtime_ns == first
+    again = build_index(model, training_images(folder), tmp_path / "again", asked)
+    assert again.fingerprint == added.fingerprint != index.fingerprint
+    assert files_of(added).keys() - files_of(index).keys() == {"kronecker.safetensors"}
+    assert files_of(added)["fisher.safetensors"] == files_of(index)["fisher.safetensors"]
+
+    read, diagonal = added.kronecker(), added.fisher()
+    assert read.keys() == diagonal.keys() == model.tunable_parameters().keys()
+    for name, own in read.items():
+        assert (own.outputs is None) == (own.inputs is None) == (own.moments.ndim != 2)
+        torch.testing.assert_close(own.moments.sum(), diagonal[name].sum(), rtol=1e-4, atol=0)  # of the same gradients
+
+    (shard,) = index.shards()
+    estimated = kronecker_fisher(model, [shard.part(frozenset({"00.png"})).batch], DrawPlan(0, 1))
+    write_kronecker(added.folder, estimated)
+    for name, own in added.kronecker().items():
+        for part, kept in vars(own).items():
+            given = vars(estimated[name])[part]
+            assert kept is given is None or torch.equal(kept, given), (name, part)
 
 
 @pytest.mark.parametrize(

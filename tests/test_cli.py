@@ -100,7 +100,7 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
     model = ["--model", str(tiny_checkpoint)]
 
     built = forwardinf("index", "build", str(images), "--out", str(index), "--draws", "2", "--embedder", "vae",
-                       "--tunable", "attention", *model)  # fmt: skip
+                       "--tunable", "attention", "--kronecker", *model)  # fmt: skip
     assert built.returncode == 0, built.stderr
     info = json.loads(forwardinf("index", "info", str(index)).stdout)
     assert (info["examples"], info["embedder"], info["tunable"]) == (4, "vae", "attention")
@@ -116,7 +116,8 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
 
     table = tmp_path / "all.csv"
     chosen = ["--steps", "2", "--method", "forward_inf", "--csv", str(table), "--json"]
-    assert json.loads(forwardinf(*asked, *chosen).stdout)["method"]["steps"] == 2
+    by = json.loads(forwardinf(*asked, *chosen, "--setting", "curvature=kronecker").stdout)["method"]
+    assert (by["steps"], by["curvature"]) == (2, "kronecker")
     assert len(table.read_text().splitlines()) == 5
     for wrong, named in [
         (["--method", "guess"], "forward_inf"),

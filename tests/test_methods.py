@@ -36,11 +36,14 @@ COUNT = 8
 BY_NAME = [
     ("forward_inf", {}),
     ("forward_inf", {"curvature": "none", "own_draws": 8}),
+    ("forward_inf", {"curvature": "kronecker"}),
     ("mucs", {"learning_rate": 1e-3, "max_steps": 8, "batch": 8}),
     ("tracin", {"query_draws": 16}),
     ("tracin", {"query_draws": 16, "normalised": True}),
     ("trak", {"query_draws": 16, "dimensions": 256}),
     ("dtrak", {"query_draws": 16, "dimensions": 256}),
+    ("das", {"query_draws": 16, "dimensions": 256}),
+    ("das", {"query_draws": 16, "dimensions": 256, "squared": False}),
     ("similarity", {}),
     ("similarity", {"space": "latents"}),
     ("random", {}),
@@ -76,7 +79,7 @@ def attributor(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Attrib
         model.loss(batch, draws).mean().backward()
         optimiser.step()
     learned = Shrinking(model.pipeline, model.spec)  # with the fingerprint of what it is now
-    plan = BuildPlan(draws=4, fisher_images=8, fisher_draws=2)
+    plan = BuildPlan(draws=4, fisher_images=8, fisher_draws=2, kronecker=True)
     return Attributor(learned, build_index(learned, catalog, tmp_path_factory.mktemp("index") / "patches", plan))
 
 
@@ -221,7 +224,7 @@ def test_the_kernel_is_the_regularised_inverse_of_the_gram_matrix(shape: tuple[i
     torch.testing.assert_close(kernel_weights(features, query, 0.1), expected)
 
 
-@pytest.mark.parametrize("name", ["trak", "dtrak"])
+@pytest.mark.parametrize("name", ["trak", "dtrak", "das"])
 def test_trak_follows_its_equation(attributor: Attributor, query: Query, name: str):
     model, plan = attributor.model, attributor.index.info.plan
     method = load_method(name, dimensions=6, query_draws=3)
@@ -229,7 +232,8 @@ def test_trak_follows_its_equation(attributor: Attributor, query: Query, name: s
     losses = attributor.losses(list(attributor.sweep(state, method=method)))
 
     def features(batch: LatentBatch, draws: object) -> torch.Tensor:
-        value = model.loss(batch, draws) if name == "trak" else model.prediction(batch, draws).square()
+        value = {"trak": model.loss, "dtrak": model.prediction, "das": model.prediction}[name](batch, draws)
+        value = {"trak": value, "dtrak": value.square(), "das": value.abs()}[name]
         gradient = own_gradient(model, value.mean())
         return sketch(len(gradient), 6, 0).project(gradient)
 
@@ -243,7 +247,14 @@ def test_trak_follows_its_equation(attributor: Attributor, query: Query, name: s
     held_out = replace(state, trained=frozenset(losses.example_ids[1:]))
     weights = kernel_weights(losses.measured[1:].double(), state.features.double(), method.damping)
     scores = method.scores(held_out, losses)
-    torch.testing.assert_close(scores.scores, (losses.measured.double() @ weights).float())
+    expected = losses.measured.double() @ weights
+    if name == "das":
+        errors = attributor.index.base_losses.sqrt().mean(dim=1)
+        torch.testing.assert_close(
+            replace(method, squared=False).scores(held_out, losses).scores, expected.float() * errors
+        )
+        expected = (expected * errors).square()
+    torch.testing.assert_close(scores.scores, expected.float())
     assert scores.standard_errors.isnan().all()
 
 

@@ -24,7 +24,7 @@ from ..types import LatentBatch
 from .catalog import FILE_NAME, Catalog, TrainingImage
 from .neighbours import FILE_NAME as NEIGHBOURS
 from .neighbours import write_neighbours
-from .store import SCHEMA, Index, IndexInfo, Shard, read_info, shard_path, write_info, write_shard
+from .store import SCHEMA, Index, IndexInfo, Shard, read_info, shard_path, write_info, write_kronecker, write_shard
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +43,7 @@ class BuildPlan:
     seed: int = 0
     fisher_images: int = 150
     fisher_draws: int = 4
+    kronecker: bool = False  # on demand, as it costs twice the Fisher's time and 3 to 10 times its disk
     splits: tuple[str, ...] = ("train", "held_out")
     embedder: str = "unet"  # or "vae", or a Hub id or folder
     shard_size: int = 1024  # examples
@@ -89,7 +90,7 @@ def build_index(
     if not (out / NEIGHBOURS).is_file():
         write_neighbours(out, _embedded(embedder, source))
     _write_thumbnails(source, out)
-    _write_fisher(model, source, out, plan)
+    _write_curvature(model, source, out, plan)
     manifest.write_manifest(out)
     return Index.open(out)
 
@@ -203,16 +204,19 @@ def _write_thumbnails(source: Catalog, out: Path) -> None:
     Catalog(out, tuple(rows)).save()
 
 
-def _write_fisher(model: PictureModel, source: Catalog, out: Path, plan: BuildPlan) -> None:
+def _write_curvature(model: PictureModel, source: Catalog, out: Path, plan: BuildPlan) -> None:
     from safetensors.torch import save_file
 
-    from ..curvature import diagonal_fisher
+    from ..curvature import diagonal_fisher, kronecker_fisher
 
     trained = [image for image in source.images if image.split == "train"]
     chosen = random.Random(plan.seed).sample(trained, min(plan.fisher_images, len(trained)))
-    batches = (_batch(model, source.folder, (image,)) for image in chosen)
-    fisher = diagonal_fisher(model, batches, DrawPlan(plan.seed + 1, plan.fisher_draws))
+    batches = [_batch(model, source.folder, (image,)) for image in chosen]
+    draws = DrawPlan(plan.seed + 1, plan.fisher_draws)
+    fisher = diagonal_fisher(model, batches, draws)
     save_file({name: squares.cpu() for name, squares in fisher.items()}, out / "fisher.safetensors")
+    if plan.kronecker:
+        write_kronecker(out, kronecker_fisher(model, batches, draws))
 
 
 def _batch(model: PictureModel, folder: Path, images: tuple[TrainingImage, ...]) -> LatentBatch:

@@ -5,6 +5,7 @@ catalog.parquet       one row per example
 thumbnails/           pictures to show, at most 128 px, without metadata
 shards/00000.safetensors    latents [n c h w] in float16, conditioning [n t], base_losses [n d] in float32
 fisher.safetensors    diagonal Fisher of the tunable weights, in float32: its squares underflow in float16
+kronecker.safetensors       where it was asked for: the Fisher in Kronecker-factored eigenbases, in float32
 neighbours.faiss      an embedding per example
 reference.*           scores under pictures that the model never saw; see reference.py
 manifest.json         SHA-256 of every file above
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,9 +32,11 @@ from .reference import Reference, read_reference
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..curvature import WeightCurvature
     from ..models import AttributableModel
 
 SCHEMA = 3
+KRONECKER = "kronecker.safetensors"
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,24 @@ class Index:
 
         return load_file(self.folder / "fisher.safetensors")
 
+    def kronecker(self) -> dict[str, WeightCurvature]:
+        """The Fisher in its eigenbases by weight; raises IndexMismatch where the index was built without."""
+        from safetensors.torch import load_file
+
+        from ..curvature import WeightCurvature
+
+        path = self.folder / KRONECKER
+        if not path.is_file():
+            raise IndexMismatch(
+                f"“{self.folder.name}” was built without a Kronecker-factored curvature. Build it again in the same "
+                "folder with --kronecker, which keeps what is there, or take curvature=fisher."
+            )
+        parts: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in load_file(path).items():
+            part, _, name = key.partition("/")
+            parts.setdefault(name, {})[part] = tensor
+        return {name: WeightCurvature(**own) for name, own in parts.items()}
+
     @cached_property
     def _weights(self) -> frozenset[str]:
         from safetensors import safe_open
@@ -214,3 +235,18 @@ def write_shard(folder: Path, number: int, shard: Shard) -> None:
     }
     save_file(tensors, path.with_suffix(".partial"))
     os.replace(path.with_suffix(".partial"), path)
+
+
+def write_kronecker(folder: Path, curvature: Mapping[str, WeightCurvature]) -> None:
+    """Written aside and renamed, as a shard is."""
+    from safetensors.torch import save_file
+
+    tensors = {
+        f"{part}/{name}": tensor.cpu()
+        for name, own in curvature.items()
+        for part, tensor in vars(own).items()
+        if tensor is not None
+    }
+    partial = (folder / KRONECKER).with_suffix(".partial")
+    save_file(tensors, partial)
+    os.replace(partial, folder / KRONECKER)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from ..curvature import WeightCurvature
     from ..draws import DrawPlan
     from ..models import AttributableModel
 
@@ -52,6 +53,9 @@ class TrainingSet(Protocol):
 
     def fisher(self) -> dict[str, Tensor]:
         """The diagonal Fisher of the tunable weights, by name."""
+
+    def kronecker(self) -> dict[str, WeightCurvature]:
+        """Their Fisher in Kronecker-factored eigenbases; raises IndexMismatch where the index was built without."""
 
     def examples(self, example_ids: Iterable[str]) -> LatentBatch:
         """These images as the model sees them, in the index's order."""
