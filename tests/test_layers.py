@@ -33,8 +33,8 @@ ALLOWED = {
     "results": set(),
     "report": {"attribution", "index", "methods"},
     "studies": {
-        *("attribution", "draws", "generation", "images", "index", "manifest", "methods", "models", "row_cache"),
-        *("sweep", "training"),
+        *("attribution", "draws", "embedders", "generation", "images", "index", "manifest", "methods", "models"),
+        *("row_cache", "sweep", "training"),
     },
     "training": {"generation", "images", "index", "manifest", "models"},
     "web": {"attribution", "config", "generation", "images", "index", "methods", "models", "report", "results"},
