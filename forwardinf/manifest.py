@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from fnmatch import fnmatch
 from pathlib import Path
 
 from .errors import DamagedAsset, MissingAsset
@@ -22,9 +23,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_manifest(folder: Path) -> None:
-    """Record every file below `folder` that is not still being made; the manifest appears whole or not at all."""
-    files = {p.relative_to(folder).as_posix(): sha256_of(p) for p in _files(folder)}
+def write_manifest(folder: Path, besides: str = "") -> None:
+    """Record every file below `folder`, but for names that match `besides` and what is still being made.
+
+    The manifest appears whole or not at all. A file that goes on growing after this is named by `besides`: its next
+    line would count as damage.
+    """
+    recorded = [p for p in _files(folder) if not fnmatch(p.name, besides)]
+    files = {p.relative_to(folder).as_posix(): sha256_of(p) for p in recorded}
     partial = folder / f"{NAME}.partial"
     partial.write_text(json.dumps({"schema": SCHEMA, "files": files}, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, folder / NAME)

@@ -37,7 +37,8 @@ ALLOWED = {
     "reference": {"attribution", "index", "manifest", "methods"},
     "report": {"attribution", "calibration", "index", "methods"},
     "studies": {
-        *("attribution", "calibration", "draws", "generation", "images", "index", "manifest", "methods", "models"),
+        *("attribution", "calibration", "draws", "embedders", "generation", "images", "index", "manifest", "methods"),
+        "models",
         *("row_cache", "sweep", "training"),
     },
     "training": {"generation", "images", "index", "manifest", "models"},

@@ -16,6 +16,7 @@ from forwardinf.index.catalog import Catalog
 from forwardinf.methods import load_method
 from forwardinf.studies import lds as room
 from forwardinf.studies.ground_truth import GroundTruth, LabPlan, make, query_losses
+from forwardinf.studies.lab_scores import attributor_of, scores_of
 from forwardinf.studies.lds import Lds, interval, lds
 from forwardinf.training.lab import LabImages, Recipe, train_on
 from forwardinf.types import LatentBatch
@@ -122,8 +123,8 @@ def test_a_method_is_scored_and_its_scores_are_kept(
     truth: GroundTruth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     method, study = load_method("forward_inf"), Lds(queries=1)
-    attributor = room.attributor_of(truth, "cross-attention k,v", tmp_path, draws=2)
-    scores = room.scores_of(study, truth, attributor, method, tmp_path)
+    attributor = attributor_of(truth, "cross-attention k,v", tmp_path, draws=2)
+    scores = scores_of(study.chosen(truth), truth, attributor, method, tmp_path)
     assert scores.shape == (2, 8)
     assert study.chosen(truth) == [0, 2]
     direct = attributor.attribute(truth.picture(2), truth.plan.queries[2].caption, method)
@@ -134,4 +135,4 @@ def test_a_method_is_scored_and_its_scores_are_kept(
     assert report["settings"]["subsets"] == 9
     assert "Over 9 random half subsets" in room.as_table(report)
     monkeypatch.setattr(type(attributor), "attribute", lambda *_: pytest.fail("scored again"))
-    np.testing.assert_array_equal(room.scores_of(study, truth, attributor, method, tmp_path), scores)
+    np.testing.assert_array_equal(scores_of(study.chosen(truth), truth, attributor, method, tmp_path), scores)

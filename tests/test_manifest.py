@@ -53,3 +53,15 @@ def test_messages_never_show_the_machines_path(folder: Path):
     with pytest.raises(MissingAsset) as caught:
         verify_manifest(folder)
     assert str(folder.parent) not in str(caught.value)
+
+
+def test_files_that_go_on_growing_may_be_left_out(folder: Path):
+    (folder / "unet" / "journal.jsonl").write_text("{}\n")
+    write_manifest(folder, besides="*.jsonl")
+    first = verify_manifest(folder)
+    (folder / "unet" / "journal.jsonl").write_text("{}\n{}\n")
+    assert verify_manifest(folder) == first
+    write_manifest(folder)
+    (folder / "unet" / "journal.jsonl").unlink()
+    with pytest.raises(MissingAsset, match=r"journal\.jsonl"):
+        verify_manifest(folder)

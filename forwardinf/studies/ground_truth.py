@@ -6,6 +6,7 @@ full.safetensors      weights trained on all images: the model that is attribute
 queries/000.png       pictures as they are queried
 losses.npy            loss of every query under every subset's model, [subsets, queries × noise seeds] in float32
 manifest.json         SHA-256 of every file above
+*.jsonl               journals of studies that train again; they grow, so the manifest leaves them out
 
 A subset's model is not kept. Everything follows from lab.json by seeds, so a making that was cut off goes on, and
 another machine agrees up to rounding.
@@ -38,6 +39,8 @@ from ..row_cache import RowCache
 from ..sweep import part_of
 from ..training.lab import LabImages, Recipe, Weights, load_lab, train_on, train_start
 from ..types import LatentBatch, ModelSpec
+
+JOURNALS = "*.jsonl"
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class GroundTruth:
 
     def model(self, tunable: str) -> StableDiffusion:
         """The model that is attributed."""
-        return load_lab(self.plan.recipe, self.shipped, _read_weights(self.folder, "full"), tunable)
+        return load_lab(self.plan.recipe, self.shipped, read_weights(self.folder, "full"), tunable)
 
     @cached_property
     def _rows(self) -> np.ndarray:
@@ -141,16 +144,16 @@ def make(
     folder.mkdir(parents=True, exist_ok=True)
     _write_plan(folder, plan)
     shipped_model = load(ModelSpec(str(shipped)))
-    if not _weights_path(folder, "start").is_file():
+    if not weights_path(folder, "start").is_file():
         reserve = LabImages.of(shipped_model, artwork.of_split("reserve"))
         _write_weights(folder, "start", train_start(plan.recipe, shipped_model, reserve, work / "start"))
-    start = _read_weights(folder, "start")
+    start = read_weights(folder, "start")
     of_lab = Catalog(artwork.folder, tuple(artwork.by_id[i] for i in plan.images))
     images = LabImages.of(shipped_model, of_lab)
-    if not _weights_path(folder, "full").is_file():
+    if not weights_path(folder, "full").is_file():
         everything = train_on(plan.recipe, shipped_model, start, images, range(len(images.ids)), seed=0)
         _write_weights(folder, "full", everything)
-    model = load_lab(plan.recipe, shipped, _read_weights(folder, "full"))
+    model = load_lab(plan.recipe, shipped, read_weights(folder, "full"))
     _draw_queries(folder, artwork, plan, model)
     queries = query_batch(folder, plan, model)
     rows = RowCache.open(folder / "losses.npy", plan.subsets, len(plan.queries) * plan.noise_seeds)
@@ -160,9 +163,9 @@ def make(
             weights = train_on(plan.recipe, shipped_model, start, images, plan.masks[number].nonzero()[0], number + 1)
             model.unet.load_state_dict(weights)
             rows.put(number, query_losses(model, queries, plan).flatten().numpy())
-            manifest.write_manifest(folder)
+            manifest.write_manifest(folder, besides=JOURNALS)
     on_progress(until, until)
-    manifest.write_manifest(folder)
+    manifest.write_manifest(folder, besides=JOURNALS)
     return GroundTruth.open(folder, artwork, shipped)
 
 
@@ -187,6 +190,15 @@ def query_losses(model: StableDiffusion, queries: LatentBatch, plan: LabPlan) ->
         losses = [model.loss(p, draws.draws(p.example_ids, p.latents.shape[1:])).mean(dim=1) for p in parts]
         means.append(torch.cat(losses))
     return torch.stack(means, dim=1)
+
+
+def weights_path(folder: Path, name: str) -> Path:
+    """Where the `start` or `full` weights are."""
+    return folder / f"{name}.safetensors"
+
+
+def read_weights(folder: Path, name: str) -> Weights:
+    return {key: value.float() for key, value in load_file(weights_path(folder, name)).items()}
 
 
 def _draw_queries(folder: Path, artwork: Catalog, plan: LabPlan, model: StableDiffusion) -> None:
@@ -229,15 +241,7 @@ def _picture_path(folder: Path, number: int) -> Path:
     return folder / "queries" / f"{number:03}.png"
 
 
-def _weights_path(folder: Path, name: str) -> Path:
-    return folder / f"{name}.safetensors"
-
-
 def _write_weights(folder: Path, name: str, weights: Weights) -> None:
-    path = _weights_path(folder, name)
+    path = weights_path(folder, name)
     save_file({key: value.half().contiguous() for key, value in weights.items()}, path.with_suffix(".partial"))
     os.replace(path.with_suffix(".partial"), path)
-
-
-def _read_weights(folder: Path, name: str) -> Weights:
-    return {key: value.float() for key, value in load_file(_weights_path(folder, name)).items()}

@@ -12,23 +12,17 @@ averaged over queries. The loss is that which training lowers, so a higher score
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
-from .. import __version__
 from ..attribution import Attributor
 from ..errors import InvalidRequest
-from ..index.build import BuildPlan, build_index
-from ..methods import AttributionMethod, settings_of
-from ..row_cache import RowCache
+from ..methods import AttributionMethod
 from .ground_truth import GroundTruth
+from .lab_scores import settings_on
 
 RESAMPLES = 1000
 ORIGINS = ("drawn", "held_out")
@@ -45,38 +39,6 @@ class Lds:
         plan = truth.plan.queries
         by_origin = [[n for n, query in enumerate(plan) if (query.seed is None) == (o == "held_out")] for o in ORIGINS]
         return sorted(number for numbers in by_origin for number in numbers[: self.queries])
-
-
-def attributor_of(truth: GroundTruth, tunable: str, work: Path, draws: int = BuildPlan.draws) -> Attributor:
-    """The lab's full model with the index of its images, built in `work` where it is not there yet."""
-    model = truth.model(tunable)
-    plan = BuildPlan(draws=draws)
-    decisive = json.dumps([model.fingerprint, tunable, draws, __version__])
-    folder = work / f"index-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
-    return Attributor(model, build_index(model, truth.images, folder, plan), cache=work / "cache")
-
-
-def scores_of(
-    study: Lds,
-    truth: GroundTruth,
-    attributor: Attributor,
-    method: AttributionMethod,
-    work: Path,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> np.ndarray:
-    """Scores `[queries images]` of the chosen queries, the images in the truth's order; those in `work` are kept."""
-    settings = _settings(attributor, method)
-    name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    rows = RowCache.open(work / "scores" / f"{settings['method']['name']}-{name}.npy", *_shape(truth))
-    chosen = study.chosen(truth)
-    for done, number in enumerate(chosen):
-        on_progress(done, len(chosen))
-        if rows.get(number) is None:
-            scores = attributor.attribute(truth.picture(number), truth.plan.queries[number].caption, method)
-            column = {example_id: i for i, example_id in enumerate(scores.example_ids)}
-            rows.put(number, scores.scores[[column[image] for image in truth.plan.images]].numpy())
-    on_progress(len(chosen), len(chosen))
-    return np.stack([np.array(rows.rows[number]) for number in chosen])
 
 
 def lds(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray) -> np.ndarray:
@@ -115,7 +77,7 @@ def as_report(
     between = _correlations(losses[:, chosen, 0].T, losses[:, chosen, 1].T)
     return {
         "study": "lds",
-        "settings": _settings(attributor, method) | {"subsets": len(masks), "queries": len(chosen)},
+        "settings": settings_on(attributor, method) | {"subsets": len(masks), "queries": len(chosen)},
         "lds": {
             name: {
                 "mean": 100 * float(each[group].mean()),
@@ -143,21 +105,6 @@ def as_table(report: dict[str, Any]) -> str:
         f"Method: {settings['method']['name']} ({options}). Weights considered: {settings['tunable']}.",
         f"Over {settings['subsets']} random half subsets; brackets: 95 % bootstrap intervals over subsets.",
     ])  # fmt: skip
-
-
-def _settings(attributor: Attributor, method: AttributionMethod) -> dict[str, Any]:
-    model, index = attributor.model, attributor.index
-    return {
-        "method": settings_of(method),
-        "tunable": model.spec.tunable,
-        "model": model.fingerprint,
-        "index": index.fingerprint,
-        "version": __version__,
-    }
-
-
-def _shape(truth: GroundTruth) -> tuple[int, int]:
-    return len(truth.plan.queries), len(truth.plan.images)
 
 
 def _correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,0 +1,65 @@
+"""What methods say of the lab's queries: the scores that every study on the lab's ground truth starts from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..attribution import Attributor
+from ..index.build import BuildPlan, build_index
+from ..methods import AttributionMethod, settings_of
+from ..row_cache import RowCache
+from .ground_truth import GroundTruth
+
+
+def attributor_of(truth: GroundTruth, tunable: str, work: Path, draws: int = BuildPlan.draws) -> Attributor:
+    """The lab's full model with the index of its images, built in `work` where it is not there yet."""
+    model = truth.model(tunable)
+    plan = BuildPlan(draws=draws)
+    decisive = json.dumps([model.fingerprint, tunable, draws, __version__])
+    folder = work / f"index-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
+    return Attributor(model, build_index(model, truth.images, folder, plan), cache=work / "cache")
+
+
+def scores_of(
+    numbers: Sequence[int],
+    truth: GroundTruth,
+    attributor: Attributor,
+    method: AttributionMethod,
+    work: Path,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> np.ndarray:
+    """Scores `[queries images]` of the queries of these numbers, the images in the truth's order.
+
+    Those already in `work` are taken from there, the others are kept there.
+    """
+    settings = settings_on(attributor, method)
+    name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    path = work / "scores" / f"{settings['method']['name']}-{name}.npy"
+    rows = RowCache.open(path, len(truth.plan.queries), len(truth.plan.images))
+    for done, number in enumerate(numbers):
+        on_progress(done, len(numbers))
+        if rows.get(number) is None:
+            scores = attributor.attribute(truth.picture(number), truth.plan.queries[number].caption, method)
+            column = {example_id: i for i, example_id in enumerate(scores.example_ids)}
+            rows.put(number, scores.scores[[column[image] for image in truth.plan.images]].numpy())
+    on_progress(len(numbers), len(numbers))
+    return np.stack([np.array(rows.rows[number]) for number in numbers])
+
+
+def settings_on(attributor: Attributor, method: AttributionMethod) -> dict[str, Any]:
+    """All that a score depends on, beside its query, in JSON's types."""
+    model, index = attributor.model, attributor.index
+    return {
+        "method": settings_of(method),
+        "tunable": model.spec.tunable,
+        "model": model.fingerprint,
+        "index": index.fingerprint,
+        "version": __version__,
+    }

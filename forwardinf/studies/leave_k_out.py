@@ -1,0 +1,172 @@
+"""Leave-k-out: does a picture change when the images that a method ranks first are left out of training?
+
+    forwardinf study leave-k-out --k 50 --method forward_inf --method tracin:normalised=true
+
+The test of AbU (arXiv 2406.09408) and of MUCS (arXiv 2605.17938). For every query, a picture that the lab's full model
+drew, a method's k first images are left out, the lab's model is trained again on the rest, and the query's denoising
+loss and the picture drawn from the same prompt and seed are compared with what they were. What matters is how much more
+a method's images change than as many random ones: every image is seen equally often, so that leaving out any makes
+training shorter, and training has its own noise. The row that leaves out nothing shows the noise by itself; one
+training with another seed serves all queries there, so its interval holds for that training alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..attribution import Attributor
+from ..errors import InvalidRequest
+from ..methods import AttributionMethod, load_method, settings_of
+from .ground_truth import GroundTruth
+from .intervals import bootstrap_interval
+from .journal import Journal
+from .lab_scores import scores_of, settings_on
+from .retraining import SEED, Outcome, Removal, Retraining
+
+METHODS = ("forward_inf", "similarity", "random")
+BASELINE = "random"
+JOURNAL = "leave_k_out.jsonl"
+MEASURES = {
+    "loss": "rise of the query's denoising loss",
+    "pixels": "mean squared error of the picture drawn again",
+    "features": "1 − cosine of the picture drawn again",
+}
+
+
+@dataclass(frozen=True)
+class LeaveKOut:
+    """What is asked of every method: the first `queries` of those drawn, so that more go on from fewer."""
+
+    queries: int = 8
+    k: int = 50
+
+    def chosen(self, truth: GroundTruth) -> list[int]:
+        """Numbers of the queries; raises InvalidRequest where the lab has none, or not more than k images."""
+        images = len(truth.plan.images)
+        if not 1 <= self.k < images:
+            raise InvalidRequest(
+                f"{self.k} images cannot be left out of {images}: one has to go and one has to stay. "
+                f"Ask for 1 to {images - 1}."
+            )
+        drawn = [number for number, query in enumerate(truth.plan.queries) if query.seed is not None]
+        if not drawn[: self.queries]:
+            raise InvalidRequest("Leave-k-out needs at least one query that the lab's model drew.")
+        return drawn[: self.queries]
+
+
+def with_baseline(methods: Sequence[AttributionMethod]) -> list[AttributionMethod]:
+    """Each method once, and random ones among them."""
+    different = list({label_of(method): method for method in methods}.values())
+    named = [settings_of(method)["name"] for method in different]
+    return different if BASELINE in named else [*different, load_method(BASELINE)]
+
+
+def label_of(method: AttributionMethod) -> str:
+    """The method's name and what is not at its default, as `--method` takes it."""
+    settings, defaults = settings_of(method), settings_of(type(method)())
+    changed = ",".join(f"{key}={_written(value)}" for key, value in settings.items() if value != defaults[key])
+    return f"{settings['name']}:{changed}" if changed else settings["name"]
+
+
+def removals_of(
+    study: LeaveKOut,
+    truth: GroundTruth,
+    attributor: Attributor,
+    method: AttributionMethod,
+    work: Path,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Removal]:
+    """For each query, the k images that the method ranks first; ties in the order of the truth's images."""
+    chosen = study.chosen(truth)
+    scores = scores_of(chosen, truth, attributor, method, work, on_progress)
+    first = np.argsort(-scores, axis=1, kind="stable")[:, : study.k]
+    return [
+        Removal(number, frozenset(truth.plan.images[column] for column in columns))
+        for number, columns in zip(chosen, first, strict=True)
+    ]
+
+
+def run(
+    study: LeaveKOut,
+    truth: GroundTruth,
+    removals: dict[str, list[Removal]],
+    journal: Journal,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, list[Outcome]]:
+    """What leaving out nothing, and each method's images, does to each query.
+
+    `removals` is by the methods' labels. All methods have their turn with a query before the next one is taken up.
+    """
+    rows = {"nothing": [Removal(number, frozenset()) for number in study.chosen(truth)], **removals}
+    in_turn = [*rows["nothing"], *(removal for turn in zip(*removals.values(), strict=True) for removal in turn)]
+    outcomes = Retraining(truth, journal).outcomes(in_turn, on_progress)
+    return {name: [outcomes[removal] for removal in of_row] for name, of_row in rows.items()}
+
+
+def as_report(
+    study: LeaveKOut,
+    truth: GroundTruth,
+    attributor: Attributor,
+    methods: Sequence[AttributionMethod],
+    outcomes: dict[str, list[Outcome]],
+) -> dict[str, Any]:
+    """Means over queries with their intervals, and by how much they exceed those of random images, in JSON's types."""
+    common = settings_on(attributor, methods[0])
+    common.pop("method")
+    baseline = next(label_of(method) for method in methods if settings_of(method)["name"] == BASELINE)
+    ids = [truth.plan.queries[number].id for number in study.chosen(truth)]
+    counts = {"k": study.k, "images": len(truth.plan.images), "queries": ids, "seed": SEED}
+    return {
+        "study": "leave_k_out",
+        "settings": {**common, **counts, "methods": {label_of(method): settings_of(method) for method in methods}},
+        "baseline": baseline,
+        "rows": {name: summary(of_row, outcomes[baseline]) for name, of_row in outcomes.items()},
+    }
+
+
+def summary(outcomes: Sequence[Outcome], baseline: Sequence[Outcome]) -> dict[str, Any]:
+    """Of each measure its value for each query, their mean, and the mean of the queries' differences to `baseline`."""
+    own, other = [asdict(outcome) for outcome in outcomes], [asdict(outcome) for outcome in baseline]
+    measures = {}
+    for measure in MEASURES:
+        each = [outcome[measure] for outcome in own]
+        beyond = [a - b[measure] for a, b in zip(each, other, strict=True)]
+        measures[measure] = {"each": each, **_mean(each), "over_random": _mean(beyond)}
+    return measures
+
+
+def as_table(report: dict[str, Any]) -> str:
+    """A table for each measure, all in thousandths."""
+    settings, lines = report["settings"], []
+    width = max(len(name) for name in report["rows"])
+    for measure, title in MEASURES.items():
+        lines.append(f"{title}, × 1000")
+        lines.append(f"{'left out':{width}}  {'mean':24} {'more than ' + report['baseline']}")
+        for name, row in report["rows"].items():
+            beyond = "" if name == report["baseline"] else _shown(row[measure]["over_random"])
+            lines.append(f"{name:{width}}  {_shown(row[measure]):24} {beyond}".rstrip())
+        lines.append("")
+    count = len(settings["queries"])
+    lines.append(f"{settings['k']} of {settings['images']} images left out for each of {count} drawn queries.")
+    lines.append("“nothing”: trained again on all images with another seed. Brackets: 95 % bootstrap over queries.")
+    lines.append(f"Weights considered: {settings['tunable']}.")
+    return "\n".join(lines)
+
+
+def _written(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _mean(values: Sequence[float]) -> dict[str, Any]:
+    return {"mean": float(np.mean(values)), "interval": bootstrap_interval(values)}
+
+
+def _shown(mean: dict[str, Any]) -> str:
+    low, high = mean["interval"]
+    return f"{1000 * mean['mean']:7.2f} [{1000 * low:.2f}, {1000 * high:.2f}]"

@@ -1,0 +1,157 @@
+"""What training without some images does to a query: the lab's model, trained again without them.
+
+Every outcome is one line of a journal, under all that it follows from: the images left out, the query, the recipe, the
+weights that training starts from and the seed. So whatever leaves out the same images shares one training, whoever
+asks for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..embedders import Embedder, load_embedder
+from ..generation import GenerationRequest
+from ..manifest import sha256_of
+from ..models.stable_diffusion import StableDiffusion, load
+from ..training.lab import LabImages, load_lab, train_on
+from ..types import LatentBatch, ModelSpec
+from .ground_truth import GroundTruth, query_losses, read_weights, weights_path
+from .journal import Journal
+
+SEED = 1  # of every training here; the full model's is 0, so that leaving out nothing shows what the seed alone does
+EMBEDDER = "unet"
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A drawn query, by its number, and the ids of the training images that are left out."""
+
+    query: int
+    images: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How far a query's loss and picture are from what they are under the model that was trained on all images."""
+
+    loss: float  # the rise of its denoising loss, a mean over draws and noise seeds
+    pixels: float  # mean squared error between the pictures drawn, of values from 0 to 1
+    features: float  # 1 − cosine of the pictures' embeddings by the shipped model's UNet
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """Trains the lab's model again where the journal does not know the outcome."""
+
+    truth: GroundTruth
+    journal: Journal
+
+    def outcomes(
+        self, removals: Iterable[Removal], on_progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> dict[Removal, Outcome]:
+        """The outcome of each removal; one training for each set of images, as often as it is asked for.
+
+        Progress counts trainings, in the order of `removals`. One that is cut off is done again, those before it stay.
+        """
+        wanted = list(dict.fromkeys(removals))
+        lines = {_key_of(trial["settings"]): trial for trial in self.journal.trials() if "settings" in trial}
+        keys = {removal: _key_of(self._settings(removal)) for removal in wanted}
+        sets = list(dict.fromkeys(removal.images for removal in wanted))
+        for done, images in enumerate(sets):
+            on_progress(done, len(sets))
+            missing = [r for r in wanted if r.images == images and keys[r] not in lines]
+            if not missing:
+                continue
+            model = self._trained_without(images)
+            for removal in missing:
+                line = {"settings": self._settings(removal), **asdict(self._measured(model, removal.query))}
+                self.journal.append(line)
+                lines[keys[removal]] = line
+        on_progress(len(sets), len(sets))
+        return {r: Outcome(*(lines[keys[r]][name] for name in ("loss", "pixels", "features"))) for r in wanted}
+
+    def _settings(self, removal: Removal) -> dict[str, Any]:
+        """All that an outcome follows from."""
+        without = {"images": _hash_of(removal.images), "count": len(removal.images)}
+        query = self.truth.plan.queries[removal.query]
+        return {"query": asdict(query), "without": without, "seed": SEED, **self._of_the_lab}
+
+    @cached_property
+    def _of_the_lab(self) -> dict[str, Any]:
+        truth, plan = self.truth, self.truth.plan
+        return {
+            "recipe": asdict(plan.recipe),
+            "trained_on": _hash_of(plan.images),
+            "start": sha256_of(weights_path(truth.folder, "start")),
+            "full": sha256_of(weights_path(truth.folder, "full")),
+            "shipped": self._shipped.fingerprint,
+            "noise_seeds": plan.noise_seeds,
+            "draws": plan.draws,
+            "embedder": EMBEDDER,
+        }
+
+    def _trained_without(self, images: frozenset[str]) -> StableDiffusion:
+        """Its weights are rounded as those of the full model are where they are kept."""
+        of_lab, recipe = self._images, self.truth.plan.recipe
+        rows = [row for row, example_id in enumerate(of_lab.ids) if example_id not in images]
+        start = read_weights(self.truth.folder, "start")
+        trained = train_on(recipe, self._shipped, start, of_lab, rows, SEED)
+        rounded = {name: weights.half().float() for name, weights in trained.items()}
+        return load_lab(recipe, self.truth.shipped, rounded)
+
+    def _measured(self, model: StableDiffusion, number: int) -> Outcome:
+        query, before = self.truth.plan.queries[number], self.truth.picture(number)
+        assert query.seed is not None, "a held-out picture cannot be drawn again"
+        after = model.generate(GenerationRequest(query.caption, seed=query.seed))
+        rise = self._loss(model, number) - self._loss(self._full, number)
+        return Outcome(rise, _squared_error(before, after), _dissimilarity(self._embedder, before, after))
+
+    def _loss(self, model: StableDiffusion, number: int) -> float:
+        """Of one query by itself, so that it does not depend on which others are asked for."""
+        query = self.truth.plan.queries[number]
+        latents = model.encode_image([self.truth.picture(number)])
+        batch = LatentBatch((query.id,), latents, model.encode_prompt([query.caption]))
+        return float(query_losses(model, batch, self.truth.plan).mean())
+
+    @cached_property
+    def _shipped(self) -> StableDiffusion:
+        return load(ModelSpec(str(self.truth.shipped)))
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        return load_embedder(EMBEDDER, self._shipped)
+
+    @cached_property
+    def _images(self) -> LabImages:
+        return LabImages.of(self._shipped, self.truth.images)
+
+    @cached_property
+    def _full(self) -> StableDiffusion:
+        return self.truth.model("all")
+
+
+def _squared_error(a: Image.Image, b: Image.Image) -> float:
+    difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    return float(np.square(difference / 255).mean())
+
+
+def _dissimilarity(embedder: Embedder, a: Image.Image, b: Image.Image) -> float:
+    """At least 0, also where rounding makes the cosine of a picture with itself exceed 1."""
+    one, other = embedder.embed([a, b]).double()
+    return max(0.0, 1 - float(one @ other))
+
+
+def _hash_of(ids: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
+
+
+def _key_of(settings: dict[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True)
