@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .draws import DrawPlan
+from .gradients import by_draw
 from .types import LatentBatch
 
 if TYPE_CHECKING:
@@ -44,12 +45,15 @@ class WeightCurvature:
 
 
 def diagonal_fisher(model: AttributableModel, batches: Iterable[LatentBatch], plan: DrawPlan) -> dict[str, Tensor]:
-    """Mean over examples and draws of the squared gradient of each loss, by weight."""
-    total = {name: torch.zeros_like(p) for name, p in model.tunable_parameters().items()}
+    """Mean over examples and draws of the squared gradient of each loss, by weight.
+
+    In float32 whatever the weights are, as squares underflow in float16.
+    """
+    total = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in model.tunable_parameters().items()}
     count = 0
     for gradients in _gradients(model, batches, plan):
         for name, gradient in gradients.items():
-            total[name] += gradient.square()
+            total[name] += gradient.float().square()
         count += 1
     return {name: squares / max(1, count) for name, squares in total.items()}
 
@@ -104,8 +108,8 @@ def _gradients(model: AttributableModel, batches: Iterable[LatentBatch], plan: D
     tunable = model.tunable_parameters()
     for batch in batches:
         draws = plan.draws(batch.example_ids, batch.latents.shape[1:])
-        for loss in model.loss(batch, draws).flatten():
-            gradients = torch.autograd.grad(loss, list(tunable.values()), retain_graph=True)
+        for example, its in by_draw(batch, draws):
+            gradients = torch.autograd.grad(model.loss(example, its).mean(), list(tunable.values()))
             yield dict(zip(tunable, gradients, strict=True))
 
 

@@ -27,7 +27,7 @@ class ModelSpec:
     family: str = "stable_diffusion"
     dtype: str = "float32"
     device: str = "cpu"
-    tunable: str = "cross-attention k,v"  # or "attention", "all", or a regular expression over parameter names
+    tunable: str = "all"  # or "attention", "cross-attention k,v", or a regular expression over parameter names
 
 
 @dataclass(frozen=True)

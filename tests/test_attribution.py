@@ -20,7 +20,8 @@ from forwardinf.draws import DrawPlan
 from forwardinf.errors import DamagedAsset, IndexMismatch, InvalidRequest, MissingAsset
 from forwardinf.index.build import BuildPlan, build_index, training_images
 from forwardinf.index.catalog import Catalog
-from forwardinf.index.store import Index, shard_path, write_kronecker
+from forwardinf.index.curvatures import read_fisher, weights_of, write_fisher, write_kronecker
+from forwardinf.index.store import Index, shard_path
 from forwardinf.manifest import sha256_of
 from forwardinf.methods import load_method
 from forwardinf.methods.forward_inf import ForwardInf, preconditioned
@@ -140,7 +141,7 @@ def test_an_older_index_is_refused(index: Index, tmp_path: Path):
     fields = json.loads((index.folder / "index.json").read_text())
     older = {key: value for key, value in fields.items() if "embedder" not in key} | {"schema": 1}
     (tmp_path / "index.json").write_text(json.dumps(older))
-    with pytest.raises(IndexMismatch, match=r"schema 1; this version reads 3\. Build it again"):
+    with pytest.raises(IndexMismatch, match=r"schema 1; this version reads 4\. Build it again"):
         Index.open(tmp_path)
 
 
@@ -217,7 +218,7 @@ def test_forward_inf_is_the_change_of_loss_along_the_querys_own_gradient(
     curved: Attributor, folder: Path, curvature: str
 ):
     attributor, model, index = curved, curved.model, curved.index
-    method = ForwardInf(curvature=curvature, score="difference", standardised=False)
+    method = ForwardInf(curvature=curvature, score="difference", standardised=False, one_sided=False)
     query = attributor.query(picture(folder, 3), "patch 3")
     found = attributor.attribute(picture(folder, 3), "patch 3", method)
 
@@ -303,15 +304,18 @@ def test_a_cancelled_and_a_failed_sweep_restore_the_model_and_a_good_one_follows
 
 def test_scores_follow_their_formulas():
     losses = SweepLosses(("a", "b"), torch.tensor([[1.0, 2.0], [0.5, 0.5]]), torch.tensor([[1.5, 2.0], [0.25, 0.5]]))
-    plain = ForwardInf(standardised=False, score="difference")
+    plain = ForwardInf(standardised=False, one_sided=False, score="difference")
     assert plain.scores(None, losses).scores.tolist() == [0.25, -0.125]
     assert plain.scores(None, losses).standard_errors[0] == pytest.approx(0.25)
-    down = ForwardInf(standardised=False, score="difference", direction="descent")
+    down = ForwardInf(standardised=False, one_sided=False, score="difference", direction="descent")
     assert down.scores(None, losses).scores.tolist() == [-0.25, 0.125]
-    assert ForwardInf(standardised=False, score="absolute").scores(None, losses).scores.tolist() == [0.25, 0.125]
-    skew = ForwardInf(standardised=False, score="skew").scores(None, losses)
+    absolute = ForwardInf(standardised=False, one_sided=False, score="absolute")
+    assert absolute.scores(None, losses).scores.tolist() == [0.25, 0.125]
+    rises = ForwardInf(standardised=False, score="difference").scores(None, losses)
+    assert rises.per_draw.tolist() == [[0.5, 0.0], [0.0, 0.0]]
+    skew = ForwardInf(standardised=False, one_sided=False, score="skew").scores(None, losses)
     assert skew.scores[0] == pytest.approx((0.5 / 2.501 + 0) / 2)
-    root = ForwardInf(standardised=False, score="root").scores(None, losses)
+    root = ForwardInf(standardised=False, one_sided=False, score="root").scores(None, losses)
     assert root.scores[0] == pytest.approx((1.5**0.5 - 1) / 2)
     assert plain.scores(None, losses).top(1)[0][0] == "a"
 
@@ -333,6 +337,22 @@ def test_the_fisher_is_the_mean_squared_gradient(model: StableDiffusion, index: 
     gradients = [torch.autograd.grad(loss, weights, retain_graph=True)[0] for loss in losses]
     torch.testing.assert_close(fisher[name], (gradients[0].square() + gradients[1].square()) / 2)
     assert torch.equal(preconditioned({"w": weights}, None, 0.1)["w"], weights)
+
+
+def test_a_kept_fisher_is_what_was_estimated_however_small(tmp_path: Path):
+    random = torch.Generator().manual_seed(0)
+    fisher = {
+        "w": torch.rand(64, 32, generator=random) ** 8 * 1e-9,
+        "b": torch.tensor([0.0, 3e-20]),
+        "z": torch.zeros(2),
+    }
+    write_fisher(tmp_path, fisher)
+    assert weights_of(tmp_path) == fisher.keys()
+    read = read_fisher(tmp_path)
+    for name, squares in fisher.items():
+        floor = 1e-3 * float(squares.mean())  # far below the damping
+        torch.testing.assert_close(read[name], squares, rtol=1e-3, atol=floor)
+        assert read[name].dtype == torch.float32
 
 
 def test_an_index_holds_the_kronecker_factored_fisher_where_it_is_asked_for(

@@ -22,7 +22,7 @@ ALLOWED = {
     "images": set(),
     "manifest": set(),
     "models": {"generation", "manifest"},
-    "curvature": {"draws", "models"},
+    "curvature": {"draws", "gradients", "models"},
     "sweep": {"draws", "models"},
     "gradients": {"models", "sweep"},
     "row_cache": set(),

@@ -22,9 +22,10 @@ from ..errors import IndexMismatch, InvalidRequest, MissingAsset
 from ..images import to_square
 from ..types import LatentBatch
 from .catalog import FILE_NAME, Catalog, TrainingImage
+from .curvatures import FISHER, write_fisher, write_kronecker
 from .neighbours import FILE_NAME as NEIGHBOURS
 from .neighbours import write_neighbours
-from .store import SCHEMA, Index, IndexInfo, Shard, read_info, shard_path, write_info, write_kronecker, write_shard
+from .store import SCHEMA, Index, IndexInfo, Shard, read_info, shard_path, write_info, write_shard
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -205,16 +206,14 @@ def _write_thumbnails(source: Catalog, out: Path) -> None:
 
 
 def _write_curvature(model: PictureModel, source: Catalog, out: Path, plan: BuildPlan) -> None:
-    from safetensors.torch import save_file
-
     from ..curvature import diagonal_fisher, kronecker_fisher
 
     trained = [image for image in source.images if image.split == "train"]
     chosen = random.Random(plan.seed).sample(trained, min(plan.fisher_images, len(trained)))
     batches = [_batch(model, source.folder, (image,)) for image in chosen]
     draws = DrawPlan(plan.seed + 1, plan.fisher_draws)
-    fisher = diagonal_fisher(model, batches, draws)
-    save_file({name: squares.cpu() for name, squares in fisher.items()}, out / "fisher.safetensors")
+    if not (out / FISHER).is_file():
+        write_fisher(out, diagonal_fisher(model, batches, draws))
     if plan.kronecker:
         write_kronecker(out, kronecker_fisher(model, batches, draws))
 

@@ -4,7 +4,7 @@ index.json            model fingerprint, draw plan, tunable weights, embedder, c
 catalog.parquet       one row per example
 thumbnails/           pictures to show, at most 128 px, without metadata
 shards/00000.safetensors    latents [n c h w] in float16, conditioning [n t], base_losses [n d] in float32
-fisher.safetensors    diagonal Fisher of the tunable weights, in float32: its squares underflow in float16
+fisher.safetensors    diagonal Fisher of the tunable weights; see curvatures.py
 kronecker.safetensors       where it was asked for: the Fisher in Kronecker-factored eigenbases, in float32
 neighbours.faiss      an embedding per example
 reference.*           scores under pictures that the model never saw; see reference.py
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from ..draws import DrawPlan
 from ..errors import DamagedAsset, IndexMismatch, InvalidRequest, MissingAsset
 from ..types import LatentBatch
 from .catalog import Catalog
+from .curvatures import read_fisher, read_kronecker, weights_of
 from .neighbours import Neighbours
 from .reference import Reference, read_reference
 
@@ -35,8 +36,7 @@ if TYPE_CHECKING:
     from ..curvature import WeightCurvature
     from ..models import AttributableModel
 
-SCHEMA = 3
-KRONECKER = "kronecker.safetensors"
+SCHEMA = 4
 
 
 @dataclass(frozen=True)
@@ -152,35 +152,16 @@ class Index:
         return Neighbours.read(self.folder, [image.id for image in self.catalog.images])
 
     def fisher(self) -> dict[str, Tensor]:
-        """The diagonal Fisher by weight, memory-mapped."""
-        from safetensors.torch import load_file
-
-        return load_file(self.folder / "fisher.safetensors")
+        """The diagonal Fisher by weight, in float32."""
+        return read_fisher(self.folder)
 
     def kronecker(self) -> dict[str, WeightCurvature]:
         """The Fisher in its eigenbases by weight; raises IndexMismatch where the index was built without."""
-        from safetensors.torch import load_file
-
-        from ..curvature import WeightCurvature
-
-        path = self.folder / KRONECKER
-        if not path.is_file():
-            raise IndexMismatch(
-                f"“{self.folder.name}” was built without a Kronecker-factored curvature. Build it again in the same "
-                "folder with --kronecker, which keeps what is there, or take curvature=fisher."
-            )
-        parts: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in load_file(path).items():
-            part, _, name = key.partition("/")
-            parts.setdefault(name, {})[part] = tensor
-        return {name: WeightCurvature(**own) for name, own in parts.items()}
+        return read_kronecker(self.folder)
 
     @cached_property
     def _weights(self) -> frozenset[str]:
-        from safetensors import safe_open
-
-        with safe_open(self.folder / "fisher.safetensors", framework="pt") as fisher:
-            return frozenset(fisher.keys())
+        return weights_of(self.folder)
 
     @property
     def _shard_count(self) -> int:
@@ -235,18 +216,3 @@ def write_shard(folder: Path, number: int, shard: Shard) -> None:
     }
     save_file(tensors, path.with_suffix(".partial"))
     os.replace(path.with_suffix(".partial"), path)
-
-
-def write_kronecker(folder: Path, curvature: Mapping[str, WeightCurvature]) -> None:
-    """Written aside and renamed, as a shard is."""
-    from safetensors.torch import save_file
-
-    tensors = {
-        f"{part}/{name}": tensor.cpu()
-        for name, own in curvature.items()
-        for part, tensor in vars(own).items()
-        if tensor is not None
-    }
-    partial = (folder / KRONECKER).with_suffix(".partial")
-    save_file(tensors, partial)
-    os.replace(partial, folder / KRONECKER)

@@ -49,9 +49,9 @@ class ForwardInf:
     loss_budget: float = 0.1  # relative change of the query's loss that the steps add up to; descent wants less (0.02)
     own_draws: int = 0  # of the query, beside the sweep's
     damping: float = 0.1  # share of a layer's mean Fisher that is added to it
-    score: Literal["difference", "absolute", "skew", "root"] = "skew"
+    score: Literal["difference", "absolute", "skew", "root"] = "root"
     standardised: bool = True  # per draw, over the examples
-    both_signs: bool = False  # an image counts by how far its loss moved on the whole, up or down
+    one_sided: bool = True  # per draw, a change below the average counts as none
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -103,8 +103,8 @@ class ForwardInf:
             change = change / (mirrored + base + SKEW_FLOOR)
         if self.standardised and len(change) > 1:
             change = (change - change.mean(dim=0)) / change.std(dim=0).clamp(min=1e-12)
-        if self.both_signs:
-            change = change * change.mean(dim=1, keepdim=True).sign()
+        if self.one_sided:
+            change = change.clamp(min=0)
         return InfluenceScores.over(losses.example_ids, change)
 
     def _preconditioner(self, training_set: TrainingSet) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
