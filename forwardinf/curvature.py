@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 
 
 def diagonal_fisher(model: AttributableModel, batches: Iterable[LatentBatch], plan: DrawPlan) -> dict[str, Tensor]:
-    """Mean over examples and draws of the squared gradient of each loss, by weight."""
+    """Mean over examples and draws of the squared gradient of each loss, by weight.
+
+    In float32 whatever the weights are, as squares underflow in float16.
+    """
     tunable = model.tunable_parameters()
-    total = {name: torch.zeros_like(p) for name, p in tunable.items()}
+    total = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in tunable.items()}
     count = 0
     for batch in batches:
         draws = plan.draws(batch.example_ids, batch.latents.shape[1:])
         for loss in model.loss(batch, draws).flatten():
             gradients = torch.autograd.grad(loss, list(tunable.values()), retain_graph=True)
             for name, gradient in zip(tunable, gradients, strict=True):
-                total[name] += gradient.square()
+                total[name] += gradient.float().square()
             count += 1
     return {name: squares / max(1, count) for name, squares in total.items()}

@@ -155,6 +155,21 @@ def test_default_settings_carry_over(kind: str, checkpoints: dict[str, Path], pa
     assert all(torch.equal(a, b) for a, b in zip(weights_of(attributor.model), before, strict=True))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_default_settings_carry_over_to_half_precision(
+    dtype: str, checkpoints: dict[str, Path], patches: Path, tmp_path: Path
+):
+    attributor = attributor_of(checkpoints["sd_15"], patches, tmp_path / "index", dtype)
+    before = weights_of(attributor.model)
+    assert {weights.dtype for weights in before if weights.is_floating_point()} == {getattr(torch, dtype)}
+    assert all(squares.dtype == torch.float32 and squares.any() for squares in attributor.index.fisher().values())
+    *_, last = attributor.follow(attributor.query(picture(patches, 3), "patch 3"))
+    assert last.state.loss_after / last.state.loss_before - 1 == pytest.approx(0.1, rel=0.051)
+    assert last.scores().per_draw.isfinite().all()
+    assert last.scores().rank_of("03.png") <= 2
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(attributor.model), before, strict=True))
+
+
 def batch_of(model: StableDiffusion | StableDiffusionXL, *prompts: str) -> tuple[LatentBatch, Draws]:
     latents = torch.randn(len(prompts), *SHAPE, generator=torch.Generator().manual_seed(1))
     batch = LatentBatch(tuple(map(str, range(len(prompts)))), latents, model.encode_prompt(prompts))
