@@ -18,8 +18,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="FORWARDINF_", frozen=True)
 
-    model: str = Field(str(ASSETS / "emoji-diffusion"), description="folder or Hub id of a Stable Diffusion checkpoint")
+    model: str = Field(
+        str(ASSETS / "emoji-diffusion"), description="folder or Hub id of a checkpoint in diffusers' format"
+    )
     revision: str | None = Field(None, description="Hub revision; pin the resolved commit")
+    family: str | None = Field(None, description="model family, where the checkpoint's own word is not to be taken")
     artwork: Path = Field(ASSETS / "emoji", description="folder of the training set's catalog and pictures")
     index: Path = Field(ASSETS / "emoji-index", description="folder made by `forwardinf index build`")
     results: Path = Field(
@@ -31,7 +34,7 @@ class Settings(BaseSettings):
     port: int = Field(7860, ge=1, le=65535, description="port the app listens on")
 
     def model_spec(self) -> ModelSpec:
-        return ModelSpec(self.model, self.revision, dtype=self.dtype, device=self.device)
+        return ModelSpec(self.model, self.revision, self.family, dtype=self.dtype, device=self.device)
 
 
 def load_settings(**flags: object) -> Settings:

@@ -24,7 +24,7 @@ class ModelSpec:
 
     checkpoint: str  # a folder, or a Hub id
     revision: str | None = None
-    family: str = "stable_diffusion"
+    family: str | None = None  # a file of forwardinf/models; None: the one that reads what the checkpoint says it is
     dtype: str = "float32"
     device: str = "cpu"
     tunable: str = "all"  # or "attention", "cross-attention k,v", or a regular expression over parameter names
@@ -36,7 +36,7 @@ class LatentBatch:
 
     example_ids: tuple[str, ...]
     latents: Tensor  # [b c h w]; float16 out of an index, losses are float32 all the same
-    conditioning: Tensor  # token ids [b t] for Stable Diffusion
+    conditioning: Tensor  # [b ...]; token ids [b t] for Stable Diffusion, of both text encoders [b 2 t] for SDXL
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from forwardinf.index.build import BuildPlan, build_index
 from forwardinf.index.catalog import Catalog
@@ -34,7 +34,22 @@ def tiny_pipeline(prediction_type: str = "v_prediction", seed: int = 0) -> Stabl
     """An untrained Stable Diffusion of a few thousand weights: 16×16 pictures, 8×8×4 latents."""
     torch.manual_seed(seed)
     tokenizer = learn_tokenizer(CAPTIONS, size=600)
-    vae = AutoencoderKL(
+    return StableDiffusionPipeline(
+        vae=tiny_vae(),
+        unet=tiny_unet(cross_attention_dim=8),
+        text_encoder=CLIPTextModel(tiny_text_config(tokenizer)),
+        tokenizer=tokenizer,
+        scheduler=DDIMScheduler(
+            prediction_type=prediction_type, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def tiny_vae() -> AutoencoderKL:
+    return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
         block_out_channels=(8, 8),
@@ -43,42 +58,32 @@ def tiny_pipeline(prediction_type: str = "v_prediction", seed: int = 0) -> Stabl
         layers_per_block=1,
         sample_size=16,
     )
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(8, 16),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1,
-        cross_attention_dim=8,
-        attention_head_dim=2,
-        norm_num_groups=4,
-    )
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=8,
-            intermediate_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            max_position_embeddings=tokenizer.model_max_length,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    return StableDiffusionPipeline(
-        vae=vae,
-        unet=unet,
-        text_encoder=text,
-        tokenizer=tokenizer,
-        scheduler=DDIMScheduler(
-            prediction_type=prediction_type, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
-        ),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+
+
+def tiny_unet(**config: object) -> UNet2DConditionModel:
+    small = {
+        "sample_size": 8,
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_out_channels": (8, 16),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "layers_per_block": 1,
+        "attention_head_dim": 2,
+        "norm_num_groups": 4,
+    }
+    return UNet2DConditionModel(**{**small, **config})
+
+
+def tiny_text_config(tokenizer: CLIPTokenizer, **config: object) -> CLIPTextConfig:
+    small = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=tokenizer.model_max_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **{**small, **config},
     )
 
 

@@ -94,7 +94,7 @@ def test_a_module_imports_only_what_its_room_may(path: Path):
 
 
 def test_the_check_sees_relative_imports(tmp_path: Path):
-    assert "forwardinf.manifest" in imports_of(PACKAGE / "models" / "stable_diffusion.py")
+    assert "forwardinf.manifest" in imports_of(PACKAGE / "models" / "checkpoint.py")
     assert "forwardinf.errors" in imports_of(PACKAGE / "manifest.py")
 
 

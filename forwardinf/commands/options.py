@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 WORK = Path(os.environ.get("FORWARDINF_TRAINING", ".training"))
 
 Work = Annotated[Path, typer.Option(help="folder of checkpoints, loss logs and sample sheets")]
-Model = Annotated[str | None, typer.Option("--model", help="folder or Hub id of a Stable Diffusion checkpoint")]
+Model = Annotated[str | None, typer.Option("--model", help="folder or Hub id of a Stable Diffusion or SDXL checkpoint")]
 TorchDevice = Annotated[str | None, typer.Option("--device", help="torch device")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, with all that reproduces it")]
 IndexFolder = Annotated[

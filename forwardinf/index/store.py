@@ -3,7 +3,7 @@
 index.json            model fingerprint, draw plan, tunable weights, embedder, counts
 catalog.parquet       one row per example
 thumbnails/           pictures to show, at most 128 px, without metadata
-shards/00000.safetensors    latents [n c h w] in float16, conditioning [n t], base_losses [n d] in float32
+shards/00000.safetensors    latents [n c h w] in float16, conditioning [n ...], base_losses [n d] in float32
 fisher.safetensors    diagonal Fisher of the tunable weights; see curvatures.py
 kronecker.safetensors       where it was asked for: the Fisher in Kronecker-factored eigenbases, in float32
 neighbours.faiss      an embedding per example

@@ -127,7 +127,7 @@ def preconditioned(gradient: dict[str, Tensor], fisher: dict[str, Tensor] | None
     if fisher is None:
         return gradient
     damped = {name: fisher[name] + damping * fisher[name].mean() + 1e-30 for name in gradient}
-    return {name: g / damped[name].to(g.device) for name, g in gradient.items()}
+    return {name: g.float() / damped[name].to(g.device) for name, g in gradient.items()}
 
 
 def _gradient(model: AttributableModel, query: Query, draws: Draws, deltas: dict[str, Tensor]) -> dict[str, Tensor]:

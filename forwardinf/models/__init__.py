@@ -1,14 +1,16 @@
-"""What can be attributed: one file per model family, found by its name.
+"""What can be attributed: one file per model family, found by its name or by what a checkpoint says it is.
 
-A family module defines `load(spec) -> PictureModel`. Adding a family is adding a file.
+A family module defines `load(spec) -> PictureModel`, and in PIPELINES the classes of diffusers whose checkpoints it
+reads, as model_index.json names them. Adding a family is adding a file; other modules here are what families share.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
-from importlib.util import find_spec
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,8 +19,16 @@ from ..generation import GenerationRequest
 from ..types import Draws, LatentBatch, ModelSpec
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from PIL.Image import Image
     from torch import Tensor
+
+# Set before any module here imports diffusers.
+os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")
+# Loading a small checkpoint is no news: our own messages are the ones to read.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 
 class AttributableModel(Protocol):
@@ -62,12 +72,34 @@ class PictureModel(AttributableModel, Protocol):
 
 
 def load_model(spec: ModelSpec) -> PictureModel:
-    """The model that `spec` names, by its family's own loader.
+    """The model that `spec` names, by the loader of its family, or else of the one that reads such a checkpoint.
 
-    Raises UnsupportedModel for an unknown family, MissingAsset or DamagedAsset for files that are not as they should.
+    Raises UnsupportedModel for an unknown family or kind of checkpoint, MissingAsset or DamagedAsset for files that are
+    not as they should.
     """
-    if find_spec(f"{__name__}.{spec.family}") is None:
-        known = ", ".join(sorted(m.name for m in iter_modules(__path__)))
-        raise UnsupportedModel(f"There is no model family “{spec.family}”; the families here are: {known}.")
-    model: PictureModel = import_module(f"{__name__}.{spec.family}").load(spec)
+    families = _families()
+    family = spec.family or _family_of(spec, families)
+    if family not in families:
+        raise UnsupportedModel(f"There is no model family “{family}”; the families here are: {', '.join(families)}.")
+    model: PictureModel = families[family].load(spec)
     return model
+
+
+def _families() -> dict[str, ModuleType]:
+    """The modules of all families, by name."""
+    modules = {found.name: import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)}
+    return {name: module for name, module in sorted(modules.items()) if hasattr(module, "PIPELINES")}
+
+
+def _family_of(spec: ModelSpec, families: dict[str, ModuleType]) -> str:
+    from .checkpoint import pipeline_class
+
+    kind = pipeline_class(spec)
+    for name, module in families.items():
+        if kind in module.PIPELINES:
+            return name
+    known = ", ".join(kind for module in families.values() for kind in module.PIPELINES)
+    raise UnsupportedModel(
+        f"“{Path(spec.checkpoint).name}” {f'is a {kind}' if kind else 'names no class of pipeline'}; here can be read: "
+        f"{known}. If it holds the same networks, name its family ({', '.join(families)}): FORWARDINF_FAMILY."
+    )

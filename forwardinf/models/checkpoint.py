@@ -1,0 +1,68 @@
+"""A checkpoint in diffusers' format: what it says it is, and its pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import diffusers.utils.logging
+import torch
+import transformers.utils.logging
+from diffusers import DiffusionPipeline
+
+from .. import manifest
+from ..errors import DamagedAsset, MissingAsset, UnsupportedModel
+
+if TYPE_CHECKING:
+    from ..types import ModelSpec
+
+Pipeline = TypeVar("Pipeline", bound=DiffusionPipeline)
+
+
+def pipeline_class(spec: ModelSpec) -> str:
+    """The class that a checkpoint's model_index.json names, as it is written there; empty where it names none.
+
+    Raises MissingAsset or DamagedAsset where it cannot be read.
+    """
+    with _failures_of(spec):
+        index = DiffusionPipeline.load_config(spec.checkpoint, revision=spec.revision)
+    return str(index.get("_class_name") or "")
+
+
+def load_pipeline(spec: ModelSpec, kind: type[Pipeline], needed: tuple[str, ...], **options: object) -> Pipeline:
+    """A folder or Hub id as a pipeline of `kind`, safetensors only; a folder with a manifest is checked first.
+
+    Raises MissingAsset or DamagedAsset, and UnsupportedModel where it lacks one of the `needed` components.
+    """
+    folder = Path(spec.checkpoint)
+    if (folder / manifest.NAME).is_file():
+        manifest.verify_manifest(folder)
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    with _failures_of(spec):
+        pipeline: Pipeline = kind.from_pretrained(
+            spec.checkpoint, revision=spec.revision, dtype=getattr(torch, spec.dtype), use_safetensors=True, **options
+        )
+    if lacking := [name for name in needed if pipeline.components[name] is None]:
+        raise UnsupportedModel(
+            f"“{folder.name}” has no {lacking[0]}, which a {kind.__name__} needs here. Try a complete checkpoint."
+        )
+    return pipeline
+
+
+@contextmanager
+def _failures_of(spec: ModelSpec) -> Iterator[None]:
+    """What diffusers raises on reading a checkpoint, told without this machine's paths."""
+    folder = Path(spec.checkpoint)
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        name = folder.name
+        if not folder.exists():
+            raise MissingAsset(f"There is no model “{name}”: it is neither a folder nor a Hub id at hand.") from error
+        if not (folder / "model_index.json").is_file():
+            raise MissingAsset(f"“{name}” has no model_index.json, so it is not a diffusers pipeline.") from error
+        why = str(error).replace(str(folder), name)
+        raise DamagedAsset(f"The model “{name}” could not be loaded: {why}") from error

@@ -1,0 +1,88 @@
+"""Stable Diffusion XL: a UNet on latents that is told the prompt by two text encoders, and a picture's size and crop.
+
+Podell et al. 2023, "SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis" (arXiv 2307.01952).
+Every picture here is square and whole, so the size it had, the size it is to have and the crop at (0, 0) are the same
+for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+
+from ..errors import UnsupportedModel
+from .checkpoint import load_pipeline
+from .latent_diffusion import LatentDiffusion, token_ids
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+    from ..types import ModelSpec
+
+PIPELINES = ("StableDiffusionXLPipeline",)
+
+
+class StableDiffusionXL(LatentDiffusion):
+    """The UNet reads both encoders' second-to-last hidden states, and the second one's pooled text embedding."""
+
+    def __init__(self, pipeline: StableDiffusionXLPipeline, spec: ModelSpec) -> None:
+        if pipeline.unet.config.addition_embed_type != "text_time":
+            raise UnsupportedModel(
+                f"The UNet's additional embedding is “{pipeline.unet.config.addition_embed_type}”; Stable Diffusion XL "
+                "has “text_time”. Try the checkpoint as another family."
+            )
+        self.text_encoders = (pipeline.text_encoder, pipeline.text_encoder_2)
+        super().__init__(pipeline, spec, self.text_encoders)
+        self._empty = self.encode_prompt([""])[0].to(spec.device)  # [2 t]
+
+    @torch.no_grad()
+    def encode_image(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """As every family does, but in float32 where the autoencoder's configuration says that it overflows in half."""
+        dtype = self.vae.dtype
+        if dtype == torch.float32 or not self.vae.config.force_upcast:
+            return super().encode_image(pictures)
+        try:
+            self.vae.float()
+            return super().encode_image(pictures)
+        finally:
+            self.vae.to(dtype)
+
+    def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
+        """Token ids of both tokenizers, `[b 2 t]`, padded and cut to the text encoders' length."""
+        return torch.stack([token_ids(t, prompts) for t in (self.pipeline.tokenizer, self.pipeline.tokenizer_2)], dim=1)
+
+    def _read(self, conditioning: Tensor) -> tuple[Tensor, ...]:
+        """Hidden states `[b t hidden]` and the pooled embedding `[b p]`; zeros for no prompt, where so trained."""
+        first, second = (
+            encoder(ids, output_hidden_states=True)
+            for encoder, ids in zip(self.text_encoders, conditioning.unbind(dim=1), strict=True)
+        )
+        hidden = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+        pooled = second.text_embeds
+        if self.pipeline.config.force_zeros_for_empty_prompt:
+            prompted = (conditioning != self._empty).flatten(1).any(dim=1)  # [b]
+            hidden, pooled = hidden * prompted[:, None, None], pooled * prompted[:, None]
+        return hidden, pooled
+
+    def _answer(self, x_t: Tensor, t: Tensor, *read: Tensor) -> Tensor:
+        hidden, pooled = read
+        size = float(self.picture_size)
+        # Size before, top left of the crop, size after; float32, in which every size is exact.
+        time_ids = torch.tensor([[size, size, 0, 0, size, size]], device=x_t.device).expand(len(x_t), -1)
+        told = {"text_embeds": pooled, "time_ids": time_ids}
+        output: Tensor = self.unet(x_t, t, hidden, added_cond_kwargs=told).sample
+        return output
+
+    def _deciding(self) -> dict[str, Any]:
+        zeros = self.pipeline.config.force_zeros_for_empty_prompt
+        return {**super()._deciding(), "picture_size": self.picture_size, "force_zeros_for_empty_prompt": zeros}
+
+
+def load(spec: ModelSpec) -> StableDiffusionXL:
+    """Load a folder or Hub id in diffusers' format."""
+    needed = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+    return StableDiffusionXL(load_pipeline(spec, StableDiffusionXLPipeline, needed, add_watermarker=False), spec)
