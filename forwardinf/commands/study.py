@@ -31,6 +31,7 @@ from .options import (
 )
 
 LAB = ASSETS / "lab"
+CASES = ASSETS / "customisation"
 
 study = typer.Typer(no_args_is_help=True, help="Put questions with a known answer to a method; every study resumes.")
 
@@ -124,6 +125,61 @@ def lds(
     with progress_bar("query") as bar:
         scores = room.scores_of(asked, truth, attributor, by, work / "lab", reporting_to(bar))
     report = room.as_report(asked, truth, attributor, by, scores)
+    if out:
+        out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    typer.echo(json.dumps(report, indent=1) if as_json else room.as_table(report))
+
+
+@study.command("cases")
+def cases(
+    until: Annotated[int, typer.Option(min=1, max=60, help="make the first so many")] = 24,
+    artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
+    shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
+    folder: Annotated[Path, typer.Option("--folder", help="the cases to make or to go on with")] = CASES,
+) -> None:
+    """Make the cases of `study customisation`: teach the model a few pictures, and let it draw; resumes."""
+    from ..index.catalog import Catalog
+    from ..studies import custom_cases
+    from ..training.customise import CustomRecipe
+
+    pictures = Catalog.load(artwork)
+    plan = custom_cases.CustomPlan.of(pictures, CustomRecipe())
+    with progress_bar("case") as bar:
+        made = custom_cases.make(folder, pictures, shipped, plan, until, reporting_to(bar))
+    typer.echo(f"{folder.name}: {sum(map(made.made, plan.cases))} of {len(plan.cases)} cases made")
+
+
+@study.command("customisation")
+def customisation(
+    part: Annotated[str, typer.Option(help="choosing: for choosing settings; reported; all")] = "all",
+    count: Annotated[int, typer.Option("--cases", min=1, max=60, help="of both parts together")] = 24,
+    pictures: Annotated[int, typer.Option(min=1, help="drawn by the model of each case")] = 2,
+    artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
+    shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
+    folder: Annotated[Path, typer.Option("--folder", help="made by `study cases`")] = CASES,
+    method: Method = "forward_inf",
+    tunable: Annotated[str, typer.Option(help="weights a query moves")] = ModelSpec.tunable,
+    draws: Annotated[int | None, typer.Option(min=1, help="of the sweep, by default an index's own default")] = None,
+    setting: MethodSettings = None,
+    work: Annotated[Path, typer.Option(help="keeps finished trials in studies/, indexes in customisation/")] = WORK,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
+) -> None:
+    """Whether the pictures that a model was taught are found from what it drew (AbC); resumes."""
+    from ..index.build import BuildPlan
+    from ..index.catalog import Catalog
+    from ..studies import customisation as room
+    from ..studies.custom_cases import CustomCases
+    from ..studies.journal import Journal
+
+    require_folder_of(out)
+    by = method_from(method, setting)
+    asked = room.Customisation(part, count, pictures, draws or BuildPlan.draws)
+    made = CustomCases.open(folder, Catalog.load(artwork), shipped)
+    journal = Journal(work / "studies" / "customisation.jsonl")
+    with progress_bar("picture") as bar:
+        trials = room.run(asked, made, tunable, by, journal, work / "customisation", reporting_to(bar))
+    report = room.as_report(asked, made, tunable, by, trials)
     if out:
         out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     typer.echo(json.dumps(report, indent=1) if as_json else room.as_table(report))
