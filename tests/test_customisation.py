@@ -226,6 +226,8 @@ def test_a_study_reports_the_exemplars_ranks_and_goes_on_where_it_was_cut_off(
 ):
     one, two = (case.exemplars for case in cases.plan.cases)
     assert (len(one), len(two)) == (1, 2)
+    opened = {case: room.attributor_of(cases, case, TUNABLE, work, draws=1) for case in cases.plan.cases}
+    monkeypatch.setattr(room, "attributor_of", lambda cases, case, *_: opened[case])
     monkeypatch.setattr(Attributor, "attribute", scoring({one[0].id: 2, two[0].id: 1, two[1].id: 6}))
     method, journal = load_method("random"), Journal(tmp_path / "trials.jsonl")
     study = Customisation(cases=2, pictures=1, draws=1)
