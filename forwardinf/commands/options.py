@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -93,3 +93,11 @@ def reporting_to(bar: tqdm) -> Callable[[int, int], None]:
         bar.update(done - bar.n)
 
     return report
+
+
+def tell(report: dict[str, Any], as_table: Callable[[dict[str, Any]], str], as_json: bool, out: Path | None) -> None:
+    """A study's report on stdout, as a table or as JSON, and in a file where one was named."""
+    text = json.dumps(report, indent=1)
+    if out:
+        out.write_text(text + "\n", encoding="utf-8")
+    typer.echo(text if as_json else as_table(report))

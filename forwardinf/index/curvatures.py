@@ -24,7 +24,7 @@ def write_fisher(folder: Path, fisher: Mapping[str, Tensor]) -> None:
     Squared gradients underflow in float16; shares of their mean do not where it matters, as a share of the mean is
     added to all of them when a gradient is divided by them.
     """
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, squares in fisher.items():
         mean = squares.double().mean().cpu()
         shares = squares.double().cpu() / mean.clamp(min=1e-300)

@@ -1,0 +1,188 @@
+"""`forwardinf study lab | lds | leave-k-out | cases | customisation`: ground truth that takes training models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..config import ASSETS
+from ..types import ModelSpec
+from .options import (
+    WORK,
+    AsJson,
+    Method,
+    MethodSettings,
+    method_from,
+    progress_bar,
+    reporting_to,
+    require_folder_of,
+    tell,
+)
+from .study import study
+
+if TYPE_CHECKING:
+    from ..methods import AttributionMethod
+
+LAB = ASSETS / "lab"
+CASES = ASSETS / "customisation"
+
+
+@study.command("lab")
+def lab(
+    until: Annotated[int, typer.Option(min=0, max=64, help="train on the first so many subsets")] = 64,
+    artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
+    shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
+    folder: Annotated[Path, typer.Option("--lab", help="the ground truth to make or to go on with")] = LAB,
+    work: Annotated[Path, typer.Option(help="keeps the start's checkpoints in lab/")] = WORK,
+) -> None:
+    """Make the ground truth of `study lds`: train a small model on random half subsets; resumes."""
+    from ..index.catalog import Catalog
+    from ..studies import ground_truth
+    from ..training.lab import Recipe
+
+    pictures = Catalog.load(artwork)
+    plan = ground_truth.LabPlan.of(pictures, Recipe())
+    with progress_bar("subset") as bar:
+        truth = ground_truth.make(folder, pictures, shipped, plan, work / "lab", until, reporting_to(bar))
+    typer.echo(f"{folder.name}: {truth.finished.sum()} of {plan.subsets} subsets trained on")
+
+
+@study.command("lds")
+def lds(
+    queries: Annotated[int, typer.Option(min=1, max=100, help="of each origin: drawn by the lab, and held out")] = 100,
+    artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
+    shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
+    folder: Annotated[Path, typer.Option("--lab", help="the ground truth, made by `study lab`")] = LAB,
+    method: Method = "forward_inf",
+    tunable: Annotated[str, typer.Option(help="weights a query moves")] = ModelSpec.tunable,
+    draws: Annotated[int | None, typer.Option(min=1, help="of the sweep, by default an index's own default")] = None,
+    setting: MethodSettings = None,
+    work: Annotated[Path, typer.Option(help="keeps the lab's index and scores in lab/")] = WORK,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
+) -> None:
+    """Whether scores add up to what training on the images did to a query's loss (LDS); resumes."""
+    from ..index.build import BuildPlan
+    from ..index.catalog import Catalog
+    from ..studies import lds as room
+    from ..studies.ground_truth import GroundTruth
+    from ..studies.lab_scores import attributor_of, scores_of
+
+    require_folder_of(out)
+    by = method_from(method, setting)
+    truth = GroundTruth.open(folder, Catalog.load(artwork), shipped)
+    asked = room.Lds(queries)
+    attributor = attributor_of(truth, tunable, work / "lab", draws or BuildPlan.draws)
+    with progress_bar("query") as bar:
+        scores = scores_of(asked.chosen(truth), truth, attributor, by, work / "lab", reporting_to(bar))
+    report = room.as_report(asked, truth, attributor, by, scores)
+    tell(report, room.as_table, as_json, out)
+
+
+@study.command("leave-k-out")
+def leave_k_out(
+    queries: Annotated[int, typer.Option(min=1, max=100, help="of those that the lab drew")] = 8,
+    k: Annotated[int, typer.Option("--k", help="images left out")] = 50,
+    artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
+    shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
+    folder: Annotated[Path, typer.Option("--lab", help="the ground truth, made by `study lab`")] = LAB,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            help="name, or name:setting=value,…; may be repeated; by default forward_inf, similarity and random. "
+            "random, which the others are compared with, is always among them",
+        ),
+    ] = None,
+    tunable: Annotated[str, typer.Option(help="weights a query moves")] = ModelSpec.tunable,
+    draws: Annotated[int | None, typer.Option(min=1, help="of the sweep, by default an index's own default")] = None,
+    work: Annotated[Path, typer.Option(help="keeps the lab's index and scores in lab/")] = WORK,
+    journal: Annotated[Path | None, typer.Option(help="folder of finished trainings, by default the lab's")] = None,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
+) -> None:
+    """How a picture changes when a method's first k images are left out and the lab is trained again; resumes."""
+    from ..index.build import BuildPlan
+    from ..index.catalog import Catalog
+    from ..studies import leave_k_out as room
+    from ..studies.ground_truth import GroundTruth
+    from ..studies.journal import Journal
+    from ..studies.lab_scores import attributor_of
+
+    require_folder_of(out)
+    methods = room.with_baseline([_method_of(text) for text in method or room.METHODS])
+    truth = GroundTruth.open(folder, Catalog.load(artwork), shipped)
+    asked = room.LeaveKOut(queries, k)
+    asked.chosen(truth)  # refused before anything is built
+    attributor = attributor_of(truth, tunable, work / "lab", draws or BuildPlan.draws)
+    removals = {}
+    for by in methods:
+        with progress_bar("query") as bar:
+            removals[room.label_of(by)] = room.removals_of(
+                asked, truth, attributor, by, work / "lab", reporting_to(bar)
+            )
+    with progress_bar("training") as bar:
+        outcomes = room.run(asked, truth, removals, Journal((journal or folder) / room.JOURNAL), reporting_to(bar))
+    report = room.as_report(asked, truth, attributor, methods, outcomes)
+    tell(report, room.as_table, as_json, out)
+
+
+def _method_of(text: str) -> AttributionMethod:
+    """The method that `name` or `name:setting=value,setting=value` asks for."""
+    name, _, settings = text.partition(":")
+    return method_from(name, settings.split(",") if settings else None)
+
+
+@study.command("cases")
+def cases(
+    until: Annotated[int, typer.Option(min=1, max=60, help="make the first so many")] = 24,
+    artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
+    shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
+    folder: Annotated[Path, typer.Option("--folder", help="the cases to make or to go on with")] = CASES,
+) -> None:
+    """Make the cases of `study customisation`: teach the model a few pictures, and let it draw; resumes."""
+    from ..index.catalog import Catalog
+    from ..studies import custom_cases
+    from ..training.customise import CustomRecipe
+
+    pictures = Catalog.load(artwork)
+    plan = custom_cases.CustomPlan.of(pictures, CustomRecipe())
+    with progress_bar("case") as bar:
+        made = custom_cases.make(folder, pictures, shipped, plan, until, reporting_to(bar))
+    typer.echo(f"{folder.name}: {sum(map(made.made, plan.cases))} of {len(plan.cases)} cases made")
+
+
+@study.command("customisation")
+def customisation(
+    part: Annotated[str, typer.Option(help="choosing: for choosing settings; reported; all")] = "all",
+    count: Annotated[int, typer.Option("--cases", min=1, max=60, help="of both parts together")] = 24,
+    pictures: Annotated[int, typer.Option(min=1, help="drawn by the model of each case")] = 2,
+    artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
+    shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
+    folder: Annotated[Path, typer.Option("--folder", help="made by `study cases`")] = CASES,
+    method: Method = "forward_inf",
+    tunable: Annotated[str, typer.Option(help="weights a query moves")] = ModelSpec.tunable,
+    draws: Annotated[int | None, typer.Option(min=1, help="of the sweep, by default an index's own default")] = None,
+    setting: MethodSettings = None,
+    work: Annotated[Path, typer.Option(help="keeps finished trials in studies/, indexes in customisation/")] = WORK,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
+) -> None:
+    """Whether the pictures that a model was taught are found from what it drew (AbC); resumes."""
+    from ..index.build import BuildPlan
+    from ..index.catalog import Catalog
+    from ..studies import customisation as room
+    from ..studies.custom_cases import CustomCases
+    from ..studies.journal import Journal
+
+    require_folder_of(out)
+    by = method_from(method, setting)
+    asked = room.Customisation(part, count, pictures, draws or BuildPlan.draws)
+    made = CustomCases.open(folder, Catalog.load(artwork), shipped)
+    journal = Journal(work / "studies" / "customisation.jsonl")
+    with progress_bar("picture") as bar:
+        trials = room.run(asked, made, tunable, by, journal, work / "customisation", reporting_to(bar))
+    report = room.as_report(asked, made, tunable, by, trials)
+    tell(report, room.as_table, as_json, out)

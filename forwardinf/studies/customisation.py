@@ -1,0 +1,208 @@
+"""Does a method find the pictures that a model was taught, from what that model drew?
+
+    forwardinf study customisation --method forward_inf --part choosing
+
+Attribution by Customisation (Wang et al., ICCV 2023, arXiv 2306.09345) in miniature. Each fine-tuned model is
+attributed as it is: its base losses and its Fisher are taken anew over 1,000 training images and its exemplars. The
+exemplars of a picture's own model are the right answer, all of them alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..attribution import Attributor
+from ..errors import InvalidRequest
+from ..index.build import BuildPlan, build_index
+from ..methods import AttributionMethod, settings_of
+from .custom_cases import KINDS, PARTS, CustomCase, CustomCases
+from .intervals import bootstrap_interval
+from .journal import Journal
+
+DEPTHS = (1, 5, 10)
+Trial = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Customisation:
+    """What is asked of a method; raises InvalidRequest where that cannot be asked. More cases go on from fewer."""
+
+    part: str = "all"  # or choosing, reported
+    cases: int = 24  # of both parts together
+    pictures: int = 2  # of each case
+    draws: int = BuildPlan.draws
+
+    def __post_init__(self) -> None:
+        if self.part not in ("all", *PARTS):
+            raise InvalidRequest(f"There is no part “{self.part}”; the parts are: {', '.join(PARTS)}, all.")
+        if self.cases < 1 or self.pictures < 1 or self.draws < 1:
+            raise InvalidRequest("A study needs at least one case, one picture of each, and one draw.")
+
+    def chosen(self, cases: CustomCases) -> list[CustomCase]:
+        """Raises InvalidRequest where there are not as many."""
+        plan = cases.plan
+        if self.cases > len(plan.cases) or self.pictures > plan.pictures:
+            raise InvalidRequest(f"There are {len(plan.cases)} cases with {plan.pictures} pictures each, and no more.")
+        chosen = [case for case in plan.cases[: self.cases] if self.part in ("all", case.part)]
+        if not chosen:
+            raise InvalidRequest(f"The first {self.cases} cases have none of the part “{self.part}”; ask for more.")
+        return chosen
+
+    def settings(self, cases: CustomCases, tunable: str, method: AttributionMethod) -> dict[str, Any]:
+        """All that a trial's ranks depend on, beside its case and picture."""
+        return {
+            "method": settings_of(method),
+            "tunable": tunable,
+            "draws": self.draws,
+            "candidates": len(cases.plan.candidates),
+            "plan": cases.fingerprint,
+            "version": __version__,
+        }
+
+
+def run(
+    study: Customisation,
+    cases: CustomCases,
+    tunable: str,
+    method: AttributionMethod,
+    journal: Journal,
+    work: Path,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Trial]:
+    """Every trial of a study; those in the journal are kept, the others are made and written to it.
+
+    A trial has the exemplars' ranks among all candidates. A picture on which no step can be taken ranks them last, and
+    says why in `failed`.
+    """
+    settings = study.settings(cases, tunable, method)
+    finished = {(t["made"], t["picture"]): t for t in journal.trials() if t.get("settings") == settings}
+    chosen = study.chosen(cases)
+    names = {case: cases.fingerprint_of(case) for case in chosen}
+    wanted = [(case, number) for case in chosen for number in range(study.pictures)]
+    attributor: tuple[CustomCase, Attributor] | None = None
+    for done, (case, number) in enumerate(wanted):
+        on_progress(done, len(wanted))
+        if (names[case], number) in finished:
+            continue
+        if attributor is None or attributor[0] != case:
+            attributor = case, attributor_of(cases, case, tunable, work, study.draws)
+        outcome = _outcome(cases, case, number, attributor[1], method)
+        trial = {"case": case.number, "made": names[case], "picture": number, **outcome, "settings": settings}
+        finished[names[case], number] = trial
+        journal.append(trial)
+    on_progress(len(wanted), len(wanted))
+    return [finished[names[case], number] for case, number in wanted]
+
+
+def attributor_of(cases: CustomCases, case: CustomCase, tunable: str, work: Path, draws: int) -> Attributor:
+    """A case's model with the index of its candidates and exemplars, built in `work` where it is not there yet."""
+    model = cases.model(case, tunable)
+    plan = BuildPlan(draws=draws, splits=("train",))
+    decisive = json.dumps([cases.fingerprint, case.number, model.fingerprint, tunable, draws, __version__])
+    folder = work / f"index-{case.number:02}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
+    return Attributor(model, build_index(model, cases.images(case), folder, plan), cache=work / "cache")
+
+
+def recall(ranks: Sequence[int], depth: int) -> float:
+    """The share of the exemplars that are among the first `depth`."""
+    return sum(rank <= depth for rank in ranks) / len(ranks)
+
+
+def best_recall(exemplars: int, depth: int) -> float:
+    """The highest `recall` that so many exemplars allow."""
+    return min(depth, exemplars) / exemplars
+
+
+def average_precision(ranks: Sequence[int]) -> float:
+    """Mean over the exemplars of the share of exemplars among all images down to and with each; 1 where they lead."""
+    return sum(place / rank for place, rank in enumerate(sorted(ranks), 1)) / len(ranks)
+
+
+def as_report(
+    study: Customisation, cases: CustomCases, tunable: str, method: AttributionMethod, trials: list[Trial]
+) -> dict[str, Any]:
+    """Recall and mean average precision with intervals over cases, by part and kind, in JSON's types."""
+    chosen = study.chosen(cases)
+    by_case = {case: [t for t in trials if t["case"] == case.number] for case in chosen}
+    rows = []
+    for part in PARTS:
+        for kind in (*KINDS, "all"):
+            group = [case for case in chosen if case.part == part and kind in (case.kind, "all")]
+            if group:
+                rows.append({"part": part, "kind": kind, **_summary([by_case[case] for case in group])})
+    return {
+        "study": "customisation",
+        "settings": study.settings(cases, tunable, method) | {"cases": study.cases, "pictures": study.pictures},
+        "groups": rows,
+    }
+
+
+def _summary(cases: list[list[Trial]]) -> dict[str, Any]:
+    """Over cases, each the mean of its pictures."""
+
+    def over_cases(figure: Callable[[Sequence[int]], float]) -> dict[str, Any]:
+        values = np.array([np.mean([figure(trial["ranks"]) for trial in trials]) for trials in cases])
+        return {"mean": float(values.mean()), "interval": bootstrap_interval(values) if len(values) > 1 else None}
+
+    best = {k: float(np.mean([best_recall(len(trials[0]["ranks"]), k) for trials in cases])) for k in DEPTHS}
+    return {
+        "cases": len(cases),
+        "pictures": sum(map(len, cases)),
+        "failed": sum(trial["failed"] is not None for trials in cases for trial in trials),
+        "recall": {str(k): over_cases(partial(recall, depth=k)) | {"best_possible": best[k]} for k in DEPTHS},
+        "map": over_cases(average_precision),
+    }
+
+
+def as_table(report: dict[str, Any]) -> str:
+    """One line for each part and kind, over how it was measured."""
+    return "\n".join([*_table_lines(report), "", *_setting_lines(report["settings"])])
+
+
+def _table_lines(report: dict[str, Any]) -> Iterator[str]:
+    columns = "  ".join(f"{f'recall@{k}':20}" for k in DEPTHS)
+    yield f"{'part':9} {'exemplars':10} {'cases':>5}  {columns}  {'mAP':20}"
+    for row in report["groups"]:
+        figures = [_shown(row["recall"][str(k)]) for k in DEPTHS] + [_shown(row["map"])]
+        failed = f"  no step possible for {row['failed']}" if row["failed"] else ""
+        cells = "  ".join(f"{figure:20}" for figure in figures)
+        yield f"{row['part']:9} {row['kind']:10} {row['cases']:>5}  {cells}{failed}".rstrip()
+        if row["kind"] == "all":
+            best = "  ".join(f"{row['recall'][str(k)]['best_possible']:<20.3f}" for k in DEPTHS)
+            yield f"{'':9} {'at best':10} {'':>5}  {best}  1.000"
+
+
+def _setting_lines(settings: dict[str, Any]) -> Iterator[str]:
+    options = ", ".join(f"{key} {value}" for key, value in settings["method"].items() if key != "name")
+    yield f"Method: {settings['method']['name']} ({options}). Weights considered: {settings['tunable']}."
+    yield (
+        f"{settings['pictures']} pictures of each case, ranked among {settings['candidates']:,} training images "
+        "and the case's exemplars."
+    )
+    yield "Brackets: 95 % bootstrap intervals over cases. Recall@1 stays below 1 where a case has several exemplars."
+
+
+def _shown(figure: dict[str, Any]) -> str:
+    if figure["interval"] is None:
+        return f"{figure['mean']:.3f}"
+    low, high = figure["interval"]
+    return f"{figure['mean']:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _outcome(
+    cases: CustomCases, case: CustomCase, number: int, attributor: Attributor, method: AttributionMethod
+) -> dict[str, Any]:
+    try:
+        scores = attributor.attribute(cases.picture(case, number), cases.prompt(case, number), method)
+    except InvalidRequest as refusal:
+        return {"ranks": [attributor.index.count] * len(case.exemplars), "failed": str(refusal)}
+    return {"ranks": [scores.rank_of(exemplar.id) for exemplar in case.exemplars], "failed": None}
