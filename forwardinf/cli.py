@@ -137,30 +137,29 @@ def index_build(
         str, typer.Option(help="visual similarity by: unet | vae | Hub id or folder of a CLIP or DINOv2 checkpoint")
     ] = "unet",
     reference: Annotated[
-        int, typer.Option(min=0, help="held-out images to ask, so that answers can say what stands out; 0 for none")
-    ] = 40,
+        int | None,
+        typer.Option(min=0, help="held-out images to ask, so that answers can say what stands out; by default 29"),
+    ] = None,
     kronecker: Annotated[bool, typer.Option("--kronecker", help="keep what curvature=kronecker needs")] = False,
 ) -> None:
     """Index an image folder (metadata.jsonl with file_name and text) or a folder with a catalog.parquet."""
     from .attribution import DEFAULT_METHOD, Attributor
     from .index.build import BuildPlan, build_index, training_images
     from .models import load_model
-    from .reference import build_reference
+    from .reference import QUERIES, build_reference
 
     source = training_images(folder)
     loaded = load_model(replace(load_settings(model=model, device=device).model_spec(), tunable=tunable))
     plan = BuildPlan(draws=draws or BuildPlan.draws, seed=seed, embedder=embedder, kronecker=kronecker)
     with progress_bar("img") as bar:
         built = build_index(loaded, source, out, plan, reporting_to(bar))
-    held_out = len(built.catalog.of_split("held_out").images)
-    if reference and held_out:
+    asked = min(QUERIES if reference is None else reference, len(built.catalog.of_split("held_out").images))
+    if asked:
         with progress_bar("picture") as bar:
-            built = build_reference(
-                Attributor(loaded, built), DEFAULT_METHOD, source, reference, seed, reporting_to(bar)
-            )
-    draws_each = f"{built.info.draw_count} draws each"
-    asked = f"compared with {min(reference, held_out)} held out" if reference and held_out else "no reference"
-    typer.echo(f"{out}: {built.info.examples:,} images, {draws_each}, {asked}, fingerprint {built.fingerprint[:12]}…")
+            built = build_reference(Attributor(loaded, built), DEFAULT_METHOD, source, asked, seed, reporting_to(bar))
+    compared = f"{asked} held-out images asked" if asked else "no held-out image asked"
+    made = f"{built.info.draw_count} draws each, {compared}, fingerprint {built.fingerprint[:12]}…"
+    typer.echo(f"{out}: {built.info.examples:,} images, {made}")
 
 
 @index.command("info")
