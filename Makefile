@@ -9,8 +9,10 @@ export GRADIO_ANALYTICS_ENABLED ?= False
 run: .venv/run
 	$(BIN)/python app.py
 
+# Most tests are too small to use two cores, so two run side by side; those in the browser have both to themselves.
 test: .venv/dev chromium
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m browser
 
 check: .venv/dev
 	$(BIN)/ruff check .

@@ -374,7 +374,7 @@ def test_an_index_holds_the_kronecker_factored_fisher_where_it_is_asked_for(
     assert read.keys() == diagonal.keys() == model.tunable_parameters().keys()
     for name, own in read.items():
         assert (own.outputs is None) == (own.inputs is None) == (own.moments.ndim != 2)
-        torch.testing.assert_close(own.moments.sum(), diagonal[name].sum(), rtol=1e-4, atol=0)  # of the same gradients
+        torch.testing.assert_close(own.moments.sum(), diagonal[name].sum(), rtol=1e-3, atol=0)  # float16 shares
 
     (shard,) = index.shards()
     estimated = kronecker_fisher(model, [shard.part(frozenset({"00.png"})).batch], DrawPlan(0, 1))

@@ -17,14 +17,15 @@ picture changes; nobody can afford that. [The Mirrored Influence Hypothesis](htt
 al., CVPR 2024) turns the question round: teach the model a little about *the picture*, and see which training images it
 then meets differently.
 
-1. **A small step.** The model takes a gradient step on the picture alone, on the weights that read the prompt, just so
-   large that its error on the picture changes by a set share. Weights on which the whole training set leans are held
+1. **A small step.** The model takes a gradient step on the picture alone, on all of its weights, just so large that its
+   error on the picture changes by a set share. Weights on which the whole training set leans are held
    back, so that the step is about this picture and not about everything (Wang et al. 2024).
 2. **One look at each training image.** Each of the {examples:,} images is noised {draws} times, from a little to almost
    wholly, and the model’s error at restoring it is compared with the error before the step. The noise is the same both
    times, and the same for every image and for the picture, so that nothing else can make a difference.
-3. **A score.** The relative change of error, on a scale on which the average image has 0 and a typical one lies within
-   ±1; its *standard error* says how much the {draws} looks disagree. Higher means more influential, by this estimate.
+3. **A score.** How far the model’s error on the image rose, on a scale on which the rise is 0 for the average image and
+   seldom above 1; its *standard error* says how much the {draws} looks disagree. Higher means more influential, by this
+   estimate.
 4. **A verdict.** A list of the most influential images always has a first. So the same was asked of {reference}
    pictures that the model never saw. An image *stands out* where its score lies above the highest that nine in ten of
    these reach with any image. Where the picture owes nothing to the training set, this calls one in at most one answer
