@@ -157,7 +157,7 @@ def index_build(
     if asked:
         with progress_bar("picture") as bar:
             built = build_reference(Attributor(loaded, built), DEFAULT_METHOD, source, asked, seed, reporting_to(bar))
-    compared = f"{asked} held-out images asked" if asked else "no held-out image asked"
+    compared = f"{asked} held-out asked" if asked else "none held-out asked"
     made = f"{built.info.draw_count} draws each, {compared}, fingerprint {built.fingerprint[:12]}…"
     typer.echo(f"{out}: {built.info.examples:,} images, {made}")
 

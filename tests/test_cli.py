@@ -93,9 +93,10 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
     images, index = tmp_path / "images", tmp_path / "index"
     images.mkdir()
     rows = []
-    for i, colour in enumerate(["red", "green", "blue", "white"]):
+    for i, colour in enumerate(["red", "green", "blue", "white", "orange"]):
         Image.new("RGB", (20, 20), colour).save(images / f"{i}.png")
-        rows.append(json.dumps({"file_name": f"{i}.png", "text": f"{colour} square", "creator": "Ada"}))
+        split = {"split": "held_out"} if colour == "orange" else {}
+        rows.append(json.dumps({"file_name": f"{i}.png", "text": f"{colour} square", "creator": "Ada"} | split))
     (images / "metadata.jsonl").write_text("\n".join(rows))
     model = ["--model", str(tiny_checkpoint)]
 
@@ -103,14 +104,20 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
                        "--tunable", "attention", "--kronecker", *model)  # fmt: skip
     assert built.returncode == 0, built.stderr
     info = json.loads(forwardinf("index", "info", str(index)).stdout)
-    assert (info["examples"], info["embedder"], info["tunable"]) == (4, "vae", "attention")
+    assert (info["examples"], info["embedder"], info["tunable"]) == (5, "vae", "attention")
+    assert "5 images, 2 draws each, 1 held-out asked" in built.stdout
     assert "every file as recorded" in forwardinf("index", "verify", str(index)).stdout
 
     asked = ["attribute", str(images / "2.png"), "--index", str(index), "--prompt", "blue square", *model]
     record = json.loads(forwardinf(*asked, "--top", "2", "--json").stdout)
     assert [row["rank"] for row in record["results"]] == [1, 2]
     assert {row["creator"] for row in record["results"]} == {"Ada"}
+    assert record["confidence"]["reference_queries"] == 1
+    assert all(0.5 <= row["p_value"] <= 1 for row in record["results"])  # one reference can show no more
+    assert [(group["name"], group["images"]) for group in record["groups"]["creator"]] == [("Ada", 4)]
     plain = forwardinf(*asked)
+    assert plain.stdout.startswith("No training image stands out")
+    assert forwardinf(*asked, "--steps", "2").stdout.startswith("There is nothing to compare this answer with")
     assert "neither copying nor infringement" in plain.stdout
     assert "img" not in plain.stderr  # no progress bar where nobody watches
 
