@@ -122,11 +122,15 @@ def test_training_lowers_the_loss_of_the_images_trained_on_below_that_of_the_oth
 def test_a_method_is_scored_and_its_scores_are_kept(
     truth: GroundTruth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    method, study = load_method("forward_inf"), Lds(queries=1)
+    method, study = load_method("forward_inf"), Lds(1, "all")
     attributor = attributor_of(truth, "cross-attention k,v", tmp_path, draws=2)
     scores = scores_of(study.chosen(truth), truth, attributor, method, tmp_path)
     assert scores.shape == (2, 8)
-    assert study.chosen(truth) == [0, 2]
+    assert study.chosen(truth) == Lds(1, "choosing").chosen(truth) == [0, 2]
+    assert Lds().chosen(truth) == []  # of two queries all were used for choosing
+    for queries, part, named in [(100, "tuning", "choosing, reported, all"), (15, "reported", "first 15")]:
+        with pytest.raises(InvalidRequest, match=named):
+            Lds(queries, part)
     direct = attributor.attribute(truth.picture(2), truth.plan.queries[2].caption, method)
     by_id = dict(zip(direct.example_ids, direct.scores.tolist(), strict=True))
     np.testing.assert_allclose(scores[1], [by_id[image] for image in truth.plan.images], rtol=1e-6)

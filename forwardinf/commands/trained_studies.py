@@ -52,6 +52,9 @@ def lab(
 @study.command("lds")
 def lds(
     queries: Annotated[int, typer.Option(min=1, max=100, help="of each origin: drawn by the lab, and held out")] = 100,
+    part: Annotated[
+        str, typer.Option(help="of these: reported, choosing (which defaults were chosen by), all")
+    ] = "reported",
     artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
     shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
     folder: Annotated[Path, typer.Option("--lab", help="the ground truth, made by `study lab`")] = LAB,
@@ -73,7 +76,7 @@ def lds(
     require_folder_of(out)
     by = method_from(method, setting)
     truth = GroundTruth.open(folder, Catalog.load(artwork), shipped)
-    asked = room.Lds(queries)
+    asked = room.Lds(queries, part)
     attributor = attributor_of(truth, tunable, work / "lab", draws or BuildPlan.draws)
     with progress_bar("query") as bar:
         scores = scores_of(asked.chosen(truth), truth, attributor, by, work / "lab", reporting_to(bar))
