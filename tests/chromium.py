@@ -158,6 +158,7 @@ def assert_real_pixels(page: Page) -> None:
 
 
 def violations(page: Page) -> list[str]:
-    """What axe-core finds wrong with a page as it stands."""
+    """What axe-core finds wrong with a page once all of its parts are loaded."""
+    expect(page.locator("p.loading")).to_have_count(0)
     found = Axe().run(page).response["violations"]
     return [f"{rule['id']}: {node['html']}" for rule in found for node in rule["nodes"]]

@@ -26,11 +26,7 @@ then meets differently.
 3. **A score.** How far the model’s error on the image rose, on a scale on which the rise is 0 for the average image and
    seldom above 1; its *standard error* says how much the {draws} looks disagree. Higher means more influential, by this
    estimate.
-4. **A verdict.** A list of the most influential images always has a first. So the same was asked of {reference}
-   pictures that the model never saw. An image *stands out* where its score lies above the highest that nine in ten of
-   these reach with any image. Where the picture owes nothing to the training set, this calls one in at most one answer
-   of ten, if the picture is of the kind of those compared with. *Between no. 2 and 5* are the ranks that an image takes
-   when one of the looks is left out: a steady rank does not depend on one of them.
+{verdict}
 5. **Groups.** A creator, a collection or a licence is not judged by adding up scores, but by whether its images rank
    higher, as a whole, than as many drawn at random would (a rank-sum test, allowing for the number of groups).
 
@@ -41,6 +37,15 @@ To answer honestly, one has to know everything that a model was trained on. So t
 built like Stable Diffusion, and the whole of its training set: openly licensed emoji artwork, with the creator and the
 licence of each picture.
 """
+
+VERDICT = """4. **A verdict.** A list of the most influential images always has a first. So the same was asked of {reference}
+   pictures that the model never saw. An image *stands out* where its score lies above the highest that nine in ten of
+   these reach with any image. Where the picture owes nothing to the training set, this calls one in at most one answer
+   of ten, if the picture is of the kind of those compared with. *Between no. 2 and 5* are the ranks that an image takes
+   when one of the looks is left out: a steady rank does not depend on one of them."""
+
+NO_VERDICT = """4. **No verdict.** A list of the most influential images always has a first. This index was built
+   without asking pictures that the model never saw, so it is not said whether an image stands out."""
 
 WHAT_TO_KEEP_IN_MIND = """
 ## What to keep in mind
@@ -68,8 +73,8 @@ def add(served: Served) -> None:
 
 
 def _how_it_works(index: Index) -> str:
-    asked = len(index.reference.queries) if index.reference else 0
-    return HOW_IT_WORKS.format(examples=len(index.trained), draws=index.info.draw_count, reference=asked)
+    verdict = VERDICT.format(reference=len(index.reference.queries)) if index.reference else NO_VERDICT
+    return HOW_IT_WORKS.format(examples=len(index.trained), draws=index.info.draw_count, verdict=verdict)
 
 
 def _document(title: str, path: Path) -> None:

@@ -55,7 +55,7 @@ def finished(record: dict[str, Any], result_id: str) -> str:
     against = ""
     if confidence["stand_out"] is not None:
         against = (
-            f" An image stands out where its influence is above that of nearly all images on each of "
+            f" An image stands out where it scores above the best image of nine in ten of "
             f"{confidence['reference_queries']} pictures that the model never saw."
         )
     return (
@@ -91,7 +91,7 @@ def answer(record: dict[str, Any], images: dict[str, TrainingImage], url_of: Url
 def _sureness(row: dict[str, Any]) -> str:
     """Whether an image stands out, and within which ranks it stays; in words that need no statistics."""
     mark = '<span class="fi-mark">stands out</span>' if row["stands_out"] else ""
-    return f'{mark}<span class="fi-steady">{_steadiness(row)}</span>'
+    return f'{mark}<span class="fi-steady" title="Rank with any one draw left out">{_steadiness(row)}</span>'
 
 
 def _steadiness(row: dict[str, Any]) -> str:
