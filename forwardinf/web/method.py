@@ -38,11 +38,12 @@ built like Stable Diffusion, and the whole of its training set: openly licensed 
 licence of each picture.
 """
 
-VERDICT = """4. **A verdict.** A list of the most influential images always has a first. So the same was asked of {reference}
-   pictures that the model never saw. An image *stands out* where its score lies above the highest that nine in ten of
-   these reach with any image. Where the picture owes nothing to the training set, this calls one in at most one answer
-   of ten, if the picture is of the kind of those compared with. *Between no. 2 and 5* are the ranks that an image takes
-   when one of the looks is left out: a steady rank does not depend on one of them."""
+VERDICT = """4. **A verdict.** A list of the most influential images always has a first. So the same was asked of
+   {reference} pictures that the model never saw. An image *stands out* where its score lies above the
+   highest that nine in ten of these reach with any image. Where the picture owes nothing to the
+   training set, this calls one in at most one answer of ten, if the picture is of the kind of those
+   compared with. *Between no. 2 and 5* are the ranks that an image takes when one of the looks is left
+   out: a steady rank does not depend on one of them."""
 
 NO_VERDICT = """4. **No verdict.** A list of the most influential images always has a first. This index was built
    without asking pictures that the model never saw, so it is not said whether an image stands out."""
