@@ -28,8 +28,8 @@ def build_reference(
 ) -> Index:
     """Ask `count` random held-out images of the index with their captions, and keep every score in the index's folder.
 
-    `pictures` holds them at the size they have. Resumes where it was cut off; returns the index opened anew. Raises
-    InvalidRequest where the index has no held-out image.
+    `pictures` holds them at the size they have. Resumes where it was cut off, and does nothing where it is there;
+    returns the index as it is then. Raises InvalidRequest where the index has no held-out image.
     """
     index = attributor.index
     held_out = index.catalog.of_split("held_out").images
@@ -39,7 +39,10 @@ def build_reference(
             "Name some in metadata.jsonl that the model was not trained on."
         )
     chosen = sorted(random.Random(seed).sample([i.id for i in held_out], min(count, len(held_out))))
-    rows = begun(index.folder, attributor.comparable(method), tuple(chosen), index.info.examples)
+    settings, kept = attributor.comparable(method), index.reference
+    if kept and (kept.settings, list(kept.queries)) == (settings, chosen):
+        return index
+    rows = begun(index.folder, settings, tuple(chosen), index.info.examples)
     for done, query_id in enumerate(chosen):
         on_progress(done, len(chosen))
         if rows.get(done) is None:

@@ -164,6 +164,8 @@ def test_a_reference_that_was_cut_off_goes_on_to_the_same_scores(
     assert finished.reference is not None
     np.testing.assert_allclose(finished.reference.scores, whole, atol=1e-3)
     assert not list((tmp_path / "index").glob("*.partial"))
+    again = build_reference(Attributor(referenced.model, finished), METHOD, referenced.index.catalog, 3)
+    assert (len(asked), again.fingerprint) == (4, finished.fingerprint)  # what is there is not asked again
 
 
 def test_unrelated_pictures_are_the_same_everywhere_and_more_go_on_from_fewer():

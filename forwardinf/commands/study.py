@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from ..config import ASSETS
 from .options import (
     WORK,
     AsJson,
@@ -28,12 +27,6 @@ from .options import (
     require_folder_of,
     tell,
 )
-
-if TYPE_CHECKING:
-    pass
-
-LAB = ASSETS / "lab"
-CASES = ASSETS / "customisation"
 
 study = typer.Typer(no_args_is_help=True, help="Put questions with a known answer to a method; every study resumes.")
 
