@@ -149,11 +149,12 @@ from forwardinf.results import ResultStore
 from forwardinf.types import ModelSpec
 from forwardinf.web.build import build
 from forwardinf.web.served import Served
+from forwardinf.web.worker import Worker
 model, artwork = load_model(ModelSpec(sys.argv[1])), Catalog.load(Path(sys.argv[2]))
 few = Catalog(artwork.folder, artwork.of_split("train").images[:32])
 with tempfile.TemporaryDirectory() as folder:
     index = build_index(model, few, Path(folder) / "index", BuildPlan(fisher_images=4))
-    served = Served(Attributor(model, index), artwork, ResultStore(Path(folder) / "results"))
+    served = Served(Attributor(model, index), artwork, ResultStore(Path(folder) / "results"), Worker())
     app = build(served)
     served.attributor.attribute(model.generate(GenerationRequest("red apple, OpenMoji style")))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +133,8 @@ def _finder(served: Served, form: QueryForm, answer: Answer, folder: Path) -> Ca
                     path, shown = query.drawn(served, folder, wanted)
                     file = str(path)
                     yield {form.frame: shown, form.file: file}
-                yield from _found(served, answer, file, prompt, method, browser.session_hash or "")
+                found = _found(served, answer, file, prompt, method, browser.session_hash or "")
+                yield from served.worker.steps(found)
         except Exception as error:
             told = query.answered("Not attributed", error)
             yield {form.notice: told, **answer.cleared(results_view.waiting(), running=False)}
@@ -143,7 +144,7 @@ def _finder(served: Served, form: QueryForm, answer: Answer, folder: Path) -> Ca
 
 def _found(
     served: Served, answer: Answer, file: str, prompt: str, method: ForwardInf, session: str
-) -> Iterator[Updates]:
+) -> Generator[Updates, None, None]:
     """One attribution from the query's file to its kept result; the model must be ours alone meanwhile."""
     picture, original = query.read_query(file)
     start, stop = time.perf_counter(), threading.Event()

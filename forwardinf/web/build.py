@@ -16,6 +16,7 @@ from ..index.catalog import Catalog
 from ..results import ResultStore
 from . import attribute, method, theme, training_set
 from .served import Served
+from .worker import Worker
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,13 @@ def build(served: Served) -> gr.Blocks:
 def serve(settings: Settings) -> None:
     """Load what `settings` name and serve it until interrupted; raises ForwardInfError where it cannot be used."""
     catalog = Catalog.load(settings.artwork)
-    attributor = Attributor.load(settings.index, settings.model_spec())
+    worker = Worker()
+    attributor = worker.call(Attributor.load, settings.index, settings.model_spec())
     results = ResultStore(settings.results)
     gr.set_static_paths([catalog.folder / "pictures", attributor.index.folder / "thumbnails"])
     # A host that nobody set is left to Gradio, which on a Space takes it from GRADIO_SERVER_NAME.
     host = settings.host if "host" in settings.model_fields_set else None
-    app = build(Served(attributor, catalog, results)).queue(api_open=False)
+    app = build(Served(attributor, catalog, results, worker)).queue(api_open=False)
     try:
         routes, _, _ = app.launch(
             server_name=host,

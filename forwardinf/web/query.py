@@ -114,7 +114,7 @@ def drawn(
 ) -> tuple[Path, str]:
     """Draw a picture and keep it in `folder`, under the name that a download would have; its file, and how it shows."""
     start, path = time.perf_counter(), folder / view.file_name(request)
-    png = png_of(served.model.generate(request, on_step))
+    png = png_of(served.worker.call(served.model.generate, request, on_step))
     path.write_bytes(png)
     return path, view.drawn_picture(png, request, time.perf_counter() - start)
 

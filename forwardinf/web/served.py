@@ -1,4 +1,4 @@
-"""What every page stands on: a model with its index, a catalog, results, and the lock on the model."""
+"""What every page stands on: a model with its index, a catalog, results, the lock on the model and its thread."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ..attribution import Attributor
 from ..index.catalog import Catalog
 from ..models import PictureModel
 from ..results import ResultStore
+from .worker import Worker
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Served:
     attributor: Attributor
     catalog: Catalog
     results: ResultStore
+    worker: Worker  # that loaded the attributor
     lock: threading.Lock = field(default_factory=threading.Lock)
     running: dict[str, threading.Event] = field(default_factory=dict)  # by browser session; set to stop
 
