@@ -56,7 +56,7 @@ class LatentDiffusion(ABC):
         self.spec = spec
         self.pipeline = pipeline.to(spec.device)
         self.pipeline.set_progress_bar_config(disable=True)
-        self.unet, self.vae = pipeline.unet, pipeline.vae
+        self.unet, self.vae = pipeline.unet.to(memory_format=torch.channels_last), pipeline.vae
         networks = (self.unet, self.vae, *text_encoders)
         for module in networks:
             module.eval().requires_grad_(False)
