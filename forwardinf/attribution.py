@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .calibration import Confidence, p_values, rank_ranges
+from .calibration import FEWEST, Confidence, Habit, highest, p_values, rank_ranges
 from .config import load_settings
 from .draws import DrawPlan
 from .embedders import Embedder, load_embedder
@@ -47,8 +47,14 @@ class AttributionProgress:
     rate: float  # examples per second
     seconds_left: float
     state: QueryState  # the moved weights, of a mirrored method
-    all_scores: Callable[[], InfluenceScores]  # of the images swept so far, those held out too
+    raw_scores: Callable[[], InfluenceScores]  # of the images swept so far, those held out too, as the method has them
+    habit: Habit | None  # None where the index does not know what is usual for its images by this method
     trained: frozenset[str]
+
+    def all_scores(self) -> InfluenceScores:
+        """Of the images swept so far, those held out too; beyond what is usual for each, where that is known."""
+        raw = self.raw_scores()
+        return self.habit.beyond(raw) if self.habit else raw
 
     def scores(self) -> InfluenceScores:
         """Of the training images swept so far."""
@@ -100,6 +106,7 @@ class Attributor:
     index: Index
     embedder: Embedder | None = None  # None: the one that the index names, loaded when first asked for
     cache: Path | None = None  # a folder for what some methods compute once for all queries; None computes it each time
+    habits: bool = True  # score images beyond what is usual for each, where the index knows that
 
     def __post_init__(self) -> None:
         self.index.require(self.model)
@@ -168,10 +175,10 @@ class Attributor:
         Held-out images are swept too, as a reference, and are not among the scores. Closing the iterator restores the
         model and leaves nothing behind.
         """
-        state = self.mirror(query, method)
+        state, habit = self.mirror(query, method), self.habit(method)
         swept: list[SweepProgress] = []
 
-        def all_scores() -> InfluenceScores:
+        def raw_scores() -> InfluenceScores:
             return method.scores(state, self.losses(swept))
 
         for progress in self.sweep(state, method=method):
@@ -182,7 +189,8 @@ class Attributor:
                 progress.rate,
                 progress.seconds_left,
                 state,
-                all_scores,
+                raw_scores,
+                habit,
                 self.index.trained,
             )
 
@@ -190,22 +198,39 @@ class Attributor:
         """What two answers must share for their scores to be compared."""
         return {"method": settings_of(method), "tunable": self.model.spec.tunable}
 
+    def habit(self, method: AttributionMethod) -> Habit | None:
+        """What is usual for every indexed image; None where the index was not asked that often enough by `method`."""
+        reference = self.reference(method)
+        if reference is None or len(reference) < FEWEST:
+            return None
+        return Habit.of([image.id for image in self.index.catalog.images], reference)
+
     def unseen(self, method: AttributionMethod) -> Tensor | None:
         """The highest score that any training image has for each picture the model never saw, `[b]`.
 
         None where just this index was not asked that by `method`.
         """
-        reference = self.index.reference if self.index.only is None else None
+        reference = self.reference(method) if self.index.only is None else None
+        if reference is None:
+            return None
+        trained = torch.tensor([image.id in self.index.trained for image in self.index.catalog.images])
+        return highest(reference, trained)
+
+    def reference(self, method: AttributionMethod) -> Tensor | None:
+        """The method's own scores of every indexed image for pictures that the model never saw, `[b n]`.
+
+        None where the index was not asked that by `method`.
+        """
+        reference = self.index.reference if self.habits else None
         if reference is None or reference.settings != self.comparable(method):
             return None
-        trained = [image.id in self.index.trained for image in self.index.catalog.images]
-        return torch.from_numpy(reference.scores[:, trained]).max(dim=1).values
+        return torch.from_numpy(reference.scores)
 
     def confidence(self, scores: InfluenceScores, method: AttributionMethod) -> Confidence:
         """How sure scores by `method` are."""
-        highest = self.unseen(method)
-        p = None if highest is None else p_values(scores.scores, highest)
-        return Confidence(p, 0 if highest is None else len(highest), rank_ranges(scores.per_draw))
+        unseen = self.unseen(method)
+        p = None if unseen is None else p_values(scores.scores, unseen)
+        return Confidence(p, 0 if unseen is None else len(unseen), rank_ranges(scores.per_draw))
 
     def attribute(
         self,

@@ -1,25 +1,78 @@
 """How sure an answer is: which images stand out, how steady their ranks are, and which groups rank higher than chance.
 
-An image stands out where its score lies above nearly all that pictures reach which the model never saw. The reference
-is a set of such pictures, each asked like any query, once, when the index is built. What counts of each is its highest
-score over all training images, because the image in question is itself the best of as many: a comparison with single
-held-out images would call the best of some thousand images in every answer, whatever the picture.
+Everything is compared with a reference: pictures that the model never saw and that look like no training image, each
+asked like any query, once, when the index is built. They say two things.
+
+What is usual for an image: some images move whenever the model is touched at all, others hardly ever do. So a score
+counts by how far it lies beyond the image's own habit under the reference.
+
+What is usual for an answer: an image stands out where its score lies above nearly all that the reference reaches. What
+counts of each reference picture is its highest score over all training images, because the image in question is itself
+the best of as many: a comparison with single held-out images would call the best of some thousand images in every
+answer, whatever the picture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.stats import mannwhitneyu
 
+from .types import InfluenceScores
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 RATE = 0.10  # nominal false-discovery rate of the verdict
+FEWEST = 3  # reference pictures that tell a habit: without any one of them a spread is still defined
+
+
+@dataclass(frozen=True)
+class Habit:
+    """How images score under pictures that owe them nothing: each image's own null."""
+
+    positions: dict[str, int]  # of example ids in what follows
+    mean: Tensor  # [n]
+    spread: Tensor  # [n]
+
+    @classmethod
+    def of(cls, example_ids: Sequence[str], reference: Tensor) -> Habit:
+        """The habit that scores `[b n]` under b ≥ 2 reference pictures show.
+
+        Few pictures tell a spread badly, and an image that hardly moved under any of them must not stand out because it
+        now moved a little: so the spread of the average image is added to each.
+        """
+        own = reference.std(dim=0)
+        positions = {example_id: i for i, example_id in enumerate(example_ids)}
+        return cls(positions, reference.mean(dim=0), own + own.mean())
+
+    def beyond(self, scores: InfluenceScores) -> InfluenceScores:
+        """By how many spreads each image is beyond its habit; one that is not has 0, and by how much in `per_draw`."""
+        rows = [self.positions[example_id] for example_id in scores.example_ids]
+        mean, spread = self.mean[rows], self.spread[rows]
+        moved = InfluenceScores.over(scores.example_ids, (scores.per_draw - mean[:, None]) / spread[:, None])
+        return replace(moved, scores=moved.scores.clamp(min=0))
+
+
+def highest(reference: Tensor, among: Tensor) -> Tensor:
+    """The highest score under each reference picture, `[b]`, from their scores `[b n]` and a mask `[n]` of what counts.
+
+    Beyond the habit that the other reference pictures show, where there are enough for one. It rests on one picture
+    fewer than the habit a query is held against, so these spread a little more, which errs on the side of not calling.
+    """
+    if len(reference) < FEWEST:
+        return reference[:, among].max(dim=1).values
+    ids = tuple(map(str, range(reference.shape[1])))
+    reached = []
+    for number, scores in enumerate(reference):
+        others = torch.cat([reference[:number], reference[number + 1 :]])
+        beyond = Habit.of(ids, others).beyond(InfluenceScores.over(ids, scores[:, None]))
+        reached.append(beyond.scores[among].max())
+    return torch.stack(reached)
 
 
 @dataclass(frozen=True)

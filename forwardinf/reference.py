@@ -1,11 +1,20 @@
-"""How high images score for pictures that the model never saw: asked once, when an index is built."""
+"""How high images score for pictures that owe them nothing: asked once, when an index is built.
+
+Not every held-out picture is one. A held-out calendar owes much to the trained tear-off calendar: had the model drawn
+it, that image should be called. So only the half of the held-out images is asked that looks least like any training
+image, in latents, which is decided before anything is asked.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+import torch
 from PIL import Image
+from torch.nn.functional import normalize
 
 from . import manifest
 from .attribution import Attributor
@@ -14,6 +23,9 @@ from .index.catalog import Catalog
 from .index.reference import begun, finish
 from .index.store import Index
 from .methods import AttributionMethod
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 QUERIES = 29  # the third highest of them bounds a rate of 10 %
 
@@ -26,19 +38,20 @@ def build_reference(
     seed: int = 0,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Index:
-    """Ask `count` random held-out images of the index with their captions, and keep every score in the index's folder.
+    """Ask `count` held-out images of the index with their captions, and keep every score in the index's folder.
 
-    `pictures` holds them at the size they have. Resumes where it was cut off, and does nothing where it is there;
-    returns the index as it is then. Raises InvalidRequest where the index has no held-out image.
+    Random ones of those that look like no training image; fewer where there are not as many. `pictures` holds them at
+    the size they have. Resumes where it was cut off, and does nothing where it is there; returns the index as it is
+    then. Raises InvalidRequest where the index has no held-out image.
     """
     index = attributor.index
-    held_out = index.catalog.of_split("held_out").images
-    if not held_out:
+    if not index.catalog.of_split("held_out").images:
         raise InvalidRequest(
             f"“{index.folder.name}” has no image of the split held_out, so there is nothing to compare an answer with. "
             "Name some in metadata.jsonl that the model was not trained on."
         )
-    chosen = sorted(random.Random(seed).sample([i.id for i in held_out], min(count, len(held_out))))
+    unlike = unlike_any(index)
+    chosen = sorted(random.Random(seed).sample(unlike, min(count, len(unlike))))
     settings, kept = attributor.comparable(method), index.reference
     if kept and (kept.settings, list(kept.queries)) == (settings, chosen):
         return index
@@ -50,9 +63,42 @@ def build_reference(
             with Image.open(pictures.path_of(image)) as file:
                 query = attributor.query(file.convert("RGB"), image.caption)
             *_, last = attributor.follow(query, method)
-            rows.put(done, last.all_scores().scores.numpy())
+            rows.put(done, last.raw_scores().scores.numpy())
     on_progress(len(chosen), len(chosen))
     rows.rows.flush()  # type: ignore[attr-defined]
     finish(index.folder)
     manifest.write_manifest(index.folder)
     return Index.open(index.folder)
+
+
+def referenced(
+    attributor: Attributor,
+    method: AttributionMethod,
+    pictures: Catalog,
+    count: int,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Attributor:
+    """The attributor with a reference of `count` pictures for `method`; where that is 0 with none, also if there is."""
+    if not count:
+        return replace(attributor, habits=False)
+    return replace(attributor, index=build_reference(attributor, method, pictures, count, on_progress=on_progress))
+
+
+def unlike_any(index: Index) -> list[str]:
+    """Ids of the held-out images that look least like any training image: the half whose nearest one is farthest.
+
+    By the cosine of latents about the training images' mean; the training set is read shard by shard.
+    """
+    ids = [image.id for image in index.catalog.images if image.id not in index.trained]
+    held_out, trained = index.part(ids), index.part(index.trained)
+    mean = torch.stack([rows.sum(dim=0) for rows in _latents(trained)]).sum(dim=0) / trained.count
+    asked = normalize(torch.cat(list(_latents(held_out))) - mean, dim=1)
+    alike = [(asked @ normalize(rows - mean, dim=1).T).max(dim=1).values for rows in _latents(trained) if len(rows)]
+    nearest = torch.stack(alike).max(dim=0).values
+    return sorted(ids[i] for i in nearest.argsort(stable=True)[: -(-len(ids) // 2)])
+
+
+def _latents(index: Index) -> Iterator[Tensor]:
+    """Flat latents `[n f]`, a shard at a time."""
+    for shard in index.shards():
+        yield shard.batch.latents.float().flatten(1)

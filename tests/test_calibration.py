@@ -15,19 +15,20 @@ from PIL import Image
 from conftest import tiny_pipeline, write_patches
 from forwardinf import manifest
 from forwardinf.attribution import Attributor
-from forwardinf.calibration import RATE, p_values, rank_ranges, ranked_groups
+from forwardinf.calibration import RATE, Habit, highest, p_values, rank_ranges, ranked_groups
 from forwardinf.errors import DamagedAsset, InvalidRequest
 from forwardinf.index.build import BuildPlan, build_index, training_images
 from forwardinf.index.reference import SCORES, SETTINGS
 from forwardinf.index.store import Index
 from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.models.stable_diffusion import StableDiffusion
-from forwardinf.reference import build_reference
+from forwardinf.reference import build_reference, unlike_any
+from forwardinf.reference import referenced as with_reference
 from forwardinf.studies import calibration as room
 from forwardinf.studies.calibration import Calibration
 from forwardinf.studies.journal import Journal
 from forwardinf.studies.unrelated import unrelated
-from forwardinf.types import ModelSpec
+from forwardinf.types import InfluenceScores, ModelSpec
 
 METHOD = ForwardInf()
 
@@ -54,6 +55,48 @@ def test_what_stands_out_is_called_and_the_rest_is_not():
     scores = torch.randn(500, generator=random)
     scores[[7, 9]] = 12.0
     assert (p_values(scores, highest) <= RATE).nonzero().flatten().tolist() == [7, 9]
+
+
+def test_an_image_counts_by_how_far_it_is_beyond_its_own_habit():
+    reference = torch.tensor([[4.0, 0.0, 0.0], [6.0, 0.0, 0.2], [5.0, 0.0, 0.1]])  # the first always moves
+    habit = Habit.of(("restless", "still", "calm"), reference)
+    mean_spread = (1.0 + 0.0 + 0.1) / 3
+    scores = InfluenceScores.over(("calm", "restless"), torch.tensor([[1.0, 3.0], [4.0, 5.0]]))
+    found = habit.beyond(scores)
+    assert found.example_ids == ("calm", "restless")
+    assert found.scores.tolist() == pytest.approx([(2.0 - 0.1) / (0.1 + mean_spread), 0.0])  # below its habit is none
+    assert found.per_draw[1].tolist() == pytest.approx([-1 / (1 + mean_spread), 0.0])
+    assert found.standard_errors[0].item() == pytest.approx(scores.standard_errors[0].item() / (0.1 + mean_spread))
+
+
+def test_a_reference_picture_is_held_against_the_habit_that_the_others_show():
+    reference = torch.randn(5, 40, generator=torch.Generator().manual_seed(0)) ** 2
+    ids = tuple(map(str, range(40)))
+    expected = [
+        Habit.of(ids, reference[[n for n in range(5) if n != left_out]])
+        .beyond(InfluenceScores.over(ids, reference[left_out][:, None]))
+        .scores[:30]
+        .max()
+        .item()
+        for left_out in range(5)
+    ]
+    among = torch.arange(40) < 30
+    assert highest(reference, among).tolist() == pytest.approx(expected)
+    assert highest(reference[:2], among).tolist() == reference[:2, :30].max(dim=1).values.tolist()  # too few
+
+
+def test_false_calls_stay_rare_where_images_have_habits():
+    """Images of very different restlessness; the reference and the answers come from the same crowd."""
+    random = torch.Generator().manual_seed(2)
+    images, queries, answers = 200, 29, 400
+    restlessness = torch.rand(images, generator=random) * 5
+    ids, called = tuple(map(str, range(images))), 0
+    for _ in range(answers):
+        pictures = restlessness + restlessness * torch.randn(queries + 1, images, generator=random)
+        reference, answer = pictures[:-1].clamp(min=0), pictures[-1].clamp(min=0)
+        scores = Habit.of(ids, reference).beyond(InfluenceScores.over(ids, answer[:, None])).scores
+        called += bool((p_values(scores, highest(reference, torch.ones(images, dtype=torch.bool))) <= RATE).any())
+    assert called / answers < 0.12
 
 
 def test_ranks_range_over_what_they_are_without_each_draw():
@@ -101,11 +144,11 @@ def model() -> StableDiffusion:
 
 @pytest.fixture(scope="module")
 def referenced(model: StableDiffusion, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Attributor:
-    """An index of twelve pictures, the last four of which are held out and were asked."""
+    """An index of twelve pictures, the last six of which are held out; half of these were asked."""
     source = tmp_path_factory.mktemp("held") / "images"
     shutil.copytree(folder, source)
     lines = [json.loads(line) for line in (source / "metadata.jsonl").read_text().splitlines()]
-    for line in lines[-4:]:
+    for line in lines[-6:]:
         line["split"] = "held_out"
     (source / "metadata.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
     pictures = training_images(source)
@@ -125,9 +168,9 @@ def test_the_reference_holds_the_scores_of_held_out_pictures_and_is_checked(refe
     with Image.open(picture) as file:
         query = referenced.query(file.convert("RGB"), catalog.by_id[reference.queries[0]].caption)
     *_, last = referenced.follow(query, METHOD)
-    assert torch.allclose(torch.from_numpy(reference.scores[0]), last.all_scores().scores, atol=1e-3)
-    trained = [image.split == "train" for image in catalog.images]
-    assert referenced.unseen(METHOD).tolist() == reference.scores[:, trained].max(axis=1).tolist()
+    assert torch.allclose(torch.from_numpy(reference.scores[0]), last.raw_scores().scores, atol=1e-3)
+    trained = torch.tensor([image.split == "train" for image in catalog.images])
+    assert torch.equal(referenced.unseen(METHOD), highest(torch.from_numpy(reference.scores), trained))
     assert referenced.unseen(ForwardInf(loss_budget=0.05)) is None
     assert Attributor(referenced.model, referenced.index.part(reference.queries)).unseen(METHOD) is None
 
@@ -135,6 +178,34 @@ def test_the_reference_holds_the_scores_of_held_out_pictures_and_is_checked(refe
     np.save(tmp_path / "index" / SCORES, np.zeros((3, len(catalog.images)), np.float32))
     with pytest.raises(DamagedAsset, match=SCORES):
         Index.open(tmp_path / "index")
+
+
+def test_answers_are_beyond_the_habit_unless_told_otherwise(referenced: Attributor):
+    picture = _picture(referenced.index.catalog)
+    raw = with_reference(referenced, METHOD, referenced.index.catalog, 0).attribute(picture, "patch 0", METHOD)
+    *_, last = referenced.follow(referenced.query(picture, "patch 0"), METHOD)
+    reference = referenced.index.reference
+    habit = Habit.of([image.id for image in referenced.index.catalog.images], torch.from_numpy(reference.scores))
+    assert torch.allclose(last.scores().scores, habit.beyond(raw).scores, atol=1e-4)
+    assert (raw.scores - last.scores().scores).abs().max() > 0.01
+    other = ForwardInf(loss_budget=0.05)  # of which the reference knows nothing
+    *_, last = referenced.follow(referenced.query(picture, "patch 0"), other)
+    assert torch.equal(last.all_scores().scores, last.raw_scores().scores)
+
+
+def test_only_pictures_unlike_any_training_image_are_asked(referenced: Attributor):
+    unlike = unlike_any(referenced.index)
+    assert len(unlike) == 3  # half of those held out
+    assert set(referenced.index.reference.queries) == set(unlike)
+    latents = {i: row for shard in referenced.index.shards() for i, row in _rows(shard)}
+    trained = sorted(referenced.index.trained)
+    mean = torch.stack([latents[i] for i in trained]).mean(dim=0)
+    alike = {
+        i: max(float(torch.cosine_similarity(row - mean, latents[t] - mean, dim=0)) for t in trained)
+        for i, row in latents.items()
+        if i not in referenced.index.trained
+    }
+    assert max(alike[i] for i in unlike) <= min(alike[i] for i in alike.keys() - set(unlike))
 
 
 def test_a_reference_that_was_cut_off_goes_on_to_the_same_scores(
@@ -228,3 +299,7 @@ def test_an_index_without_held_out_pictures_has_nothing_to_compare_with(
 def _picture(pictures):
     with Image.open(pictures.path_of(pictures.images[0])) as file:
         return file.convert("RGB")
+
+
+def _rows(shard):
+    return zip(shard.batch.example_ids, shard.batch.latents.float().flatten(1), strict=True)

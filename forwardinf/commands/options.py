@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from ..attribution import Attributor
+    from ..index.catalog import Catalog
     from ..methods import AttributionMethod
 
 WORK = Path(os.environ.get("FORWARDINF_TRAINING", ".training"))
@@ -45,6 +46,15 @@ LossBudget = Annotated[
 MethodSettings = Annotated[
     list[str] | None, typer.Option("--setting", help="any setting of the method, as name=value; may be repeated")
 ]
+References = Annotated[
+    int | None,
+    typer.Option(
+        "--reference",
+        min=0,
+        help="unseen pictures asked first, so that an image counts by how far it is beyond its habit; by default 29 "
+        "for forward_inf, none for its rivals, which know of no such thing",
+    ),
+]
 Score = Annotated[str | None, typer.Option(help="skew, root, difference or absolute")]
 
 
@@ -62,6 +72,19 @@ def method_from(name: str, settings: list[str] | None, **flags: object) -> Attri
         except ValueError:
             given[key] = value
     return load_method(name, **given)
+
+
+def referenced(
+    attributor: Attributor, method: AttributionMethod, pictures: Catalog, count: int | None, default: int | None = None
+) -> Attributor:
+    """The attributor with as many reference pictures for `method` as `References` or else its default asks for."""
+    from ..methods.forward_inf import ForwardInf
+    from ..reference import QUERIES
+    from ..reference import referenced as with_reference
+
+    usual = (default or QUERIES) if isinstance(method, ForwardInf) else 0
+    with progress_bar("reference") as bar:
+        return with_reference(attributor, method, pictures, usual if count is None else count, reporting_to(bar))
 
 
 def load_attributor(index: Path | None, tunable: str | None, cache: Path | None, **flags: str | None) -> Attributor:

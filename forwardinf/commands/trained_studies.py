@@ -14,8 +14,10 @@ from .options import (
     AsJson,
     Method,
     MethodSettings,
+    References,
     method_from,
     progress_bar,
+    referenced,
     reporting_to,
     require_folder_of,
     tell,
@@ -62,6 +64,7 @@ def lds(
     tunable: Annotated[str, typer.Option(help="weights a query moves")] = ModelSpec.tunable,
     draws: Annotated[int | None, typer.Option(min=1, help="of the sweep, by default an index's own default")] = None,
     setting: MethodSettings = None,
+    reference: References = None,
     work: Annotated[Path, typer.Option(help="keeps the lab's index and scores in lab/")] = WORK,
     as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
@@ -78,6 +81,7 @@ def lds(
     truth = GroundTruth.open(folder, Catalog.load(artwork), shipped)
     asked = room.Lds(queries, part)
     attributor = attributor_of(truth, tunable, work / "lab", draws or BuildPlan.draws)
+    attributor = referenced(attributor, by, truth.artwork, reference)
     with progress_bar("query") as bar:
         scores = scores_of(asked.chosen(truth), truth, attributor, by, work / "lab", reporting_to(bar))
     report = room.as_report(asked, truth, attributor, by, scores)
@@ -101,6 +105,7 @@ def leave_k_out(
     ] = None,
     tunable: Annotated[str, typer.Option(help="weights a query moves")] = ModelSpec.tunable,
     draws: Annotated[int | None, typer.Option(min=1, help="of the sweep, by default an index's own default")] = None,
+    reference: References = None,
     work: Annotated[Path, typer.Option(help="keeps the lab's index and scores in lab/")] = WORK,
     journal: Annotated[Path | None, typer.Option(help="folder of finished trainings, by default the lab's")] = None,
     as_json: AsJson = False,
@@ -122,10 +127,9 @@ def leave_k_out(
     attributor = attributor_of(truth, tunable, work / "lab", draws or BuildPlan.draws)
     removals = {}
     for by in methods:
+        own = referenced(attributor, by, truth.artwork, reference)
         with progress_bar("query") as bar:
-            removals[room.label_of(by)] = room.removals_of(
-                asked, truth, attributor, by, work / "lab", reporting_to(bar)
-            )
+            removals[room.label_of(by)] = room.removals_of(asked, truth, own, by, work / "lab", reporting_to(bar))
     with progress_bar("training") as bar:
         outcomes = room.run(asked, truth, removals, Journal((journal or folder) / room.JOURNAL), reporting_to(bar))
     report = room.as_report(asked, truth, attributor, methods, outcomes)

@@ -115,6 +115,13 @@ class GroundTruth:
         """The lab's training images, in the order of the masks' columns."""
         return Catalog(self.artwork.folder, tuple(self.artwork.by_id[i] for i in self.plan.images))
 
+    @cached_property
+    def unseen(self) -> Catalog:
+        """Held-out images that are no query of the lab's: for a reference."""
+        asked = {query.id for query in self.plan.queries}
+        held_out = self.artwork.of_split("held_out").images
+        return Catalog(self.artwork.folder, tuple(image for image in held_out if image.id not in asked))
+
     def picture(self, number: int) -> Image.Image:
         with Image.open(_picture_path(self.folder, number)) as file:
             return file.convert("RGB")

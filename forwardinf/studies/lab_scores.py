@@ -13,18 +13,21 @@ import numpy as np
 from .. import __version__
 from ..attribution import Attributor
 from ..index.build import BuildPlan, build_index
+from ..index.catalog import Catalog
 from ..methods import AttributionMethod, settings_of
 from ..row_cache import RowCache
 from .ground_truth import GroundTruth
 
 
 def attributor_of(truth: GroundTruth, tunable: str, work: Path, draws: int = BuildPlan.draws) -> Attributor:
-    """The lab's full model with the index of its images, built in `work` where it is not there yet."""
+    """The lab's full model with the index of its images, and of some that it never saw, built in `work` if need be."""
     model = truth.model(tunable)
     plan = BuildPlan(draws=draws)
     decisive = json.dumps([model.fingerprint, tunable, draws, __version__])
     folder = work / f"index-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
-    return Attributor(model, build_index(model, truth.images, folder, plan), cache=work / "cache")
+    images = sorted((*truth.images.images, *truth.unseen.images), key=lambda image: image.id)
+    index = build_index(model, Catalog(truth.artwork.folder, tuple(images)), folder, plan)
+    return Attributor(model, index, cache=work / "cache")
 
 
 def scores_of(
@@ -55,11 +58,12 @@ def scores_of(
 
 def settings_on(attributor: Attributor, method: AttributionMethod) -> dict[str, Any]:
     """All that a score depends on, beside its query, in JSON's types."""
-    model, index = attributor.model, attributor.index
+    model, index, reference = attributor.model, attributor.index, attributor.reference(method)
     return {
         "method": settings_of(method),
         "tunable": model.spec.tunable,
         "model": model.fingerprint,
         "index": index.fingerprint,
+        "reference_queries": 0 if reference is None else len(reference),
         "version": __version__,
     }

@@ -23,9 +23,7 @@ then meets differently.
 2. **One look at each training image.** Each of the {examples:,} images is noised {draws} times, from a little to almost
    wholly, and the model’s error at restoring it is compared with the error before the step. The noise is the same both
    times, and the same for every image and for the picture, so that nothing else can make a difference.
-3. **A score.** How far the model’s error on the image rose, on a scale on which the rise is 0 for the average image and
-   seldom above 1; its *standard error* says how much the {draws} looks disagree. Higher means more influential, by this
-   estimate.
+{score}
 {verdict}
 5. **Groups.** A creator, a collection or a licence is not judged by adding up scores, but by whether its images rank
    higher, as a whole, than as many drawn at random would (a rank-sum test, allowing for the number of groups).
@@ -38,12 +36,20 @@ built like Stable Diffusion, and the whole of its training set: openly licensed 
 licence of each picture.
 """
 
-VERDICT = """4. **A verdict.** A list of the most influential images always has a first. So the same was asked of
-   {reference} pictures that the model never saw. An image *stands out* where its score lies above the
-   highest that nine in ten of these reach with any image. Where the picture owes nothing to the
-   training set, this calls one in at most one answer of ten, if the picture is of the kind of those
-   compared with. *Between no. 2 and 5* are the ranks that an image takes when one of the looks is left
-   out: a steady rank does not depend on one of them."""
+SCORE = """3. **A score.** Some images meet the model differently whenever it is touched at all, others hardly ever
+   do. So the same was asked of {reference} pictures that the model never saw and that look like no training image. What
+   counts is how far the model’s error on an image rose beyond what is usual *for that image*: 0 where it did not. Its
+   *standard error* says how much the {draws} looks disagree. Higher means more influential, by this estimate."""
+
+PLAIN_SCORE = """3. **A score.** How far the model’s error on the image rose, on a scale on which the rise is 0 for the
+   average image and seldom above 1; its *standard error* says how much the {draws} looks disagree. Higher means more
+   influential, by this estimate."""
+
+VERDICT = """4. **A verdict.** A list of the most influential images always has a first. So an image *stands out* only
+   where its score lies above the highest that nine in ten of these {reference} pictures reach with any image. Where a
+   picture owes nothing to the training set, this calls one in at most one answer of ten, if the picture is of the kind
+   of those compared with. *Between no. 2 and 5* are the ranks that an image takes when one of the looks is left out: a
+   steady rank does not depend on one of them."""
 
 NO_VERDICT = """4. **No verdict.** A list of the most influential images always has a first. This index was built
    without asking pictures that the model never saw, so it is not said whether an image stands out."""
@@ -74,8 +80,10 @@ def add(served: Served) -> None:
 
 
 def _how_it_works(index: Index) -> str:
-    verdict = VERDICT.format(reference=len(index.reference.queries)) if index.reference else NO_VERDICT
-    return HOW_IT_WORKS.format(examples=len(index.trained), draws=index.info.draw_count, verdict=verdict)
+    asked = len(index.reference.queries) if index.reference else 0
+    counts = {"examples": len(index.trained), "draws": index.info.draw_count, "reference": asked}
+    score, verdict = (SCORE, VERDICT) if asked else (PLAIN_SCORE, NO_VERDICT)
+    return HOW_IT_WORKS.format(**counts, score=score.format(**counts), verdict=verdict.format(**counts))
 
 
 def _document(title: str, path: Path) -> None:
