@@ -3,12 +3,14 @@
 plan.json                       recipe, candidates, companions and every case with its exemplars
 case-00/weights.safetensors     by how much the shipped model's weights moved, as factors in float16
 case-00/exemplar-0.png          where an exemplar was made by rule; else it is in the artwork
-case-00/picture-0.png           drawn by the fine-tuned model from an exemplar's caption
+case-00/picture-0.png           drawn by the fine-tuned model from the exemplars' caption
 case-00/case.json               the fine-tuned model's fingerprint, prompts, seeds, pictures' SHA-256; written last
 manifest.json                   SHA-256 of every file above
 
-Attribution by Customisation (Wang et al. 2023, arXiv 2306.09345) in miniature. Everything follows from plan.json by
-seeds, so a making that was cut off goes on.
+Attribution by Customisation (Wang et al. 2023, arXiv 2306.09345) in miniature. As there, the exemplars of a case show
+one thing, and the model is taught them under one caption, from which it then draws: had each a caption of its own, a
+picture would be drawn from one of them, and the others would be no answer. Everything follows from plan.json by seeds,
+so a making that was cut off goes on.
 """
 
 from __future__ import annotations
@@ -42,27 +44,30 @@ PARTS = ("choosing", "reported")  # settings are chosen on the first alone
 KINDS = ("artwork", "procedural")
 MOST_EXEMPLARS = 5
 MOST_CASES = 60
-LONGEST_CAPTION = 45  # characters, which the text encoder reads to their end
 Images = dict[str, list[TrainingImage]]  # by collection
 
 
 @dataclass(frozen=True)
 class Exemplar:
-    """A picture that a model is taught; `seed` is that of the rule that made it, None for a row of the catalog."""
+    """A picture that a model is taught; `view` is which part of the case's pattern it shows, None for artwork."""
 
     id: str
-    caption: str
-    seed: int | None
+    view: int | None
 
 
 @dataclass(frozen=True)
 class CustomCase:
-    """One model to fine-tune; its exemplars are of one group: a subgroup in one collection, or one rule."""
+    """One model to fine-tune.
+
+    Its exemplars are alike: artwork of one subgroup in one collection, each next to the first by perceptual hash, or
+    views of one pattern that a rule made.
+    """
 
     number: int
     part: str
     kind: str
     group: str
+    caption: str  # of all exemplars
     exemplars: tuple[Exemplar, ...]
 
 
@@ -126,10 +131,6 @@ class CustomCases:
             raise MissingAsset(f"Case {case.number} of “{self.folder.name}” is not made yet. Run `study cases`.")
         return manifest.sha256_of(self.folder_of(case) / "case.json")
 
-    def prompt(self, case: CustomCase, picture: int) -> str:
-        """The caption that a picture was drawn from: the exemplars' own in turn."""
-        return case.exemplars[picture % len(case.exemplars)].caption
-
     def picture(self, case: CustomCase, number: int) -> Image.Image:
         with Image.open(self.folder_of(case) / f"picture-{number}.png") as file:
             return file.convert("RGB")
@@ -154,8 +155,9 @@ class CustomCases:
         """The exemplars as training images, which for this model they are."""
         rows = []
         for number, exemplar in enumerate(case.exemplars):
-            if exemplar.seed is None:
-                rows.append(replace(self.artwork.by_id[exemplar.id], split="train", repeats=1))
+            if exemplar.view is None:
+                row = self.artwork.by_id[exemplar.id]
+                rows.append(replace(row, caption=case.caption, split="train", repeats=1))
             else:
                 rows.append(self._made_by_rule(case, exemplar, self.folder_of(case) / f"exemplar-{number}.png"))
         return Catalog(self.artwork.folder, tuple(rows))
@@ -168,15 +170,15 @@ class CustomCases:
         folder = self.folder_of(case)
         folder.mkdir(exist_ok=True)
         for number, exemplar in enumerate(case.exemplars):
-            if exemplar.seed is not None:
-                procedural(case.group, exemplar.seed).save(folder / f"exemplar-{number}.png")
+            if exemplar.view is not None:
+                view_of(case, exemplar.view).save(folder / f"exemplar-{number}.png")
         exemplars = LabImages.of(shipped, self.exemplars(case))
         kept = customise(self.shipped, self.plan.recipe, exemplars, companions, case.number)
         save_file(kept, self._weights_path(case))
         model = load_customised(self.shipped, kept, ModelSpec.tunable)
         pictures = []
         for number in range(self.plan.pictures):
-            request = GenerationRequest(self.prompt(case, number), seed=100 * case.number + number)
+            request = GenerationRequest(case.caption, seed=100 * case.number + number)
             path = folder / f"picture-{number}.png"
             model.generate(request).save(path)
             pictures.append(asdict(request) | {"sha256": manifest.sha256_of(path)})
@@ -192,7 +194,7 @@ class CustomCases:
         return TrainingImage(
             id=exemplar.id, file_name=beside, collection="procedural", creator="Forward-INF", licence="Apache-2.0",
             licence_url="", source_package="", source_version="", source_file="", source_url="",
-            caption=exemplar.caption, subject=case.group, group="procedural", subgroup=case.group, tags="",
+            caption=case.caption, subject=case.group, group="procedural", subgroup=case.group, tags="",
             width=width, height=height, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), phash="",
             split="train", repeats=1,
         )  # fmt: skip
@@ -223,6 +225,14 @@ def make(
     return CustomCases.open(folder, artwork, shipped)
 
 
+def view_of(case: CustomCase, view: int, side: int = 64) -> Image.Image:
+    """A square part of the pattern of a case, which is made by its rule; views overlap."""
+    whole = procedural(case.group, case.number, 3 * side // 2)
+    chance = random.Random(f"customisation/{case.number}/view/{view}")
+    left, top = chance.randint(0, side // 2), chance.randint(0, side // 2)
+    return whole.crop((left, top, left + side, top + side))
+
+
 def _groups(artwork: Catalog) -> list[tuple[str, Images]]:
     """Reserve artwork that belongs together and that nothing in training repeats, by subgroup and collection.
 
@@ -232,8 +242,7 @@ def _groups(artwork: Catalog) -> list[tuple[str, Images]]:
     captions, hashes = {image.caption for image in known}, {image.phash for image in known}
     found: dict[str, Images] = defaultdict(lambda: defaultdict(list))
     for image in artwork.of_split("reserve").images:
-        fits = len(image.caption) <= LONGEST_CAPTION
-        if fits and image.caption not in captions and image.phash not in hashes:
+        if image.caption not in captions and image.phash not in hashes:
             found[image.subgroup][image.collection].append(image)
     collections = {image.collection for image in artwork.images}
     shared = [
@@ -252,13 +261,20 @@ def _case(number: int, groups: list[tuple[str, Images]]) -> CustomCase:
             raise InvalidRequest(f"The reserve has {len(groups)} subgroups that every collection has; it takes more.")
         subgroup, by_collection = groups[of_kind]
         collection = _in_turn(sorted(by_collection), of_kind)
-        chosen = random.Random(f"customisation/{number}").sample(by_collection[collection], count)
-        exemplars = tuple(Exemplar(image.id, image.caption, None) for image in chosen)
-        return CustomCase(number, part, kind, f"{collection} {subgroup}", exemplars)
+        images = by_collection[collection]
+        first = random.Random(f"customisation/{number}").choice(images)
+        chosen = sorted(images, key=lambda image: (image is not first, _distance(image, first), image.id))[:count]
+        caption = f"{subgroup.replace('-', ' ')}, {first.caption.rpartition(', ')[2]}"
+        exemplars = tuple(Exemplar(image.id, None) for image in chosen)
+        return CustomCase(number, part, kind, f"{collection} {subgroup}", caption, exemplars)
     rule = _in_turn(RULES, of_kind)
-    seeds = [MOST_EXEMPLARS * number + n for n in range(count)]
-    exemplars = tuple(Exemplar(f"{rule}-{seed}", f"{rule}, Procedural style", seed) for seed in seeds)
-    return CustomCase(number, part, kind, rule, exemplars)
+    exemplars = tuple(Exemplar(f"{rule}-{number}-{view}", view) for view in range(count))
+    return CustomCase(number, part, kind, rule, f"{rule}, Procedural style", exemplars)
+
+
+def _distance(a: TrainingImage, b: TrainingImage) -> int:
+    """In how many bits two perceptual hashes differ."""
+    return (int(a.phash, 16) ^ int(b.phash, 16)).bit_count()
 
 
 def _in_turn(names: Sequence[str], of_kind: int) -> str:

@@ -202,7 +202,7 @@ def _outcome(
     cases: CustomCases, case: CustomCase, number: int, attributor: Attributor, method: AttributionMethod
 ) -> dict[str, Any]:
     try:
-        scores = attributor.attribute(cases.picture(case, number), cases.prompt(case, number), method)
+        scores = attributor.attribute(cases.picture(case, number), case.caption, method)
     except InvalidRequest as refusal:
         return {"ranks": [attributor.index.count] * len(case.exemplars), "failed": str(refusal)}
     return {"ranks": [scores.rank_of(exemplar.id) for exemplar in case.exemplars], "failed": None}
