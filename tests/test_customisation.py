@@ -38,6 +38,7 @@ from forwardinf.types import InfluenceScores, LatentBatch, ModelSpec
 SHIPPED = ASSETS / "emoji-diffusion"
 BRIEF = CustomRecipe(steps=3, batch=4, exemplars=3)
 TUNABLE = ModelSpec.tunable
+METHOD = load_method("similarity")
 
 
 @pytest.fixture(scope="module")
@@ -155,9 +156,9 @@ def test_a_kept_case_has_the_same_losses_after_a_reload(
     cases: CustomCases, artwork: Catalog, shipped: StableDiffusion, work: Path, tmp_path: Path
 ):
     case = cases.plan.cases[0]
-    first = room.attributor_of(cases, case, TUNABLE, work, draws=1)
+    first = room.attributor_of(cases, case, TUNABLE, work, 1, METHOD)
     again = CustomCases.open(cases.folder, artwork, SHIPPED)
-    second = room.attributor_of(again, again.plan.cases[0], TUNABLE, tmp_path, draws=1)
+    second = room.attributor_of(again, again.plan.cases[0], TUNABLE, tmp_path, 1, METHOD)
     assert torch.equal(first.index.base_losses, second.index.base_losses)
     batch = next(first.index.shards()).batch
     assert not torch.equal(losses_of(shipped, batch, first.index.info.plan), first.index.base_losses)
@@ -183,10 +184,22 @@ def test_the_candidates_are_all_training_images_with_the_exemplars_among_them(ca
         images, exemplars = cases.images(case), {exemplar.id for exemplar in case.exemplars}
         assert {image.id for image in images.images} == exemplars | set(cases.plan.candidates)
         assert [image.id for image in images.images] == sorted(image.id for image in images.images)
-        index = room.attributor_of(cases, case, TUNABLE, work, draws=1).index
+        index = room.attributor_of(cases, case, TUNABLE, work, 1, METHOD).index
         assert index.trained == set(images.by_id)
     rule_made = cases.exemplars(cases.plan.cases[0])
     assert Image.open(rule_made.path_of(rule_made.images[0])).size == (64, 64)
+
+
+def test_the_reference_of_a_case_are_pictures_that_no_model_has_seen(
+    cases: CustomCases, artwork: Catalog, tmp_path: Path
+):
+    method = load_method("similarity", space="latents")
+    case = cases.plan.cases[0]
+    asked = room.attributor_of(cases, case, TUNABLE, tmp_path, 1, method, reference=3)
+    queries = asked.index.reference.queries
+    assert {artwork.by_id[query].split for query in queries} == {"held_out"}
+    assert asked.habit(method) is not None
+    assert room.attributor_of(cases, case, TUNABLE, tmp_path, 1, method).habit(method) is None
 
 
 def test_recall_and_average_precision_are_those_worked_out_by_hand():
@@ -226,7 +239,7 @@ def test_a_study_reports_the_exemplars_ranks_and_goes_on_where_it_was_cut_off(
 ):
     one, two = (case.exemplars for case in cases.plan.cases)
     assert (len(one), len(two)) == (1, 2)
-    opened = {case: room.attributor_of(cases, case, TUNABLE, work, draws=1) for case in cases.plan.cases}
+    opened = {case: room.attributor_of(cases, case, TUNABLE, work, 1, METHOD) for case in cases.plan.cases}
     monkeypatch.setattr(room, "attributor_of", lambda cases, case, *_: opened[case])
     monkeypatch.setattr(Attributor, "attribute", scoring({one[0].id: 2, two[0].id: 1, two[1].id: 6}))
     method, journal = load_method("random"), Journal(tmp_path / "trials.jsonl")
@@ -255,7 +268,7 @@ def test_a_study_reports_the_exemplars_ranks_and_goes_on_where_it_was_cut_off(
 
 def test_a_study_runs_from_the_command_line_and_only_on_the_part_asked_for(cases: CustomCases, tmp_path: Path):
     arguments = ["study", "customisation", "--folder", str(cases.folder), "--work", str(tmp_path), "--cases", "2"]
-    arguments += ["--pictures", "1", "--draws", "1", "--part", "reported"]
+    arguments += ["--pictures", "1", "--draws", "1", "--part", "reported", "--reference", "1"]
     done = CliRunner().invoke(app, [*arguments, "--json", "-o", str(tmp_path / "report.json")])
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)

@@ -38,12 +38,11 @@ ALLOWED = {
     "report": {"attribution", "calibration", "index", "methods"},
     "studies": {
         *("attribution", "calibration", "draws", "embedders", "generation", "images", "index", "manifest", "methods"),
-        "models",
-        *("row_cache", "sweep", "training"),
+        *("models", "reference", "row_cache", "sweep", "training"),
     },
     "training": {"generation", "images", "index", "manifest", "models"},
     "web": {"attribution", "config", "generation", "images", "index", "methods", "models", "report", "results"},
-    "commands": {"attribution", "config", "index", "methods", "studies", "training"},
+    "commands": {"attribution", "config", "index", "methods", "reference", "studies", "training"},
     "cli": {
         *("attribution", "commands", "config", "generation", "images", "index", "methods", "models", "report"),
         *("reference", "training", "web"),

@@ -75,7 +75,8 @@ def truth(artwork: Catalog, plan: LabPlan, folder: Path) -> GroundTruth:
     for number in range(2):
         with Image.open(artwork.path_of(artwork.by_id[plan.images[number]])) as file:
             to_square(file.convert("RGB"), 64).save(folder / "lab" / "queries" / f"{number:03}.png")
-    return make(folder / "lab", artwork, SHIPPED, plan, folder / "work" / "start", until=0)
+    make(folder / "lab", artwork, SHIPPED, plan, folder / "work" / "start", until=0)
+    return GroundTruth.open(folder / "lab", Catalog.load(ASSETS / "emoji"), SHIPPED)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from ..attribution import Attributor
-    from ..index.catalog import Catalog
     from ..methods import AttributionMethod
 
 WORK = Path(os.environ.get("FORWARDINF_TRAINING", ".training"))
@@ -51,7 +50,7 @@ References = Annotated[
     typer.Option(
         "--reference",
         min=0,
-        help="unseen pictures asked first, so that an image counts by how far it is beyond its habit; by default 29 "
+        help="unseen pictures asked first, so that an image counts by how far it is beyond its habit; by default some "
         "for forward_inf, none for its rivals, which know of no such thing",
     ),
 ]
@@ -74,17 +73,11 @@ def method_from(name: str, settings: list[str] | None, **flags: object) -> Attri
     return load_method(name, **given)
 
 
-def referenced(
-    attributor: Attributor, method: AttributionMethod, pictures: Catalog, count: int | None, default: int | None = None
-) -> Attributor:
-    """The attributor with as many reference pictures for `method` as `References` or else its default asks for."""
+def references_for(method: AttributionMethod, asked: int | None, usual: int) -> int:
+    """How many reference pictures `References` asks for, or else are usual for a method."""
     from ..methods.forward_inf import ForwardInf
-    from ..reference import QUERIES
-    from ..reference import referenced as with_reference
 
-    usual = (default or QUERIES) if isinstance(method, ForwardInf) else 0
-    with progress_bar("reference") as bar:
-        return with_reference(attributor, method, pictures, usual if count is None else count, reporting_to(bar))
+    return asked if asked is not None else usual if isinstance(method, ForwardInf) else 0
 
 
 def load_attributor(index: Path | None, tunable: str | None, cache: Path | None, **flags: str | None) -> Attributor:

@@ -17,7 +17,7 @@ from .options import (
     References,
     method_from,
     progress_bar,
-    referenced,
+    references_for,
     reporting_to,
     require_folder_of,
     tell,
@@ -72,6 +72,7 @@ def lds(
     """Whether scores add up to what training on the images did to a query's loss (LDS); resumes."""
     from ..index.build import BuildPlan
     from ..index.catalog import Catalog
+    from ..reference import QUERIES, referenced
     from ..studies import lds as room
     from ..studies.ground_truth import GroundTruth
     from ..studies.lab_scores import attributor_of, scores_of
@@ -81,7 +82,9 @@ def lds(
     truth = GroundTruth.open(folder, Catalog.load(artwork), shipped)
     asked = room.Lds(queries, part)
     attributor = attributor_of(truth, tunable, work / "lab", draws or BuildPlan.draws)
-    attributor = referenced(attributor, by, truth.artwork, reference)
+    with progress_bar("reference") as bar:
+        asked_first = references_for(by, reference, QUERIES)
+        attributor = referenced(attributor, by, truth.artwork, asked_first, reporting_to(bar))
     with progress_bar("query") as bar:
         scores = scores_of(asked.chosen(truth), truth, attributor, by, work / "lab", reporting_to(bar))
     report = room.as_report(asked, truth, attributor, by, scores)
@@ -114,6 +117,7 @@ def leave_k_out(
     """How a picture changes when a method's first k images are left out and the lab is trained again; resumes."""
     from ..index.build import BuildPlan
     from ..index.catalog import Catalog
+    from ..reference import QUERIES, referenced
     from ..studies import leave_k_out as room
     from ..studies.ground_truth import GroundTruth
     from ..studies.journal import Journal
@@ -127,7 +131,9 @@ def leave_k_out(
     attributor = attributor_of(truth, tunable, work / "lab", draws or BuildPlan.draws)
     removals = {}
     for by in methods:
-        own = referenced(attributor, by, truth.artwork, reference)
+        with progress_bar("reference") as bar:
+            asked_first = references_for(by, reference, QUERIES)
+            own = referenced(attributor, by, truth.artwork, asked_first, reporting_to(bar))
         with progress_bar("query") as bar:
             removals[room.label_of(by)] = room.removals_of(asked, truth, own, by, work / "lab", reporting_to(bar))
     with progress_bar("training") as bar:
@@ -173,6 +179,7 @@ def customisation(
     tunable: Annotated[str, typer.Option(help="weights a query moves")] = ModelSpec.tunable,
     draws: Annotated[int | None, typer.Option(min=1, help="of the sweep, by default an index's own default")] = None,
     setting: MethodSettings = None,
+    reference: References = None,
     work: Annotated[Path, typer.Option(help="keeps finished trials in studies/, indexes in customisation/")] = WORK,
     as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
@@ -186,7 +193,8 @@ def customisation(
 
     require_folder_of(out)
     by = method_from(method, setting)
-    asked = room.Customisation(part, count, pictures, draws or BuildPlan.draws)
+    asked_first = references_for(by, reference, room.REFERENCE)
+    asked = room.Customisation(part, count, pictures, draws or BuildPlan.draws, asked_first)
     made = CustomCases.open(folder, Catalog.load(artwork), shipped)
     journal = Journal(work / "studies" / "customisation.jsonl")
     with progress_bar("picture") as bar:

@@ -44,6 +44,7 @@ PARTS = ("choosing", "reported")  # settings are chosen on the first alone
 KINDS = ("artwork", "procedural")
 MOST_EXEMPLARS = 5
 MOST_CASES = 60
+UNSEEN = 40  # half of them, those unlike any training image, may be asked as a reference
 Images = dict[str, list[TrainingImage]]  # by collection
 
 
@@ -150,6 +151,13 @@ class CustomCases:
         rows = [self.artwork.by_id[image] for image in self.plan.candidates]
         rows += self.exemplars(case).images
         return Catalog(self.artwork.folder, tuple(sorted(rows, key=lambda row: row.id)))
+
+    @cached_property
+    def unseen(self) -> Catalog:
+        """Held-out images that neither the shipped model nor any case's has seen, for a reference."""
+        held_out = self.artwork.of_split("held_out").images
+        chosen = random.Random("customisation/unseen").sample(held_out, min(UNSEEN, len(held_out)))
+        return Catalog(self.artwork.folder, tuple(sorted(chosen, key=lambda image: image.id)))
 
     def exemplars(self, case: CustomCase) -> Catalog:
         """The exemplars as training images, which for this model they are."""

@@ -23,12 +23,15 @@ from .. import __version__
 from ..attribution import Attributor
 from ..errors import InvalidRequest
 from ..index.build import BuildPlan, build_index
+from ..index.catalog import Catalog
 from ..methods import AttributionMethod, settings_of
+from ..reference import referenced
 from .custom_cases import KINDS, PARTS, CustomCase, CustomCases
 from .intervals import bootstrap_interval
 from .journal import Journal
 
 DEPTHS = (1, 5, 10)
+REFERENCE = 9  # few, as each case has a model, and so a reference, of its own
 Trial = dict[str, Any]
 
 
@@ -40,6 +43,7 @@ class Customisation:
     cases: int = 24  # of both parts together
     pictures: int = 2  # of each case
     draws: int = BuildPlan.draws
+    reference: int = REFERENCE  # pictures that a model never saw, asked first; 0 takes scores as the method has them
 
     def __post_init__(self) -> None:
         if self.part not in ("all", *PARTS):
@@ -63,6 +67,7 @@ class Customisation:
             "method": settings_of(method),
             "tunable": tunable,
             "draws": self.draws,
+            "reference_queries": self.reference,
             "candidates": len(cases.plan.candidates),
             "plan": cases.fingerprint,
             "version": __version__,
@@ -94,7 +99,7 @@ def run(
         if (names[case], number) in finished:
             continue
         if attributor is None or attributor[0] != case:
-            attributor = case, attributor_of(cases, case, tunable, work, study.draws)
+            attributor = case, attributor_of(cases, case, tunable, work, study.draws, method, study.reference)
         outcome = _outcome(cases, case, number, attributor[1], method)
         trial = {"case": case.number, "made": names[case], "picture": number, **outcome, "settings": settings}
         finished[names[case], number] = trial
@@ -103,13 +108,26 @@ def run(
     return [finished[names[case], number] for case, number in wanted]
 
 
-def attributor_of(cases: CustomCases, case: CustomCase, tunable: str, work: Path, draws: int) -> Attributor:
-    """A case's model with the index of its candidates and exemplars, built in `work` where it is not there yet."""
+def attributor_of(
+    cases: CustomCases,
+    case: CustomCase,
+    tunable: str,
+    work: Path,
+    draws: int,
+    method: AttributionMethod,
+    reference: int = 0,
+) -> Attributor:
+    """A case's model with the index of its candidates and exemplars, and of pictures that it never saw.
+
+    `reference` of these are asked first. What is not in `work` yet is built there.
+    """
     model = cases.model(case, tunable)
-    plan = BuildPlan(draws=draws, splits=("train",))
-    decisive = json.dumps([cases.fingerprint, case.number, model.fingerprint, tunable, draws, __version__])
+    plan = BuildPlan(draws=draws)
+    images = sorted((*cases.images(case).images, *cases.unseen.images), key=lambda image: image.id)
+    decisive = json.dumps([model.fingerprint, tunable, draws, [image.id for image in images], __version__])
     folder = work / f"index-{case.number:02}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
-    return Attributor(model, build_index(model, cases.images(case), folder, plan), cache=work / "cache")
+    index = build_index(model, Catalog(cases.artwork.folder, tuple(images)), folder, plan)
+    return referenced(Attributor(model, index, cache=work / "cache"), method, cases.artwork, reference)
 
 
 def recall(ranks: Sequence[int], depth: int) -> float:
@@ -204,5 +222,5 @@ def _outcome(
     try:
         scores = attributor.attribute(cases.picture(case, number), case.caption, method)
     except InvalidRequest as refusal:
-        return {"ranks": [attributor.index.count] * len(case.exemplars), "failed": str(refusal)}
+        return {"ranks": [len(attributor.index.trained)] * len(case.exemplars), "failed": str(refusal)}
     return {"ranks": [scores.rank_of(exemplar.id) for exemplar in case.exemplars], "failed": None}

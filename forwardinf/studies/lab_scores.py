@@ -23,9 +23,9 @@ def attributor_of(truth: GroundTruth, tunable: str, work: Path, draws: int = Bui
     """The lab's full model with the index of its images, and of some that it never saw, built in `work` if need be."""
     model = truth.model(tunable)
     plan = BuildPlan(draws=draws)
-    decisive = json.dumps([model.fingerprint, tunable, draws, __version__])
-    folder = work / f"index-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
     images = sorted((*truth.images.images, *truth.unseen.images), key=lambda image: image.id)
+    decisive = json.dumps([model.fingerprint, tunable, draws, [image.id for image in images], __version__])
+    folder = work / f"index-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
     index = build_index(model, Catalog(truth.artwork.folder, tuple(images)), folder, plan)
     return Attributor(model, index, cache=work / "cache")
 
