@@ -33,7 +33,7 @@ from .commands.options import (
     reporting_to,
     require_folder_of,
 )
-from .commands.trained_studies import study
+from .commands.suite import study
 from .config import ASSETS, load_settings
 from .errors import ForwardInfError, InvalidRequest
 from .types import ModelSpec

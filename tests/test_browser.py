@@ -34,7 +34,7 @@ from forwardinf.config import load_settings
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
-PAGES = ("/", "/training-set", "/method")
+PAGES = ("/", "/training-set", "/method", "/evidence")
 
 
 def test_an_example_prompt_draws_a_picture(page):

@@ -135,9 +135,9 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
         assert (refused.returncode, named in refused.stderr) == (2, True)
 
     study = ["study", "self-retrieval", "--index", str(index), "--queries", "2", "--variants", "clean,jpeg", *model]
-    study += ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "study.json")]
+    study += ["--work", str(tmp_path / "work"), "--journal", str(tmp_path), "--out", str(tmp_path / "study.json")]
     assert "all 4 indexed training images" in forwardinf(*study).stdout
-    journal = tmp_path / "work" / "studies" / "self_retrieval.jsonl"
+    journal = tmp_path / "self_retrieval.jsonl"
     assert len(journal.read_text().splitlines()) == 4
     again = forwardinf(*study, "--json")
     assert json.loads(again.stdout) == json.loads((tmp_path / "study.json").read_text())

@@ -267,7 +267,8 @@ def test_a_study_reports_the_exemplars_ranks_and_goes_on_where_it_was_cut_off(
 
 
 def test_a_study_runs_from_the_command_line_and_only_on_the_part_asked_for(cases: CustomCases, tmp_path: Path):
-    arguments = ["study", "customisation", "--folder", str(cases.folder), "--work", str(tmp_path), "--cases", "2"]
+    arguments = ["study", "customisation", "--folder", str(cases.folder), "--cases", "2"]
+    arguments += ["--work", str(tmp_path), "--journal", str(tmp_path)]
     arguments += ["--pictures", "1", "--draws", "1", "--part", "reported", "--reference", "1"]
     done = CliRunner().invoke(app, [*arguments, "--json", "-o", str(tmp_path / "report.json")])
     assert done.exit_code == 0, done.output

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..config import load_settings
+from ..config import ASSETS, load_settings
 from ..errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..methods import AttributionMethod
 
 WORK = Path(os.environ.get("FORWARDINF_TRAINING", ".training"))
+STUDIES = ASSETS / "studies"
 
 Work = Annotated[Path, typer.Option(help="folder of checkpoints, loss logs and sample sheets")]
 Model = Annotated[str | None, typer.Option("--model", help="folder or Hub id of a Stable Diffusion or SDXL checkpoint")]
@@ -53,6 +54,9 @@ References = Annotated[
         help="unseen pictures asked first, so that an image counts by how far it is beyond its habit; by default some "
         "for forward_inf, none for its rivals, which know of no such thing",
     ),
+]
+FinishedTrials = Annotated[
+    Path, typer.Option("--journal", help="folder of finished trials, which are not made again; those that ship, if any")
 ]
 Score = Annotated[str | None, typer.Option(help="skew, root, difference or absolute")]
 

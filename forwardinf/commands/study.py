@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from .options import (
+    STUDIES,
     WORK,
     AsJson,
     Direction,
+    FinishedTrials,
     IndexFolder,
     LossBudget,
     Method,
@@ -49,7 +51,8 @@ def self_retrieval(
     score: Score = None,
     setting: MethodSettings = None,
     seed: Annotated[int, typer.Option(help="of the choice of queries and candidates")] = 0,
-    work: Annotated[Path, typer.Option(help="keeps finished trials in studies/, what methods reuse in cache/")] = WORK,
+    journal: FinishedTrials = STUDIES,
+    work: Annotated[Path, typer.Option(help="keeps what methods reuse in cache/")] = WORK,
     as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
 ) -> None:
@@ -63,9 +66,9 @@ def self_retrieval(
     by = method_from(method, setting, steps=steps, direction=direction, loss_budget=loss_budget, score=score)
     attributor = load_attributor(index, tunable, work / "cache", model=model, device=device)
     pictures = room.pictures_of(attributor.index, images)
-    journal = Journal(work / "studies" / "self_retrieval.jsonl")
+    finished = Journal(journal / "self_retrieval.jsonl")
     with progress_bar("trial") as bar:
-        trials = room.run(asked, attributor, by, pictures, journal, reporting_to(bar))
+        trials = room.run(asked, attributor, by, pictures, finished, reporting_to(bar))
     report = room.as_report(asked, asked.settings(attributor, by), trials)
     tell(report, room.as_table, as_json, out)
 
@@ -80,7 +83,8 @@ def calibration(
     method: Method = "forward_inf",
     tunable: Tunable = None,
     setting: MethodSettings = None,
-    work: Annotated[Path, typer.Option(help="keeps finished trials in studies/")] = WORK,
+    journal: FinishedTrials = STUDIES,
+    work: Annotated[Path, typer.Option(help="keeps what methods reuse in cache/")] = WORK,
     as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
 ) -> None:
@@ -91,7 +95,7 @@ def calibration(
     require_folder_of(out)
     by = method_from(method, setting)
     attributor = load_attributor(index, tunable, work / "cache", model=model, device=device)
-    journal = Journal(work / "studies" / "calibration.jsonl")
+    finished = Journal(journal / "calibration.jsonl")
     with progress_bar("query") as bar:
-        trials = room.run(room.Calibration(nulls, repeated), attributor, by, journal, reporting_to(bar))
+        trials = room.run(room.Calibration(nulls, repeated), attributor, by, finished, reporting_to(bar))
     tell(room.as_report(trials), room.as_table, as_json, out)

@@ -10,8 +10,10 @@ import typer
 from ..config import ASSETS
 from ..types import ModelSpec
 from .options import (
+    STUDIES,
     WORK,
     AsJson,
+    FinishedTrials,
     Method,
     MethodSettings,
     References,
@@ -180,7 +182,8 @@ def customisation(
     draws: Annotated[int | None, typer.Option(min=1, help="of the sweep, by default an index's own default")] = None,
     setting: MethodSettings = None,
     reference: References = None,
-    work: Annotated[Path, typer.Option(help="keeps finished trials in studies/, indexes in customisation/")] = WORK,
+    journal: FinishedTrials = STUDIES,
+    work: Annotated[Path, typer.Option(help="keeps the cases' indexes in customisation/")] = WORK,
     as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
 ) -> None:
@@ -196,8 +199,8 @@ def customisation(
     asked_first = references_for(by, reference, room.REFERENCE)
     asked = room.Customisation(part, count, pictures, draws or BuildPlan.draws, asked_first)
     made = CustomCases.open(folder, Catalog.load(artwork), shipped)
-    journal = Journal(work / "studies" / "customisation.jsonl")
+    finished = Journal(journal / "customisation.jsonl")
     with progress_bar("picture") as bar:
-        trials = room.run(asked, made, tunable, by, journal, work / "customisation", reporting_to(bar))
+        trials = room.run(asked, made, tunable, by, finished, work / "customisation", reporting_to(bar))
     report = room.as_report(asked, made, tunable, by, trials)
     tell(report, room.as_table, as_json, out)

@@ -31,6 +31,7 @@ from .intervals import bootstrap_interval
 from .journal import Journal
 
 DEPTHS = (1, 5, 10)
+CURVE = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500, 1000)  # depths at which the recall curve is drawn
 REFERENCE = 9  # few, as each case has a model, and so a reference, of its own
 Trial = dict[str, Any]
 
@@ -178,6 +179,7 @@ def _summary(cases: list[list[Trial]]) -> dict[str, Any]:
         "failed": sum(trial["failed"] is not None for trials in cases for trial in trials),
         "recall": {str(k): over_cases(partial(recall, depth=k)) | {"best_possible": best[k]} for k in DEPTHS},
         "map": over_cases(average_precision),
+        "curve": {str(k): over_cases(partial(recall, depth=k))["mean"] for k in CURVE},
     }
 
 

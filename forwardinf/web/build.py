@@ -14,7 +14,7 @@ from ..config import Settings
 from ..errors import ForwardInfError, InvalidSettings
 from ..index.catalog import Catalog
 from ..results import ResultStore
-from . import attribute, method, theme, training_set
+from . import attribute, evidence, method, theme, training_set
 from .served import Served
 from .worker import Worker
 
@@ -31,6 +31,7 @@ PAGES = (
     Page("Attribute", "attribute", attribute.add),
     Page("Training set", "training-set", training_set.add),
     Page("Method", "method", method.add),
+    Page("Evidence", "evidence", evidence.add),
 )
 
 

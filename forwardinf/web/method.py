@@ -87,14 +87,7 @@ def _how_it_works(index: Index) -> str:
 
 
 def _document(title: str, path: Path) -> None:
-    """A shipped text, folded, with the pictures that lie beside it; nothing where it is not shipped."""
-    if not path.is_file():
-        return
-    markdown = view.without_front_matter(path.read_text(encoding="utf-8"))
-    for name in view.pictures_beside(markdown):
-        picture = path.with_name(name)
-        if picture.is_file():
-            gr.set_static_paths([picture])
-            markdown = markdown.replace(f"]({name})", f"]({theme.url_of(picture)})")
-    with gr.Accordion(title, open=False):
-        gr.Markdown(markdown)
+    """A shipped text, folded; nothing where it is not shipped."""
+    if path.is_file():
+        with gr.Accordion(title, open=False):
+            gr.Markdown(theme.with_pictures(view.without_front_matter(path.read_text(encoding="utf-8")), path.parent))

@@ -9,6 +9,8 @@ from urllib.parse import quote
 import gradio as gr
 from gradio.themes import Base, LocalFont
 
+from . import view
+
 # In the head the styles apply as written; given as `css`, Gradio rewrites selectors, and loses those in media queries.
 HEAD = f"<style>{Path(__file__).with_name('style.css').read_text(encoding='utf-8')}</style>"
 
@@ -18,6 +20,16 @@ html = partial(gr.HTML, apply_default_css=False)
 def url_of(path: Path) -> str:
     """Where the browser finds a file that `gr.set_static_paths` has released."""
     return f"gradio_api/file={quote(path.resolve().as_posix())}"
+
+
+def with_pictures(markdown: str, folder: Path) -> str:
+    """A text whose pictures from `folder`, where it lies, are found by the browser."""
+    for name in view.pictures_beside(markdown):
+        picture = folder / name
+        if picture.is_file():
+            gr.set_static_paths([picture])
+            markdown = markdown.replace(f"]({name})", f"]({url_of(picture)})")
+    return markdown
 
 
 THEME = Base(

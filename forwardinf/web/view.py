@@ -261,7 +261,7 @@ def without_front_matter(markdown: str) -> str:
 
 def pictures_beside(markdown: str) -> list[str]:
     """Names of the pictures that a text shows from its own folder; paths that lead elsewhere are not among them."""
-    return re.findall(r"!\[[^\]]*\]\(([\w-]+\.(?:png|jpg|webp))\)", markdown)
+    return re.findall(r"!\[[^\]]*\]\(([\w-]+\.(?:png|jpg|svg|webp))\)", markdown)
 
 
 def model_facts(fingerprint: str, picture_size: int, catalog: Catalog) -> str:

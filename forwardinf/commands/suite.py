@@ -1,0 +1,99 @@
+"""`forwardinf study all | quick | report`: every study in turn, and what they found side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import STUDIES, WORK
+from .study import calibration, self_retrieval, study
+from .trained_studies import cases, customisation, lab, lds, leave_k_out
+
+Reports = Annotated[Path, typer.Option("--reports", help="folder of the studies' reports, tables and plots")]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method as the studies compare it, and the file name of its reports."""
+
+    name: str
+    method: str
+    setting: tuple[str, ...] = ()
+
+    @property
+    def asked(self) -> str:
+        """As `study leave-k-out --method` takes it."""
+        return f"{self.method}:{','.join(self.setting)}" if self.setting else self.method
+
+
+CONTENDERS = (
+    Contender("forward_inf", "forward_inf"),
+    Contender("das", "das"),
+    Contender("dtrak", "dtrak"),
+    Contender("trak", "trak"),
+    Contender("tracin", "tracin"),
+    Contender("retrac", "tracin", ("normalised=true",)),
+    Contender("mucs", "mucs"),
+    Contender("latents", "similarity", ("space=latents",)),
+    Contender("similarity", "similarity"),
+    Contender("random", "random"),
+)
+LEFT_OUT_BY = ("forward_inf", "das", "latents", "similarity", "random")  # each takes retraining the lab
+
+
+@study.command("all")
+def everything(
+    reports: Reports = STUDIES,
+    work: Annotated[Path, typer.Option(help="keeps what methods and studies reuse")] = WORK,
+) -> None:
+    """Every study, every method, at the size that the goals are set for: many hours; resumes, keeps each report."""
+    reports.mkdir(parents=True, exist_ok=True)
+    lab(work=work)
+    cases()
+    self_retrieval(journal=reports, work=work, out=reports / "self-retrieval.json")
+    calibration(journal=reports, work=work, out=reports / "calibration.json")
+    for one in CONTENDERS:
+        lds(queries=45, method=one.method, setting=list(one.setting), work=work, out=reports / f"lds-{one.name}.json")
+    for one in CONTENDERS:
+        out = reports / f"customisation-{one.name}.json"
+        customisation(method=one.method, setting=list(one.setting), journal=reports, work=work, out=out)
+    methods = [one.asked for one in CONTENDERS if one.name in LEFT_OUT_BY]
+    leave_k_out(method=methods, work=work, out=reports / "leave-k-out.json")
+    report(reports)
+
+
+@study.command("quick")
+def quick(
+    reports: Reports = WORK / "quick",
+    work: Annotated[Path, typer.Option(help="keeps what methods and studies reuse")] = WORK,
+) -> None:
+    """A look at every study that trains nothing, in a few minutes: too small to decide anything; resumes."""
+    reports.mkdir(parents=True, exist_ok=True)
+    self_retrieval(queries=4, candidates=300, journal=reports, work=work, out=reports / "self-retrieval.json")
+    calibration(nulls=2, repeated=2, journal=reports, work=work, out=reports / "calibration.json")
+    for one in CONTENDERS:
+        if one.name in ("forward_inf", "latents"):
+            common = {"method": one.method, "setting": list(one.setting), "work": work}
+            few = 9 if one.method == "forward_inf" else 0
+            lds(queries=17, reference=few, out=reports / f"lds-{one.name}.json", **common)  # type: ignore[arg-type]
+            out = reports / f"customisation-{one.name}.json"
+            customisation(count=1, pictures=1, reference=few // 3, journal=reports, out=out, **common)  # type: ignore[arg-type]
+    report(reports)
+
+
+@study.command("report")
+def report(reports: Reports = STUDIES) -> None:
+    """What the studies found, as tables on stdout; these and the plots are written beside the reports."""
+    from ..errors import MissingAsset
+    from ..studies import evidence
+
+    found = evidence.read_reports(reports)
+    try:
+        plots = evidence.draw(found, reports)
+    except ImportError as error:
+        raise MissingAsset("The plots need matplotlib, which is not installed: pip install matplotlib.") from error
+    (reports / evidence.TABLES).write_text(evidence.as_markdown(found, plots), encoding="utf-8")
+    typer.echo(evidence.as_markdown(found))

@@ -1,0 +1,296 @@
+"""What the studies found, side by side: from their reports to tables and plots.
+
+    forwardinf study report
+
+A folder of reports, one JSON file for each study and method as the study writes it, is all that this reads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DamagedAsset, MissingAsset
+from ..methods import load_method, settings_of
+from ..types import ModelSpec
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TABLES = "figures.md"
+OURS = "forward_inf"
+GREY, ACCENT, OTHER = "#80868b", "#0d9488", "#9aa0a6"  # legible on a light page and on a dark one
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot's file name, what it shows in words, and how it is drawn."""
+
+    name: str
+    shows: str
+    onto: Callable[[Axes, Sequence[Report]], None]
+
+
+@dataclass(frozen=True)
+class Section:
+    """How the reports of one study are told."""
+
+    study: str
+    title: str
+    question: str
+    lines_of: Callable[[Sequence[Report]], Iterator[str]]
+    plot: Plot | None = None
+
+    def of(self, reports: Sequence[Report]) -> list[Report]:
+        return [report for report in reports if report["study"] == self.study]
+
+
+def read_reports(folder: Path) -> list[Report]:
+    """Every report of a folder, by file name.
+
+    Raises MissingAsset where there is none, and DamagedAsset naming one that cannot be read.
+    """
+    reports = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+            report["study"], report["settings"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedAsset(
+                f"“{path.name}” is not the report of a study. Remove it, or run the study again."
+            ) from error
+        reports.append(report)
+    if not reports:
+        raise MissingAsset(f"“{folder.name}” holds no report of a study. Run `study all`, or `study quick`.")
+    return reports
+
+
+def label_of(settings: dict[str, Any]) -> str:
+    """What tells a report's method from the others: its name, and what is not as usual."""
+    method = settings["method"]
+    defaults = settings_of(load_method(method["name"]))
+    unusual = [f"{key} {_written(value)}" for key, value in method.items() if value != defaults[key]]
+    if settings["tunable"] != ModelSpec.tunable:
+        unusual.append(f"moving {settings['tunable']}")
+    if asked := settings.get("reference_queries"):
+        unusual += [] if method["name"] == OURS else [f"beyond habits of {asked}"]
+    elif method["name"] == OURS and "reference_queries" in settings:
+        unusual.append("habits left out")
+    return f"{method['name']} ({', '.join(unusual)})" if unusual else method["name"]
+
+
+def as_markdown(reports: Sequence[Report], plots: Collection[str] = ()) -> str:
+    """A section for each study: what it asks, a table with ours in bold, and its plot if that is among `plots`."""
+    parts = []
+    for section in SECTIONS:
+        if found := section.of(reports):
+            parts.append(f"### {section.title}\n\n{section.question}\n\n" + "\n".join(section.lines_of(found)))
+            if section.plot and section.plot.name in plots:
+                parts.append(f"![{section.plot.shows}]({section.plot.name})")
+    return "\n\n".join(parts) + "\n"
+
+
+def draw(reports: Sequence[Report], folder: Path) -> list[str]:
+    """Write the plots that the reports have figures for as SVG in `folder`, and return their names.
+
+    Raises ImportError where matplotlib is missing.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    coloured = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    style: dict[Any, Any] = {**dict.fromkeys(coloured, GREY), "svg.hashsalt": "forwardinf", "font.size": 10}
+    style |= {"axes.spines.top": False, "axes.spines.right": False}
+    drawn = []
+    for section in SECTIONS:
+        if section.plot and (found := section.of(reports)):
+            with plt.rc_context(style):
+                figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+                section.plot.onto(axes, found)
+                figure.savefig(folder / section.plot.name, transparent=True, metadata={"Date": None})
+                plt.close(figure)
+            drawn.append(section.plot.name)
+    return drawn
+
+
+def _self_retrieval(reports: Sequence[Report]) -> Iterator[str]:
+    yield "| method | copy | queries | rank 1 | top 10 | goal |"
+    yield "|---|---|---|---|---|---|"
+    for report in reports:
+        for row in report["variants"]:
+            ((figure, least),) = row["goal"].items()
+            shares = " | ".join(_share(row[f], row[f"{f}_interval"]) for f in ("rank_1", "top_10"))
+            goal = f"{figure.replace('_', ' ')} ≥ {least:.0%}"
+            yield f"| {_named(report)} | {row['variant']} | {row['queries']} | {shares} | {goal} |"
+    settings = reports[0]["settings"]
+    yield ""
+    yield f"Ranked among {settings['candidates']:,} of {settings['training_images']:,} training images."
+
+
+def _customisation(reports: Sequence[Report]) -> Iterator[str]:
+    yield "| method | cases | Recall@1 | Recall@5 | Recall@10 | mAP | 95 % interval |"
+    yield "|---|---|---|---|---|---|---|"
+    rows = [(_reported(report), report) for report in reports]
+    for row, report in sorted(rows, key=lambda pair: -pair[0]["map"]["mean"]):
+        recalls = " | ".join(f"{row['recall'][str(k)]['mean']:.3f}" for k in (1, 5, 10))
+        mean, interval = row["map"]["mean"], row["map"]["interval"]
+        shown = "–" if interval is None else f"{interval[0]:.3f} – {interval[1]:.3f}"
+        yield f"| {_named(report)} | {row['cases']} | {recalls} | {mean:.3f} | {shown} |"
+    row, settings = rows[0][0], reports[0]["settings"]
+    best = ", ".join(f"{row['recall'][str(k)]['best_possible']:.3f}" for k in (1, 5, 10))
+    yield ""
+    yield (
+        f"The reported part; {settings['pictures']} pictures of each case, among {settings['candidates']:,} training "
+        f"images and the exemplars. Recall is at best {best}. Goal: mAP ≥ 0.90, above every rival."
+    )
+
+
+def _lds(reports: Sequence[Report]) -> Iterator[str]:
+    yield "| method | LDS × 100 | 95 % interval over subsets |"
+    yield "|---|---|---|"
+    for report in sorted(reports, key=lambda report: -report["lds"]["all"]["mean"]):
+        row = report["lds"]["all"]
+        low, high = row["interval"]
+        yield f"| {_named(report)} | {row['mean']:.1f} | {low:.1f} – {high:.1f} |"
+    row, settings = reports[0]["lds"]["all"], reports[0]["settings"]
+    yield ""
+    yield (
+        f"Over {row['queries']} queries ({settings['part']} part) and {settings['subsets']} half subsets; the truth "
+        f"agrees with itself between two halves of its noise to {row['reliability']:.0f}. Goal: above every rival."
+    )
+
+
+def _leave_k_out(reports: Sequence[Report]) -> Iterator[str]:
+    yield "| left out | rise of the query's loss | more than random | change of the picture | more than random |"
+    yield "|---|---|---|---|---|"
+    for report in reports:
+        for name, row in sorted(report["rows"].items(), key=lambda pair: -pair[1]["loss"]["mean"]):
+            cells = []
+            for measure in ("loss", "pixels"):
+                low, high = row[measure]["over_random"]["interval"]
+                beyond = f"{1000 * row[measure]['over_random']['mean']:.1f} [{1000 * low:.1f}, {1000 * high:.1f}]"
+                cells += [f"{1000 * row[measure]['mean']:.1f}", "–" if name == report["baseline"] else beyond]
+            shown = f"**`{name}`**" if name == OURS else f"`{name}`" if name != "nothing" else name
+            yield f"| {shown} | {' | '.join(cells)} |"
+        settings = report["settings"]
+        yield ""
+        yield (
+            f"All × 1000. {settings['k']} of {settings['images']} images left out for each of "
+            f"{len(settings['queries'])} drawn queries. Goal: a larger change than every rival's."
+        )
+
+
+def _calibration(reports: Sequence[Report]) -> Iterator[str]:
+    yield "| queries | number | with an image called | goal |"
+    yield "|---|---|---|---|"
+    for report in reports:
+        for row in report["false_discovery"]:
+            shown = _share(row["share"], row["interval"])
+            yield f"| {row['kind']} | {row['queries']} | {shown} | ≤ {report['rate']:.0%}, every call is false |"
+        if (found := report["detection"])["queries"]:
+            shown = _share(found["share"], found["interval"])
+            yield f"| repeated images, drawn anew | {found['queries']} | {shown} | ≥ {found['goal']:.0%}, that image |"
+        yield ""
+        yield (
+            f"At a nominal rate of {report['rate']:.0%}, against {report['settings']['reference_queries']} reference "
+            f"pictures. Of the held-out images, scored as if trained on, {report['held_out_called']:.2%} are called."
+        )
+
+
+def _draw_recall(axes: Axes, reports: Sequence[Report]) -> None:
+    """Recall of the exemplars by depth, on the reported part."""
+    for report in sorted(reports, key=lambda report: -_reported(report)["map"]["mean"]):
+        curve = _reported(report)["curve"]
+        ours = label_of(report["settings"]) == OURS
+        style = {"color": ACCENT, "linewidth": 2.5, "zorder": 3} if ours else {"linewidth": 1.2}
+        axes.plot([int(k) for k in curve], list(curve.values()), label=label_of(report["settings"]), **style)
+    axes.set(xscale="log", xlabel="depth", ylabel="recall of the exemplars", ylim=(0, 1.02))
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _draw_lds(axes: Axes, reports: Sequence[Report]) -> None:
+    """LDS of each method with its interval."""
+    rows = sorted(((r["lds"]["all"], label_of(r["settings"])) for r in reports), key=lambda pair: pair[0]["mean"])
+    means = [row["mean"] for row, _ in rows]
+    spread = [
+        [row["mean"] - row["interval"][0] for row, _ in rows],
+        [row["interval"][1] - row["mean"] for row, _ in rows],
+    ]
+    colours = [ACCENT if name == OURS else OTHER for _, name in rows]
+    axes.barh([name for _, name in rows], means, xerr=spread, color=colours, ecolor=GREY, height=0.7)
+    axes.set(xlabel="LDS × 100, with 95 % intervals over subsets")
+
+
+def _draw_calibration(axes: Axes, reports: Sequence[Report]) -> None:
+    """How often an answer to an unrelated picture has an image with as low a p-value."""
+    for report in reports:
+        p, rate = report["null_p_values"], report["rate"]
+        shares = [(i + 1) / len(p) for i in range(len(p))]
+        axes.step([0, *p, 1], [0, *shares, 1], where="post", color=ACCENT, linewidth=2.5, label=f"{len(p)} unrelated")
+        axes.axvline(rate, color=GREY, linewidth=1, linestyle=":", label=f"an image is called up to here ({rate:.0%})")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="at most this is promised")
+    axes.set(xlabel="lowest p-value of an answer", ylabel="share of answers", xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _reported(report: Report) -> dict[str, Any]:
+    """The row over both kinds of cases of the reported part, or of the only part there is."""
+    rows = [row for row in report["groups"] if row["kind"] == "all"]
+    found: dict[str, Any] = next((row for row in rows if row["part"] == "reported"), rows[0])
+    return found
+
+
+def _named(report: Report) -> str:
+    label = label_of(report["settings"])
+    return f"**`{label}`**" if label == OURS else f"`{label}`"
+
+
+def _share(share: float, interval: Sequence[float]) -> str:
+    return f"{share:.1%} [{interval[0]:.1%}, {interval[1]:.1%}]"
+
+
+def _written(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+SECTIONS = (
+    Section(
+        "self_retrieval",
+        "Self-retrieval",
+        "A training image is the query, as it is or degraded: at which rank does it come back?",
+        _self_retrieval,
+    ),
+    Section(
+        "customisation",
+        "Customisation",
+        "A model is taught a few pictures that it has never seen, and draws: are they found from what it drew?",
+        _customisation,
+        Plot("recall.svg", "Recall of the exemplars by depth, for each method", _draw_recall),
+    ),
+    Section(
+        "lds",
+        "Linear datamodelling score",
+        "A model is trained on random halves of its training set: do the scores of a half's images say what that does?",
+        _lds,
+        Plot("lds.svg", "Linear datamodelling score of each method, with intervals", _draw_lds),
+    ),
+    Section(
+        "leave_k_out",
+        "Leave-k-out",
+        "The images that a method ranks first are left out, and the model is trained again: does the picture change?",
+        _leave_k_out,
+    ),
+    Section(
+        "calibration",
+        "Calibration",
+        "Is an image called to stand out only where it should be, and called where it should?",
+        _calibration,
+        Plot("calibration.svg", "Share of answers to unrelated pictures by their lowest p-value", _draw_calibration),
+    ),
+)

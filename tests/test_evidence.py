@@ -1,0 +1,134 @@
+"""What the studies found, told side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from typer.testing import CliRunner
+
+from forwardinf.cli import app
+from forwardinf.commands import suite
+from forwardinf.commands.options import method_from
+from forwardinf.errors import DamagedAsset, MissingAsset
+from forwardinf.methods import load_method, settings_of
+from forwardinf.studies import evidence
+
+
+def of_method(name: str, **others: object) -> dict[str, object]:
+    return {"method": settings_of(load_method(name)), "tunable": "all", "version": "0", **others}
+
+
+def lds(name: str, mean: float, **others: object) -> dict[str, object]:
+    row = {"mean": mean, "interval": [mean - 3, mean + 2], "reliability": 84.0, "queries": 60}
+    return {"study": "lds", "settings": of_method(name, subsets=64, part="reported", **others), "lds": {"all": row}}
+
+
+def customisation(name: str, mean: float) -> dict[str, object]:
+    figure = {"mean": mean, "interval": [mean - 0.05, mean + 0.02]}
+    recall = {str(k): figure | {"best_possible": 1.0} for k in (1, 5, 10)}
+    row = {"kind": "all", "cases": 12, "recall": recall, "map": figure, "curve": {"1": mean, "10": 1.0}}
+    groups = [{"part": "choosing", **row, "map": figure | {"mean": 0.1}}, {"part": "reported", **row}]
+    settings = of_method(name, pictures=2, candidates=1000)
+    return {"study": "customisation", "settings": settings, "groups": groups}
+
+
+CALIBRATION = {
+    "study": "calibration",
+    "settings": of_method("forward_inf", reference_queries=29),
+    "rate": 0.1,
+    "false_discovery": [{"kind": "all unrelated", "queries": 60, "share": 0.05, "interval": [0.02, 0.13]}],
+    "detection": {"queries": 40, "share": 0.95, "interval": [0.83, 0.99], "goal": 0.9},
+    "held_out_called": 0.001,
+    "null_p_values": [0.05, 0.4, 0.9],
+}
+REPORTS = [
+    lds("das", 32.0),
+    lds("forward_inf", 44.0, reference_queries=29),
+    lds("trak", 45.0),
+    customisation("forward_inf", 0.93),
+    customisation("similarity", 0.8),
+    CALIBRATION,
+]
+
+
+def write(folder: Path, reports: list[dict[str, object]]) -> Path:
+    for number, report in enumerate(reports):
+        (folder / f"{number}.json").write_text(json.dumps(report))
+    return folder
+
+
+def test_methods_are_listed_best_first_whoever_that_is():
+    told = evidence.as_markdown(REPORTS)
+    places = [told.index(name) for name in ("| `trak` | 45.0", "| **`forward_inf`** | 44.0", "| `das` | 32.0")]
+    assert places == sorted(places)
+    assert "| **`forward_inf`** | 44.0 | 41.0 – 46.0 |" in told
+    assert "| **`forward_inf`** | 12 | 0.930 | 0.930 | 0.930 | 0.930 | 0.880 – 0.950 |" in told  # the reported part
+    assert "| all unrelated | 60 | 5.0% [2.0%, 13.0%] |" in told
+    assert "95.0% [83.0%, 99.0%]" in told
+    assert "Leave-k-out" not in told  # of which there is no report
+
+
+def test_a_method_is_named_with_what_is_not_as_usual():
+    def name(method: str, settings: list[str] | None = None, **others: object) -> str:
+        return evidence.label_of(of_method(method) | {"method": settings_of(method_from(method, settings))} | others)
+
+    assert name("forward_inf", reference_queries=29) == "forward_inf"
+    assert name("forward_inf", reference_queries=0) == "forward_inf (habits left out)"
+    assert name("das", reference_queries=0) == "das"
+    assert name("das", reference_queries=29) == "das (beyond habits of 29)"
+    assert name("similarity", ["space=latents"]) == "similarity (space latents)"
+    assert name("forward_inf", tunable="attention", reference_queries=29) == "forward_inf (moving attention)"
+
+
+def test_the_command_writes_tables_and_plots_beside_the_reports(tmp_path: Path):
+    done = CliRunner().invoke(app, ["study", "report", "--reports", str(write(tmp_path, REPORTS))])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.rstrip("\n") == evidence.as_markdown(REPORTS).rstrip("\n")
+    tables = (tmp_path / "figures.md").read_text()
+    for name in ("recall.svg", "lds.svg", "calibration.svg"):
+        assert f"]({name})" in tables
+        assert ElementTree.parse(tmp_path / name).getroot().tag.endswith("svg")
+    before = (tmp_path / "lds.svg").read_bytes()
+    CliRunner().invoke(app, ["study", "report", "--reports", str(tmp_path)])
+    assert (tmp_path / "lds.svg").read_bytes() == before  # the same figures, the same file
+
+
+def test_a_folder_without_reports_and_a_file_that_is_none_are_refused(tmp_path: Path):
+    with pytest.raises(MissingAsset, match="no report of a study"):
+        evidence.read_reports(tmp_path)
+    (tmp_path / "other.json").write_text("[1, 2]")
+    with pytest.raises(DamagedAsset, match=r"other\.json"):
+        evidence.read_reports(tmp_path)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, object]]]:
+    """What a suite asks of each study, none of which is run."""
+    calls: list[tuple[str, dict[str, object]]] = []
+    for name in ("lab", "cases", "self_retrieval", "calibration", "lds", "customisation", "leave_k_out", "report"):
+        monkeypatch.setattr(suite, name, lambda *_, _name=name, **options: calls.append((_name, options)))
+    return calls
+
+
+def test_the_whole_suite_asks_every_method_the_same_and_keeps_each_report(asked, tmp_path: Path):
+    suite.everything(reports=tmp_path, work=tmp_path / "work")
+    by_study = {name: [options for called, options in asked if called == name] for name, _ in asked}
+    assert [name for name, _ in asked][:2] == ["lab", "cases"]
+    assert [name for name, _ in asked][-1] == "report"
+    for name in ("lds", "customisation"):
+        methods = [method_from(options["method"], options["setting"]) for options in by_study[name]]
+        assert {settings_of(m)["name"] for m in methods} >= {"forward_inf", "das", "dtrak", "trak", "tracin", "mucs"}
+        same = [{k: v for k, v in o.items() if k not in ("method", "setting", "out")} for o in by_study[name]]
+        assert all(options == same[0] for options in same)
+    reports = [options["out"] for _, options in asked if "out" in options]
+    assert len(set(reports)) == len(reports)
+    assert "similarity:space=latents" in by_study["leave_k_out"][0]["method"]
+
+
+def test_the_quick_suite_touches_every_study_that_trains_nothing(asked, tmp_path: Path):
+    suite.quick(reports=tmp_path, work=tmp_path / "work")
+    assert {name for name, _ in asked} == {"self_retrieval", "calibration", "lds", "customisation", "report"}
+    assert all(options["journal"] == tmp_path for name, options in asked if name in ("calibration", "self_retrieval"))
