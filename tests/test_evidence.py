@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from forwardinf.cli import app
 from forwardinf.commands import suite
 from forwardinf.commands.options import method_from
-from forwardinf.errors import DamagedAsset, MissingAsset
+from forwardinf.errors import DamagedAsset, InvalidRequest, MissingAsset
 from forwardinf.methods import load_method, settings_of
 from forwardinf.studies import evidence
 
@@ -132,3 +132,24 @@ def test_the_quick_suite_touches_every_study_that_trains_nothing(asked, tmp_path
     suite.quick(reports=tmp_path, work=tmp_path / "work")
     assert {name for name, _ in asked} == {"self_retrieval", "calibration", "lds", "customisation", "report"}
     assert all(options["journal"] == tmp_path for name, options in asked if name in ("calibration", "self_retrieval"))
+
+
+def test_every_method_is_tuned_by_as_many_settings_on_the_queries_for_choosing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert len({len(tried) for tried in suite.TRIED.values()}) == 1
+    asked = []
+
+    def scored(out: Path, **options: object) -> None:
+        asked.append(options)
+        assert options["part"] == "choosing"
+        out.write_text(json.dumps(lds("das", 20.0 + len(asked))))
+
+    monkeypatch.setattr(suite, "lds", scored)
+    suite.tune(reports=tmp_path, work=tmp_path / "work")
+    for options in asked:
+        method_from(options["method"], options["setting"])  # what is tried can be asked
+    assert [options["method"] for options in asked] == [name for name, tried in suite.TRIED.items() for _ in tried]
+    assert "das            26.0  defaults" in capsys.readouterr().out
+    with pytest.raises(InvalidRequest, match="forward_inf, das"):
+        suite.tune(method=["random"], reports=tmp_path, work=tmp_path)

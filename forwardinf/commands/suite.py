@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..errors import InvalidRequest
 from .options import STUDIES, WORK
 from .study import calibration, self_retrieval, study
 from .trained_studies import cases, customisation, lab, lds, leave_k_out
@@ -41,6 +43,21 @@ CONTENDERS = (
     Contender("similarity", "similarity"),
     Contender("random", "random"),
 )
+# Settings that `tune` tries of each method, which has as many as the others; the first are its defaults.
+TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
+    "forward_inf": ((), ("loss_budget=0.05",), ("loss_budget=0.2",), ("damping=0.01",), ("damping=1",)),
+    "das": ((), ("damping=0.01",), ("damping=1",), ("squared=false",), ("squared=false", "damping=1")),
+    "dtrak": ((), ("damping=0.01",), ("damping=1",), ("damping=10",), ("query_draws=192",)),
+    "trak": ((), ("damping=0.01",), ("damping=1",), ("damping=10",), ("query_draws=192",)),
+    "tracin": (
+        (),
+        ("normalised=true",),
+        ("query_draws=192",),
+        ("query_draws=12",),
+        ("normalised=true", "query_draws=192"),
+    ),
+    "mucs": ((), ("learning_rate=3e-4",), ("forget_weight=0.5",), ("max_steps=30",), ("noise_from=0.1",)),
+}
 LEFT_OUT_BY = ("forward_inf", "das", "latents", "similarity", "random")  # each takes retraining the lab
 
 
@@ -63,6 +80,27 @@ def everything(
     methods = [one.asked for one in CONTENDERS if one.name in LEFT_OUT_BY]
     leave_k_out(method=methods, work=work, out=reports / "leave-k-out.json")
     report(reports)
+
+
+@study.command("tune")
+def tune(
+    method: Annotated[list[str] | None, typer.Option("--method", help="may be repeated; by default all")] = None,
+    reports: Reports = STUDIES,
+    work: Annotated[Path, typer.Option(help="keeps what methods and studies reuse")] = WORK,
+) -> None:
+    """Each method's LDS at as many settings as every other's, on the queries for choosing; resumes."""
+    kept = reports / "tuning"
+    kept.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for name in method or TRIED:
+        if name not in TRIED:
+            raise InvalidRequest(f"Nothing is tried of “{name}”; tuned are: {', '.join(TRIED)}.")
+        for number, setting in enumerate(TRIED[name]):
+            out = kept / f"{name}-{number}.json"
+            lds(queries=15, part="choosing", method=name, setting=list(setting), work=work, out=out)
+            mean = json.loads(out.read_text(encoding="utf-8"))["lds"]["all"]["mean"]
+            lines.append(f"{name:12} {mean:6.1f}  {', '.join(setting) or 'defaults'}")
+    typer.echo("\n".join(["", f"{'method':12} LDS × 100, choosing part", *lines]))
 
 
 @study.command("quick")
