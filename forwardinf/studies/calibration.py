@@ -16,7 +16,6 @@ from typing import Any
 
 from PIL import Image
 
-from .. import __version__
 from ..attribution import Attributor
 from ..calibration import RATE, p_values
 from ..errors import InvalidRequest
@@ -24,6 +23,7 @@ from ..generation import GenerationRequest
 from ..methods import AttributionMethod
 from .intervals import wilson_interval
 from .journal import Journal
+from .settings import settings_on
 from .unrelated import unrelated
 
 GOAL_NULLS, GOAL_DETECTED = 400, 0.90
@@ -64,7 +64,12 @@ def run(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Trial]:
     """Every trial; those in the journal are kept. Raises InvalidRequest where the index has no reference."""
-    settings = settings_of_study(attributor, method)
+    if attributor.unseen(method) is None:
+        raise InvalidRequest(
+            f"“{attributor.index.folder.name}” holds no reference for this method and its settings, so nothing is "
+            "called. Build the index with --reference, or take the method's defaults."
+        )
+    settings = settings_on(attributor, method)
     finished = {t["query"]: t for t in journal.trials() if t.get("settings") == settings}
     asked = list(_asked(study, attributor))
     for done, query in enumerate(asked):
@@ -75,23 +80,6 @@ def run(
             journal.append(finished[query.name])
     on_progress(len(asked), len(asked))
     return [finished[query.name] for query in asked]
-
-
-def settings_of_study(attributor: Attributor, method: AttributionMethod) -> dict[str, Any]:
-    """All that a trial depends on, beside its query."""
-    unseen = attributor.unseen(method)
-    if unseen is None:
-        raise InvalidRequest(
-            f"“{attributor.index.folder.name}” holds no reference for this method and its settings, so nothing is "
-            "called. Build the index with --reference, or take the method's defaults."
-        )
-    return {
-        **attributor.comparable(method),
-        "reference_queries": len(unseen),
-        "model": attributor.model.fingerprint,
-        "index": attributor.index.fingerprint,
-        "version": __version__,
-    }
 
 
 def _asked(study: Calibration, attributor: Attributor) -> Iterator[Asked]:

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,9 +13,10 @@ from .. import __version__
 from ..attribution import Attributor
 from ..index.build import BuildPlan, build_index
 from ..index.catalog import Catalog
-from ..methods import AttributionMethod, settings_of
+from ..methods import AttributionMethod
 from ..row_cache import RowCache
 from .ground_truth import GroundTruth
+from .settings import settings_on
 
 
 def attributor_of(truth: GroundTruth, tunable: str, work: Path, draws: int = BuildPlan.draws) -> Attributor:
@@ -54,16 +54,3 @@ def scores_of(
             rows.put(number, scores.scores[[column[image] for image in truth.plan.images]].numpy())
     on_progress(len(numbers), len(numbers))
     return np.stack([np.array(rows.rows[number]) for number in numbers])
-
-
-def settings_on(attributor: Attributor, method: AttributionMethod) -> dict[str, Any]:
-    """All that a score depends on, beside its query, in JSON's types."""
-    model, index, reference = attributor.model, attributor.index, attributor.reference(method)
-    return {
-        "method": settings_of(method),
-        "tunable": model.spec.tunable,
-        "model": model.fingerprint,
-        "index": index.fingerprint,
-        "reference_queries": 0 if reference is None else len(reference),
-        "version": __version__,
-    }

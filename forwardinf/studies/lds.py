@@ -22,7 +22,7 @@ from ..attribution import Attributor
 from ..errors import InvalidRequest
 from ..methods import AttributionMethod
 from .ground_truth import GroundTruth
-from .lab_scores import settings_on
+from .settings import settings_on
 
 RESAMPLES = 1000
 ORIGINS = ("drawn", "held_out")

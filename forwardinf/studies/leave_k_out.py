@@ -26,8 +26,9 @@ from ..methods import AttributionMethod, load_method, settings_of
 from .ground_truth import GroundTruth
 from .intervals import bootstrap_interval
 from .journal import Journal
-from .lab_scores import scores_of, settings_on
+from .lab_scores import scores_of
 from .retraining import SEED, Outcome, Removal, Retraining
+from .settings import settings_on
 
 METHODS = ("forward_inf", "similarity", "random")
 BASELINE = "random"

@@ -18,17 +18,17 @@ from typing import Any
 
 from PIL import Image
 
-from .. import __version__
 from ..attribution import Attributor
 from ..errors import InvalidRequest
 from ..images import to_square
 from ..index.build import THUMBNAIL, training_images
 from ..index.catalog import Catalog, TrainingImage
 from ..index.store import Index
-from ..methods import AttributionMethod, settings_of
+from ..methods import AttributionMethod
 from .degraded import VARIANTS
 from .intervals import wilson_interval
 from .journal import Journal
+from .settings import settings_on
 
 GOAL_QUERIES = 200  # over which, among all training images, the goals are set
 Trial = dict[str, Any]
@@ -57,18 +57,13 @@ class SelfRetrieval:
 
     def settings(self, attributor: Attributor, method: AttributionMethod) -> dict[str, Any]:
         """All that a trial's rank depends on, beside its query and variant."""
-        model, index = attributor.model, attributor.index
         return {
-            "method": settings_of(method),
-            "tunable": model.spec.tunable,
-            "dtype": model.spec.dtype,
+            **settings_on(attributor, method),
+            "dtype": attributor.model.spec.dtype,
             "prompt": self.prompt,
-            "candidates": self.ranked_among(index),
-            "training_images": len(_training_ids(index)),
+            "candidates": self.ranked_among(attributor.index),
+            "training_images": len(_training_ids(attributor.index)),
             "seed": self.seed,
-            "model": model.fingerprint,
-            "index": index.fingerprint,
-            "version": __version__,
         }
 
     def ranked_among(self, index: Index) -> int:
