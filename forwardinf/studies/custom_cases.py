@@ -60,8 +60,8 @@ class Exemplar:
 class CustomCase:
     """One model to fine-tune.
 
-    Its exemplars are alike: artwork of one subgroup in one collection, each next to the first by perceptual hash, or
-    views of one pattern that a rule made.
+    Its exemplars are alike: the artwork of a subgroup in one collection that is most so by perceptual hash, or views of
+    one pattern that a rule made.
     """
 
     number: int
@@ -269,15 +269,22 @@ def _case(number: int, groups: list[tuple[str, Images]]) -> CustomCase:
             raise InvalidRequest(f"The reserve has {len(groups)} subgroups that every collection has; it takes more.")
         subgroup, by_collection = groups[of_kind]
         collection = _in_turn(sorted(by_collection), of_kind)
-        images = by_collection[collection]
-        first = random.Random(f"customisation/{number}").choice(images)
-        chosen = sorted(images, key=lambda image: (image is not first, _distance(image, first), image.id))[:count]
-        caption = f"{subgroup.replace('-', ' ')}, {first.caption.rpartition(', ')[2]}"
+        chosen = _alike(by_collection[collection], count, random.Random(f"customisation/{number}"))
+        caption = f"{subgroup.replace('-', ' ')}, {chosen[0].caption.rpartition(', ')[2]}"
         exemplars = tuple(Exemplar(image.id, None) for image in chosen)
         return CustomCase(number, part, kind, f"{collection} {subgroup}", caption, exemplars)
     rule = _in_turn(RULES, of_kind)
     exemplars = tuple(Exemplar(f"{rule}-{number}-{view}", view) for view in range(count))
     return CustomCase(number, part, kind, rule, f"{rule}, Procedural style", exemplars)
+
+
+def _alike(images: Sequence[TrainingImage], count: int, chance: random.Random) -> list[TrainingImage]:
+    """An image with its nearest ones, `count` in all: where the farthest of these is nearest, and else at random."""
+    around = [
+        sorted(images, key=lambda image: (image is not first, _distance(image, first), image.id))[:count]
+        for first in chance.sample(images, len(images))
+    ]
+    return min(around, key=lambda chosen: max(_distance(image, chosen[0]) for image in chosen))
 
 
 def _distance(a: TrainingImage, b: TrainingImage) -> int:
