@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RATE = 0.10  # nominal false-discovery rate of the verdict
+SHARED = 0.5  # share of the average image's spread that is added to each; less finds more, more adds up better (LDS)
 FEWEST = 3  # reference pictures that tell a habit: without any one of them a spread is still defined
 
 
@@ -44,11 +45,11 @@ class Habit:
         """The habit that scores `[b n]` under b ≥ 2 reference pictures show.
 
         Few pictures tell a spread badly, and an image that hardly moved under any of them must not stand out because it
-        now moved a little: so the spread of the average image is added to each.
+        now moved a little: so half the spread of the average image is added to each.
         """
         own = reference.std(dim=0)
         positions = {example_id: i for i, example_id in enumerate(example_ids)}
-        return cls(positions, reference.mean(dim=0), own + own.mean())
+        return cls(positions, reference.mean(dim=0), own + SHARED * own.mean())
 
     def beyond(self, scores: InfluenceScores) -> InfluenceScores:
         """By how many spreads each image is beyond its habit; one that is not has 0, and by how much in `per_draw`."""

@@ -60,13 +60,13 @@ def test_what_stands_out_is_called_and_the_rest_is_not():
 def test_an_image_counts_by_how_far_it_is_beyond_its_own_habit():
     reference = torch.tensor([[4.0, 0.0, 0.0], [6.0, 0.0, 0.2], [5.0, 0.0, 0.1]])  # the first always moves
     habit = Habit.of(("restless", "still", "calm"), reference)
-    mean_spread = (1.0 + 0.0 + 0.1) / 3
+    shared = (1.0 + 0.0 + 0.1) / 3 / 2
     scores = InfluenceScores.over(("calm", "restless"), torch.tensor([[1.0, 3.0], [4.0, 5.0]]))
     found = habit.beyond(scores)
     assert found.example_ids == ("calm", "restless")
-    assert found.scores.tolist() == pytest.approx([(2.0 - 0.1) / (0.1 + mean_spread), 0.0])  # below its habit is none
-    assert found.per_draw[1].tolist() == pytest.approx([-1 / (1 + mean_spread), 0.0])
-    assert found.standard_errors[0].item() == pytest.approx(scores.standard_errors[0].item() / (0.1 + mean_spread))
+    assert found.scores.tolist() == pytest.approx([(2.0 - 0.1) / (0.1 + shared), 0.0])  # below its habit is none
+    assert found.per_draw[1].tolist() == pytest.approx([-1 / (1 + shared), 0.0])
+    assert found.standard_errors[0].item() == pytest.approx(scores.standard_errors[0].item() / (0.1 + shared))
 
 
 def test_a_reference_picture_is_held_against_the_habit_that_the_others_show():
