@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
+from conftest import ASSETS
 from forwardinf.cli import app
 from forwardinf.commands import suite
 from forwardinf.commands.options import method_from
@@ -94,6 +95,16 @@ def test_the_command_writes_tables_and_plots_beside_the_reports(tmp_path: Path):
     before = (tmp_path / "lds.svg").read_bytes()
     CliRunner().invoke(app, ["study", "report", "--reports", str(tmp_path)])
     assert (tmp_path / "lds.svg").read_bytes() == before  # the same figures, the same file
+
+
+def test_readme_and_the_app_tell_what_the_shipped_reports_say():
+    shipped = ASSETS / "studies"
+    reports = evidence.read_reports(shipped)
+    readme = (ASSETS.parent / "README.md").read_text(encoding="utf-8")
+    told = readme.partition("<!-- what `forwardinf study report` prints -->\n")[2].partition("<!-- end of it -->")[0]
+    assert told.strip() == evidence.as_markdown(reports).strip()
+    drawn = {path.name for path in shipped.glob("*.svg")}
+    assert (shipped / evidence.TABLES).read_text(encoding="utf-8") == evidence.as_markdown(reports, drawn)
 
 
 def test_a_folder_without_reports_and_a_file_that_is_none_are_refused(tmp_path: Path):

@@ -134,7 +134,7 @@ def _self_retrieval(reports: Sequence[Report]) -> Iterator[str]:
 
 
 def _customisation(reports: Sequence[Report]) -> Iterator[str]:
-    yield "| method | cases | Recall@1 | Recall@5 | Recall@10 | mAP | 95 % interval |"
+    yield "| method | cases | R@1 | R@5 | R@10 | mAP | 95 % interval |"
     yield "|---|---|---|---|---|---|---|"
     rows = [(_reported(report), report) for report in reports]
     for row, report in sorted(rows, key=lambda pair: -pair[0]["map"]["mean"]):
@@ -147,7 +147,7 @@ def _customisation(reports: Sequence[Report]) -> Iterator[str]:
     yield ""
     yield (
         f"The reported part; {settings['pictures']} pictures of each case, among {settings['candidates']:,} training "
-        f"images and the exemplars. Recall is at best {best}. Goal: mAP ≥ 0.90, above every rival."
+        f"images and the exemplars. R@k: recall of the exemplars, at best {best}. Goal: mAP ≥ 0.90, above every rival."
     )
 
 
