@@ -88,5 +88,5 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
     from safetensors.torch import save_file
 
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)  # not as the UNet lays them out
     os.replace(partial, path)
