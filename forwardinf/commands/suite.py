@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import InvalidRequest
+from ..errors import InvalidRequest, MissingAsset
 from .options import STUDIES, WORK
 from .study import calibration, self_retrieval, study
 from .trained_studies import cases, customisation, lab, lds, leave_k_out
@@ -125,7 +125,6 @@ def quick(
 @study.command("report")
 def report(reports: Reports = STUDIES) -> None:
     """What the studies found, as tables on stdout; these and the plots are written beside the reports."""
-    from ..errors import MissingAsset
     from ..studies import evidence
 
     found = evidence.read_reports(reports)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DamagedAsset, MissingAsset
-from ..methods import load_method, settings_of
 from ..types import ModelSpec
+from .settings import changed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,8 +72,7 @@ def read_reports(folder: Path) -> list[Report]:
 def label_of(settings: dict[str, Any]) -> str:
     """What tells a report's method from the others: its name, and what is not as usual."""
     method = settings["method"]
-    defaults = settings_of(load_method(method["name"]))
-    unusual = [f"{key} {_written(value)}" for key, value in method.items() if value != defaults[key]]
+    unusual = [f"{key} {value}" for key, value in changed(method).items()]
     if settings["tunable"] != ModelSpec.tunable:
         unusual.append(f"moving {settings['tunable']}")
     if asked := settings.get("reference_queries"):
@@ -253,10 +252,6 @@ def _named(report: Report) -> str:
 
 def _share(share: float, interval: Sequence[float]) -> str:
     return f"{share:.1%} [{interval[0]:.1%}, {interval[1]:.1%}]"
-
-
-def _written(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 SECTIONS = (

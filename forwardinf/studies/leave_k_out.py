@@ -12,7 +12,6 @@ training with another seed serves all queries there, so its interval holds for t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from .intervals import bootstrap_interval
 from .journal import Journal
 from .lab_scores import scores_of
 from .retraining import SEED, Outcome, Removal, Retraining
-from .settings import settings_on
+from .settings import changed, settings_on
 
 METHODS = ("forward_inf", "similarity", "random")
 BASELINE = "random"
@@ -70,9 +69,9 @@ def with_baseline(methods: Sequence[AttributionMethod]) -> list[AttributionMetho
 
 def label_of(method: AttributionMethod) -> str:
     """The method's name and what is not at its default, as `--method` takes it."""
-    settings, defaults = settings_of(method), settings_of(type(method)())
-    changed = ",".join(f"{key}={_written(value)}" for key, value in settings.items() if value != defaults[key])
-    return f"{settings['name']}:{changed}" if changed else settings["name"]
+    settings = settings_of(method)
+    unusual = ",".join(f"{key}={value}" for key, value in changed(settings).items())
+    return f"{settings['name']}:{unusual}" if unusual else settings["name"]
 
 
 def removals_of(
@@ -158,10 +157,6 @@ def as_table(report: dict[str, Any]) -> str:
     lines.append("“nothing”: trained again on all images with another seed. Brackets: 95 % bootstrap over queries.")
     lines.append(f"Weights considered: {settings['tunable']}.")
     return "\n".join(lines)
-
-
-def _written(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _mean(values: Sequence[float]) -> dict[str, Any]:

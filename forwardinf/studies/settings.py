@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from .. import __version__
 from ..attribution import Attributor
-from ..methods import AttributionMethod
+from ..methods import AttributionMethod, load_method, settings_of
 
 
 def settings_on(attributor: Attributor, method: AttributionMethod) -> dict[str, Any]:
@@ -18,4 +19,14 @@ def settings_on(attributor: Attributor, method: AttributionMethod) -> dict[str, 
         "index": index.fingerprint,
         "reference_queries": 0 if reference is None else len(reference),
         "version": __version__,
+    }
+
+
+def changed(method: dict[str, Any]) -> dict[str, str]:
+    """Which of a method's settings, as `settings_of` has them, are not at their defaults, and how they are written."""
+    defaults = settings_of(load_method(method["name"]))
+    return {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in method.items()
+        if value != defaults[key]
     }
