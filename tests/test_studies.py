@@ -77,6 +77,23 @@ def test_a_variant_is_the_same_every_time_and_near_its_original(folder: Path, va
     assert moved < 25
 
 
+def test_degraded_copies_are_made_in_turn_and_told_together_and_apart(attributor: Attributor, journal: Journal):
+    asked = replace(STUDY, queries=4, variants=("clean", "degraded"))
+    copies = asked.copies(attributor.index)
+    assert [variant for _, variant in copies if variant != "clean"] == ["jpeg", "resized", "cropped", "jpeg"]
+    assert (
+        {query for query, _ in copies[::2]}
+        == {query for query, _ in copies[1::2]}
+        == set(asked.chosen(attributor.index))
+    )
+    trials = trials_of(attributor, journal, asked)
+    report = self_retrieval.as_report(asked, asked.settings(attributor, METHOD), trials)
+    counted = {row["variant"]: row["queries"] for row in report["variants"]}
+    assert counted == {"clean": 4, "degraded": 4, "jpeg": 2, "resized": 1, "cropped": 1}
+    apart = trials_of(attributor, journal, replace(asked, variants=("jpeg",)))
+    assert [apart[0], apart[3]] == [trial for trial in trials if trial["variant"] == "jpeg"]
+
+
 def test_candidates_are_the_querys_own_image_and_the_same_others(attributor: Attributor):
     index = attributor.index
     queries = STUDY.chosen(index)
@@ -137,13 +154,13 @@ def test_a_query_on_which_no_step_can_be_taken_ranks_last(
 
 
 def test_a_report_has_shares_intervals_and_goals_and_says_how_many_were_ranked(attributor: Attributor):
-    ranks = {"clean": [1] * 99 + [2], "resized": [1, 20] + [10] * 8}
+    ranks = {"clean": [1] * 198 + [2] * 2, "resized": [1, 20] * 20 + [10] * 160}
     trials = [{"variant": v, "rank": rank, "failed": None} for v, all_ranks in ranks.items() for rank in all_ranks]
     asked = replace(STUDY, queries=200, candidates=0)
     report = json.loads(json.dumps(self_retrieval.as_report(asked, asked.settings(attributor, METHOD), trials)))
     clean, resized = report["variants"]
     assert (clean["rank_1"], clean["top_10"], clean["median_rank"], clean["goal_met"]) == (0.99, 1.0, 1, True)
-    assert clean["rank_1_interval"] == list(wilson_interval(99, 100))
+    assert clean["rank_1_interval"] == list(wilson_interval(198, 200))
     assert (resized["rank_1"], resized["top_10"], resized["median_rank"], resized["goal_met"]) == (0.1, 0.9, 10, True)
     table = self_retrieval.as_table(report)
     assert "among all 8 indexed training images" in table
@@ -155,7 +172,7 @@ def test_a_report_has_shares_intervals_and_goals_and_says_how_many_were_ranked(a
 @pytest.mark.parametrize("fewer", [{"queries": 199, "candidates": 0}, {"queries": 200, "candidates": 5}])
 def test_a_goal_stays_open_where_less_was_asked_than_it_is_set_for(attributor: Attributor, fewer: dict):
     asked = replace(STUDY, variants=("clean",), prompt="none", **fewer)
-    trials = [{"variant": "clean", "rank": 1, "failed": None}]
+    trials = [{"variant": "clean", "rank": 1, "failed": None}] * fewer["queries"]
     report = self_retrieval.as_report(asked, asked.settings(attributor, METHOD), trials)
     assert report["variants"][0]["goal_met"] is None
     table = self_retrieval.as_table(report)
@@ -175,7 +192,16 @@ def test_pictures_come_from_whole_thumbnails_or_a_named_folder(attributor: Attri
         self_retrieval.pictures_of(index, write_patches(tmp_path, 7))
 
 
-@pytest.mark.parametrize("wrong", [{"variants": ("blurred",)}, {"variants": ()}, {"prompt": "all"}, {"queries": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"variants": ("blurred",)},
+        {"variants": ()},
+        {"variants": ("degraded", "jpeg")},
+        {"prompt": "all"},
+        {"queries": 0},
+    ],
+)
 def test_a_study_that_cannot_be_asked_is_refused(wrong: dict):
     with pytest.raises(InvalidRequest):
         SelfRetrieval(**wrong)

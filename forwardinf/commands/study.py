@@ -38,7 +38,9 @@ def self_retrieval(
     index: IndexFolder = None,
     queries: Annotated[int, typer.Option(min=1, help="random training images to ask for")] = 200,
     candidates: Annotated[int, typer.Option(min=0, help="images ranked for each; 0 for all training images")] = 0,
-    variants: Annotated[str, typer.Option(help="what the copies went through")] = "clean,jpeg,resized,cropped",
+    variants: Annotated[
+        str, typer.Option(help="clean, jpeg, resized, cropped; degraded: the last three in turn")
+    ] = "clean,degraded",
     prompt: Annotated[str, typer.Option(help="caption: the image's own; none")] = "caption",
     images: Annotated[Path | None, typer.Option(help="folder the index was built from")] = None,
     model: Model = None,

@@ -43,3 +43,5 @@ VARIANTS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "resized": resized,
     "cropped": cropped,
 }
+IN_TURN = "degraded"  # one of the degraded variants for each query, in turn
+DEGRADED = tuple(name for name in VARIANTS if name != "clean")

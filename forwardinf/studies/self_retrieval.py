@@ -25,7 +25,7 @@ from ..index.build import THUMBNAIL, training_images
 from ..index.catalog import Catalog, TrainingImage
 from ..index.store import Index
 from ..methods import AttributionMethod
-from .degraded import VARIANTS
+from .degraded import DEGRADED, IN_TURN, VARIANTS
 from .intervals import wilson_interval
 from .journal import Journal
 from .settings import settings_on
@@ -39,17 +39,23 @@ class SelfRetrieval:
     """What is asked of a method; raises InvalidRequest where that cannot be asked.
 
     Queries and candidates are prefixes of two orders that the seed fixes, so that asking for more goes on from less.
+    The variant “degraded” makes one copy of each query, of the degraded variants in turn.
     """
 
     queries: int = 200
     candidates: int = 0  # examples ranked for each query, its own image among them; 0 for every indexed training image
-    variants: tuple[str, ...] = ("clean", "jpeg", "resized", "cropped")
+    variants: tuple[str, ...] = ("clean", IN_TURN)
     prompt: str = "caption"  # or "none"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if unknown := [name for name in self.variants if name not in VARIANTS]:
-            raise InvalidRequest(f"There is no variant “{unknown[0]}”; the variants are: {', '.join(VARIANTS)}.")
+        known = (*VARIANTS, IN_TURN)
+        if unknown := [name for name in self.variants if name not in known]:
+            raise InvalidRequest(f"There is no variant “{unknown[0]}”; the variants are: {', '.join(known)}.")
+        if IN_TURN in self.variants and (twice := [name for name in self.variants if name in DEGRADED]):
+            raise InvalidRequest(
+                f"“{IN_TURN}” stands for {', '.join(DEGRADED)} in turn. Ask for it or for “{twice[0]}”."
+            )
         if self.prompt not in ("caption", "none"):
             raise InvalidRequest(f"The prompt is “{self.prompt}”; it must be caption or none.")
         if self.queries < 1 or self.candidates < 0 or not self.variants:
@@ -75,6 +81,14 @@ class SelfRetrieval:
         """The training images that are queries."""
         return _shuffled(_training_ids(index), f"queries/{self.seed}")[: self.queries]
 
+    def copies(self, index: Index) -> list[tuple[str, str]]:
+        """Each training image that is a query, with what its copy went through."""
+        return [
+            (query, DEGRADED[position % len(DEGRADED)] if variant == IN_TURN else variant)
+            for position, query in enumerate(self.chosen(index))
+            for variant in self.variants
+        ]
+
     def candidates_of(self, query_id: str, index: Index) -> list[str]:
         """The query's own image, and the same others for every query but for its own among them."""
         others = (i for i in _shuffled(_training_ids(index), f"candidates/{self.seed}") if i != query_id)
@@ -96,7 +110,7 @@ def run(
     """
     settings = study.settings(attributor, method)
     finished = {(t["query"], t["variant"]): t for t in journal.trials() if t.get("settings") == settings}
-    wanted = [(query, variant) for query in study.chosen(attributor.index) for variant in study.variants]
+    wanted = study.copies(attributor.index)
     for done, (query, variant) in enumerate(wanted):
         on_progress(done, len(wanted))
         if (query, variant) not in finished:
@@ -157,15 +171,15 @@ def as_report(study: SelfRetrieval, settings: dict[str, Any], trials: list[Trial
 
     `goal_met` is None where fewer than 200 queries were asked, or not every training image was ranked.
     """
-    decided = study.queries >= GOAL_QUERIES and settings["candidates"] == settings["training_images"]
-    return {
-        "study": "self_retrieval",
-        "settings": settings,
-        "variants": [_summary(v, [t for t in trials if t["variant"] == v], decided) for v in study.variants],
-    }
+    of = {variant: [trial for trial in trials if trial["variant"] == variant] for variant in VARIANTS}
+    if IN_TURN in study.variants:
+        of[IN_TURN] = [trial for name in DEGRADED for trial in of[name]]
+    shown = [name for name in ("clean", IN_TURN, *DEGRADED) if of.get(name)]
+    whole = settings["candidates"] == settings["training_images"]
+    return {"study": "self_retrieval", "settings": settings, "variants": [_summary(v, of[v], whole) for v in shown]}
 
 
-def _summary(variant: str, trials: list[Trial], decided: bool) -> dict[str, Any]:
+def _summary(variant: str, trials: list[Trial], whole: bool) -> dict[str, Any]:
     ranks = [trial["rank"] for trial in trials]
     first, ten = sum(rank == 1 for rank in ranks), sum(rank <= 10 for rank in ranks)
     goal = {"rank_1": 0.99} if variant == "clean" else {"top_10": 0.90}
@@ -179,7 +193,9 @@ def _summary(variant: str, trials: list[Trial], decided: bool) -> dict[str, Any]
         "median_rank": statistics.median(ranks),
         "failed": sum(trial["failed"] is not None for trial in trials),
         "goal": goal,
-        "goal_met": all(shares[figure] >= least for figure, least in goal.items()) if decided else None,
+        "goal_met": all(shares[figure] >= least for figure, least in goal.items())
+        if whole and len(ranks) >= GOAL_QUERIES
+        else None,
     }
 
 
