@@ -295,15 +295,34 @@ def test_the_command_reports_each_method_against_random(
     asked = ["--queries", "2", "--k", "1", "--method", "similarity"]
     code, shown, errors = command(*asked, "--json", "-o", str(tmp_path / "report.json"))
     assert code == 0, errors
-    report = room.as_report(STUDY, truth, finished.attributor, list(METHODS.values()), finished.outcomes)
+    report = room.as_report(
+        STUDY, truth, [(finished.attributor, method) for method in METHODS.values()], finished.outcomes
+    )
     assert json.loads(shown) == json.loads(json.dumps(report)) == json.loads((tmp_path / "report.json").read_text())
-    assert report["settings"]["methods"]["similarity"]["space"] == "embedder"
+    assert report["settings"]["methods"]["similarity"]["method"]["space"] == "embedder"
     assert report["rows"]["nothing"]["loss"]["each"] == [outcome.loss for outcome in finished.outcomes["nothing"]]
     code, shown, _ = command(*asked)
     assert shown.rstrip("\n") == room.as_table(report)
     assert "1 of 6 images left out for each of 2 drawn queries." in shown
     mean = 1000 * report["rows"]["similarity"]["loss"]["mean"]
     assert sum(line.startswith("similarity") and f"{mean:.2f} [" in line for line in shown.splitlines()) == 1
+
+
+def test_a_report_says_by_how_many_reference_pictures_each_method_was_judged(
+    truth: GroundTruth, finished: Finished, monkeypatch: pytest.MonkeyPatch
+):
+    class Referenced(Attributor):
+        def reference(self, method: AttributionMethod) -> torch.Tensor | None:
+            return torch.zeros(29, 6)
+
+    plain = finished.attributor
+    asked = [(Referenced(plain.model, plain.index), METHODS["similarity"]), (plain, METHODS["random"])]
+    settings = room.as_report(STUDY, truth, asked, finished.outcomes)["settings"]
+    assert {name: own["reference_queries"] for name, own in settings["methods"].items()} == {
+        "similarity": 29,
+        "random": 0,
+    }
+    assert not {"method", "index", "reference_queries"} & settings.keys()
 
 
 def test_the_command_refuses_before_it_builds_anything(command: Callable[..., tuple[int, str, str]], tmp_path: Path):

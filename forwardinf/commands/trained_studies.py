@@ -131,16 +131,17 @@ def leave_k_out(
     asked = room.LeaveKOut(queries, k)
     asked.chosen(truth)  # refused before anything is built
     attributor = attributor_of(truth, tunable, work / "lab", draws or BuildPlan.draws)
-    removals = {}
+    removals, asked_of = {}, []
     for by in methods:
         with progress_bar("reference") as bar:
             asked_first = references_for(by, reference, QUERIES)
             own = referenced(attributor, by, truth.artwork, asked_first, reporting_to(bar))
         with progress_bar("query") as bar:
             removals[room.label_of(by)] = room.removals_of(asked, truth, own, by, work / "lab", reporting_to(bar))
+        asked_of.append((own, by))
     with progress_bar("training") as bar:
         outcomes = room.run(asked, truth, removals, Journal((journal or folder) / room.JOURNAL), reporting_to(bar))
-    report = room.as_report(asked, truth, attributor, methods, outcomes)
+    report = room.as_report(asked, truth, asked_of, outcomes)
     tell(report, room.as_table, as_json, out)
 
 

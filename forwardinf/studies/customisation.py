@@ -9,8 +9,6 @@ exemplars of a picture's own model are the right answer, all of them alike.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,13 +20,14 @@ import numpy as np
 from .. import __version__
 from ..attribution import Attributor
 from ..errors import InvalidRequest
-from ..index.build import BuildPlan, build_index
+from ..index.build import BuildPlan
 from ..index.catalog import Catalog
 from ..methods import AttributionMethod, settings_of
 from ..reference import referenced
 from .custom_cases import KINDS, PARTS, CustomCase, CustomCases
 from .intervals import bootstrap_interval
 from .journal import Journal
+from .lab_scores import indexed
 
 DEPTHS = (1, 5, 10)
 CURVE = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500, 1000)  # depths at which the recall curve is drawn
@@ -122,13 +121,9 @@ def attributor_of(
 
     `reference` of these are asked first. What is not in `work` yet is built there.
     """
-    model = cases.model(case, tunable)
-    plan = BuildPlan(draws=draws)
-    images = sorted((*cases.images(case).images, *cases.unseen.images), key=lambda image: image.id)
-    decisive = json.dumps([model.fingerprint, tunable, draws, [image.id for image in images], __version__])
-    folder = work / f"index-{case.number:02}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
-    index = build_index(model, Catalog(cases.artwork.folder, tuple(images)), folder, plan)
-    return referenced(Attributor(model, index, cache=work / "cache"), method, cases.artwork, reference)
+    pictures = Catalog(cases.artwork.folder, (*cases.images(case).images, *cases.unseen.images))
+    attributor = indexed(cases.model(case, tunable), pictures, work, draws)
+    return referenced(attributor, method, cases.artwork, reference)
 
 
 def recall(ranks: Sequence[int], depth: int) -> float:

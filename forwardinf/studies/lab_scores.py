@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..attribution import Attributor
 from ..index.build import BuildPlan, build_index
 from ..index.catalog import Catalog
 from ..methods import AttributionMethod
+from ..models import PictureModel
 from ..row_cache import RowCache
 from .ground_truth import GroundTruth
 from .settings import settings_on
@@ -21,12 +23,16 @@ from .settings import settings_on
 
 def attributor_of(truth: GroundTruth, tunable: str, work: Path, draws: int = BuildPlan.draws) -> Attributor:
     """The lab's full model with the index of its images, and of some that it never saw, built in `work` if need be."""
-    model = truth.model(tunable)
-    plan = BuildPlan(draws=draws)
-    images = sorted((*truth.images.images, *truth.unseen.images), key=lambda image: image.id)
-    decisive = json.dumps([model.fingerprint, tunable, draws, [image.id for image in images], __version__])
+    images = (*truth.images.images, *truth.unseen.images)
+    return indexed(truth.model(tunable), Catalog(truth.artwork.folder, images), work, draws)
+
+
+def indexed(model: PictureModel, pictures: Catalog, work: Path, draws: int) -> Attributor:
+    """A study's model with the index of `pictures`, which is built in `work` unless it is there."""
+    images = tuple(sorted(pictures.images, key=lambda image: image.id))
+    decisive = json.dumps([model.fingerprint, model.spec.tunable, draws, [image.id for image in images], __version__])
     folder = work / f"index-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
-    index = build_index(model, Catalog(truth.artwork.folder, tuple(images)), folder, plan)
+    index = build_index(model, replace(pictures, images=images), folder, BuildPlan(draws=draws))
     return Attributor(model, index, cache=work / "cache")
 
 

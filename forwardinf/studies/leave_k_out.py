@@ -112,19 +112,27 @@ def run(
 def as_report(
     study: LeaveKOut,
     truth: GroundTruth,
-    attributor: Attributor,
-    methods: Sequence[AttributionMethod],
+    asked: Sequence[tuple[Attributor, AttributionMethod]],
     outcomes: dict[str, list[Outcome]],
 ) -> dict[str, Any]:
-    """Means over queries with their intervals, and by how much they exceed those of random images, in JSON's types."""
-    common = settings_on(attributor, methods[0])
-    common.pop("method")
-    baseline = next(label_of(method) for method in methods if settings_of(method)["name"] == BASELINE)
+    """Means over queries with their intervals, and by how much they exceed those of random images, in JSON's types.
+
+    `asked` has each method with the attributor that it was asked with.
+    """
+    settings = {label_of(method): settings_on(attributor, method) for attributor, method in asked}
+    baseline = next(name for name, own in settings.items() if own["method"]["name"] == BASELINE)
+    # What methods are asked with differs by the reference that some of them have.
+    of_method = ("method", "index", "reference_queries")
+    common = {key: value for key, value in settings[baseline].items() if key not in of_method}
     ids = [truth.plan.queries[number].id for number in study.chosen(truth)]
     counts = {"k": study.k, "images": len(truth.plan.images), "queries": ids, "seed": SEED}
     return {
         "study": "leave_k_out",
-        "settings": {**common, **counts, "methods": {label_of(method): settings_of(method) for method in methods}},
+        "settings": {
+            **common,
+            **counts,
+            "methods": {name: {key: own[key] for key in of_method} for name, own in settings.items()},
+        },
         "baseline": baseline,
         "rows": {name: summary(of_row, outcomes[baseline]) for name, of_row in outcomes.items()},
     }
