@@ -22,6 +22,7 @@ from .draws import DrawPlan
 from .embedders import Embedder, load_embedder
 from .errors import IndexMismatch, UnsupportedModel
 from .images import to_square
+from .index.reference import Reference
 from .index.store import Index
 from .methods import AttributionMethod, QueryState, settings_of
 from .methods.forward_inf import ForwardInf
@@ -47,14 +48,14 @@ class AttributionProgress:
     rate: float  # examples per second
     seconds_left: float
     state: QueryState  # the moved weights, of a mirrored method
-    raw_scores: Callable[[], InfluenceScores]  # of the images swept so far, those held out too, as the method has them
+    raw_scores: Callable[[], InfluenceScores]  # the same as the method has them: not held against habits, not weighted
     habit: Habit | None  # None where the index does not know what is usual for its images by this method
     trained: frozenset[str]
 
     def all_scores(self) -> InfluenceScores:
         """Of the images swept so far, those held out too; beyond what is usual for each, where that is known."""
         raw = self.raw_scores()
-        return self.habit.beyond(raw) if self.habit else raw
+        return (self.habit.beyond(raw) if self.habit else raw).weighted()
 
     def scores(self) -> InfluenceScores:
         """Of the training images swept so far."""
@@ -84,6 +85,10 @@ class IndexedImages:
     @property
     def plan(self) -> DrawPlan:
         return self.index.info.plan
+
+    @property
+    def mean_latents(self) -> Tensor:
+        return self.index.mean_latents
 
     def fisher(self) -> dict[str, Tensor]:
         return self.index.fisher()
@@ -201,9 +206,9 @@ class Attributor:
     def habit(self, method: AttributionMethod) -> Habit | None:
         """What is usual for every indexed image; None where the index was not asked that often enough by `method`."""
         reference = self.reference(method)
-        if reference is None or len(reference) < FEWEST:
+        if reference is None or len(reference.queries) < FEWEST:
             return None
-        return Habit.of([image.id for image in self.index.catalog.images], reference)
+        return Habit.of([image.id for image in self.index.catalog.images], reference.per_draw)
 
     def unseen(self, method: AttributionMethod) -> Tensor | None:
         """The highest score that any training image has for each picture the model never saw, `[b]`.
@@ -214,17 +219,12 @@ class Attributor:
         if reference is None:
             return None
         trained = torch.tensor([image.id in self.index.trained for image in self.index.catalog.images])
-        return highest(reference, trained)
+        return highest(reference.per_draw, reference.weights, trained)
 
-    def reference(self, method: AttributionMethod) -> Tensor | None:
-        """The method's own scores of every indexed image for pictures that the model never saw, `[b n]`.
-
-        None where the index was not asked that by `method`.
-        """
+    def reference(self, method: AttributionMethod) -> Reference | None:
+        """How indexed images score for pictures that the model never saw; None where `method` did not ask that."""
         reference = self.index.reference if self.habits else None
-        if reference is None or reference.settings != self.comparable(method):
-            return None
-        return torch.from_numpy(reference.scores)
+        return reference if reference and reference.settings == self.comparable(method) else None
 
     def confidence(self, scores: InfluenceScores, method: AttributionMethod) -> Confidence:
         """How sure scores by `method` are."""

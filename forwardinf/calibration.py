@@ -3,8 +3,8 @@
 Everything is compared with a reference: pictures that the model never saw and that look like no training image, each
 asked like any query, once, when the index is built. They say two things.
 
-What is usual for an image: some images move whenever the model is touched at all, others hardly ever do. So a score
-counts by how far it lies beyond the image's own habit under the reference.
+What is usual for an image: some images move whenever the model is touched at all, others hardly ever do. So what it
+scores at each draw counts by how far it lies beyond the image's own habit at that draw, under the reference.
 
 What is usual for an answer: an image stands out where its score lies above nearly all that the reference reaches. What
 counts of each reference picture is its highest score over all training images, because the image in question is itself
@@ -37,42 +37,43 @@ class Habit:
     """How images score under pictures that owe them nothing: each image's own null."""
 
     positions: dict[str, int]  # of example ids in what follows
-    mean: Tensor  # [n]
-    spread: Tensor  # [n]
+    mean: Tensor  # [n d]
+    spread: Tensor  # [n d]
 
     @classmethod
     def of(cls, example_ids: Sequence[str], reference: Tensor) -> Habit:
-        """The habit that scores `[b n]` under b ≥ 2 reference pictures show.
+        """The habit that scores `[b n d]` under b ≥ 2 reference pictures show.
 
         Few pictures tell a spread badly, and an image that hardly moved under any of them must not stand out because it
-        now moved a little: so half the spread of the average image is added to each.
+        now moved a little: so a share of the average image's spread is added to each.
         """
         own = reference.std(dim=0)
         positions = {example_id: i for i, example_id in enumerate(example_ids)}
-        return cls(positions, reference.mean(dim=0), own + SHARED * own.mean())
+        return cls(positions, reference.mean(dim=0), own + SHARED * own.mean(dim=0))
 
     def beyond(self, scores: InfluenceScores) -> InfluenceScores:
         """By how many spreads each image is beyond its habit; one that is not has 0, and by how much in `per_draw`."""
         rows = [self.positions[example_id] for example_id in scores.example_ids]
-        mean, spread = self.mean[rows], self.spread[rows]
-        moved = InfluenceScores.over(scores.example_ids, (scores.per_draw - mean[:, None]) / spread[:, None])
-        return replace(moved, scores=moved.scores.clamp(min=0))
+        moved = (scores.per_draw - self.mean[rows]) / self.spread[rows]
+        found = InfluenceScores.over(scores.example_ids, moved, scores.weights)
+        return replace(found, scores=found.scores.clamp(min=0))
 
 
-def highest(reference: Tensor, among: Tensor) -> Tensor:
-    """The highest score under each reference picture, `[b]`, from their scores `[b n]` and a mask `[n]` of what counts.
+def highest(reference: Tensor, weights: Tensor, among: Tensor) -> Tensor:
+    """The highest score under each reference picture, `[b]`.
 
+    From their scores at each draw `[b n d]`, what these are multiplied by `[b n]`, and a mask `[n]` of what counts.
     Beyond the habit that the other reference pictures show, where there are enough for one. It rests on one picture
     fewer than the habit a query is held against, so these spread a little more, which errs on the side of not calling.
     """
-    if len(reference) < FEWEST:
-        return reference[:, among].max(dim=1).values
     ids = tuple(map(str, range(reference.shape[1])))
     reached = []
-    for number, scores in enumerate(reference):
-        others = torch.cat([reference[:number], reference[number + 1 :]])
-        beyond = Habit.of(ids, others).beyond(InfluenceScores.over(ids, scores[:, None]))
-        reached.append(beyond.scores[among].max())
+    for number, (per_draw, weight) in enumerate(zip(reference, weights, strict=True)):
+        scores = InfluenceScores.over(ids, per_draw, weight)
+        if len(reference) >= FEWEST:
+            others = torch.cat([reference[:number], reference[number + 1 :]])
+            scores = Habit.of(ids, others).beyond(scores)
+        reached.append(scores.weighted().scores[among].max())
     return torch.stack(reached)
 
 

@@ -61,4 +61,7 @@ _REMEDY = "Restore it from a fresh copy of the project (git checkout -- assets).
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != NAME and not p.name.endswith(".partial"))
+    def whole(path: Path) -> bool:
+        return not any(part.endswith(".partial") for part in path.relative_to(folder).parts)
+
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != NAME and whole(p))

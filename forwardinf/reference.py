@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
-from torch.nn.functional import normalize
 
 from . import manifest
 from .attribution import Attributor
 from .errors import InvalidRequest
 from .index.catalog import Catalog
-from .index.reference import begun, finish
+from .index.reference import ReferenceInTheMaking
 from .index.store import Index
+from .likeness import likeness
 from .methods import AttributionMethod
 
 if TYPE_CHECKING:
@@ -55,18 +55,17 @@ def build_reference(
     settings, kept = attributor.comparable(method), index.reference
     if kept and (kept.settings, list(kept.queries)) == (settings, chosen):
         return index
-    rows = begun(index.folder, settings, tuple(chosen), index.info.examples)
+    making = ReferenceInTheMaking(index.folder, settings, tuple(chosen))
     for done, query_id in enumerate(chosen):
         on_progress(done, len(chosen))
-        if rows.get(done) is None:
+        if not making.has(query_id):
             image = pictures.by_id[query_id]
             with Image.open(pictures.path_of(image)) as file:
                 query = attributor.query(file.convert("RGB"), image.caption)
             *_, last = attributor.follow(query, method)
-            rows.put(done, last.raw_scores().scores.numpy())
+            making.put(query_id, last.raw_scores())
     on_progress(len(chosen), len(chosen))
-    rows.rows.flush()  # type: ignore[attr-defined]
-    finish(index.folder)
+    making.finish()
     manifest.write_manifest(index.folder)
     return Index.open(index.folder)
 
@@ -87,18 +86,18 @@ def referenced(
 def unlike_any(index: Index) -> list[str]:
     """Ids of the held-out images that look least like any training image: the half whose nearest one is farthest.
 
-    By the cosine of latents about the training images' mean; the training set is read shard by shard.
+    The training set is read shard by shard.
     """
     ids = [image.id for image in index.catalog.images if image.id not in index.trained]
-    held_out, trained = index.part(ids), index.part(index.trained)
-    mean = torch.stack([rows.sum(dim=0) for rows in _latents(trained)]).sum(dim=0) / trained.count
-    asked = normalize(torch.cat(list(_latents(held_out))) - mean, dim=1)
-    alike = [(asked @ normalize(rows - mean, dim=1).T).max(dim=1).values for rows in _latents(trained) if len(rows)]
-    nearest = torch.stack(alike).max(dim=0).values
+    asked, mean = torch.cat(list(_latents(index.part(ids)))), index.mean_latents
+    nearest = torch.full((len(ids),), -1.0)
+    for latents in _latents(index.part(index.trained)):
+        if len(latents):
+            nearest = nearest.maximum(likeness(asked, latents, mean).max(dim=1).values)
     return sorted(ids[i] for i in nearest.argsort(stable=True)[: -(-len(ids) // 2)])
 
 
 def _latents(index: Index) -> Iterator[Tensor]:
-    """Flat latents `[n f]`, a shard at a time."""
+    """Latents `[n c h w]`, a shard at a time."""
     for shard in index.shards():
-        yield shard.batch.latents.float().flatten(1)
+        yield shard.batch.latents

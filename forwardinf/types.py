@@ -84,7 +84,7 @@ class SweepLosses:
 
     example_ids: tuple[str, ...]
     base: Tensor  # [n d] float32
-    measured: Tensor  # [n ...] float32; for a mirrored method the losses [n d] under the moved weights
+    measured: Tensor  # [n ...] float32; for a mirrored method first of all the losses [n d] under the moved weights
 
 
 @dataclass(frozen=True)
@@ -95,19 +95,28 @@ class InfluenceScores:
     scores: Tensor  # [n]
     standard_errors: Tensor  # [n], over draws; not a number where a method has one figure for all draws
     per_draw: Tensor  # [n d]; [n 1] where a method has one figure for all draws
+    weights: Tensor | None = None  # [n], that all of these are still to be multiplied by; None for 1
 
     @classmethod
-    def over(cls, example_ids: tuple[str, ...], per_draw: Tensor) -> InfluenceScores:
+    def over(cls, example_ids: tuple[str, ...], per_draw: Tensor, weights: Tensor | None = None) -> InfluenceScores:
         """Scores as means over draws, with their standard errors, from `per_draw [n d]`."""
         draws = per_draw.shape[1]
         errors = per_draw.std(dim=1) / draws**0.5 if draws > 1 else per_draw[:, 0] * float("nan")
-        return cls(example_ids, per_draw.mean(dim=1), errors, per_draw)
+        return cls(example_ids, per_draw.mean(dim=1), errors, per_draw, weights)
+
+    def weighted(self) -> InfluenceScores:
+        """The scores as they count, with their weights on them."""
+        if self.weights is None:
+            return self
+        w = self.weights
+        return InfluenceScores(self.example_ids, self.scores * w, self.standard_errors * w, self.per_draw * w[:, None])
 
     def of(self, example_ids: Collection[str]) -> InfluenceScores:
         """The scores of these examples alone, in the order they have here."""
         kept = [i for i, example_id in enumerate(self.example_ids) if example_id in example_ids]
         ids = tuple(self.example_ids[i] for i in kept)
-        return InfluenceScores(ids, self.scores[kept], self.standard_errors[kept], self.per_draw[kept])
+        weights = None if self.weights is None else self.weights[kept]
+        return InfluenceScores(ids, self.scores[kept], self.standard_errors[kept], self.per_draw[kept], weights)
 
     def top(self, k: int) -> list[tuple[str, float, float]]:
         """The `k` most influential examples: (id, score, standard error); ties in id order."""

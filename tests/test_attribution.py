@@ -218,7 +218,7 @@ def test_forward_inf_is_the_change_of_loss_along_the_querys_own_gradient(
     curved: Attributor, folder: Path, curvature: str
 ):
     attributor, model, index = curved, curved.model, curved.index
-    method = ForwardInf(curvature=curvature, score="difference", standardised=False, one_sided=False)
+    method = ForwardInf(curvature=curvature, score="difference", standardised=False, one_sided=False, likeness=False)
     query = attributor.query(picture(folder, 3), "patch 3")
     found = attributor.attribute(picture(folder, 3), "patch 3", method)
 
@@ -304,18 +304,18 @@ def test_a_cancelled_and_a_failed_sweep_restore_the_model_and_a_good_one_follows
 
 def test_scores_follow_their_formulas():
     losses = SweepLosses(("a", "b"), torch.tensor([[1.0, 2.0], [0.5, 0.5]]), torch.tensor([[1.5, 2.0], [0.25, 0.5]]))
-    plain = ForwardInf(standardised=False, one_sided=False, score="difference")
+    plain = ForwardInf(likeness=False, standardised=False, one_sided=False, score="difference")
     assert plain.scores(None, losses).scores.tolist() == [0.25, -0.125]
     assert plain.scores(None, losses).standard_errors[0] == pytest.approx(0.25)
-    down = ForwardInf(standardised=False, one_sided=False, score="difference", direction="descent")
+    down = ForwardInf(likeness=False, standardised=False, one_sided=False, score="difference", direction="descent")
     assert down.scores(None, losses).scores.tolist() == [-0.25, 0.125]
-    absolute = ForwardInf(standardised=False, one_sided=False, score="absolute")
+    absolute = ForwardInf(likeness=False, standardised=False, one_sided=False, score="absolute")
     assert absolute.scores(None, losses).scores.tolist() == [0.25, 0.125]
-    rises = ForwardInf(standardised=False, score="difference").scores(None, losses)
+    rises = ForwardInf(likeness=False, standardised=False, score="difference").scores(None, losses)
     assert rises.per_draw.tolist() == [[0.5, 0.0], [0.0, 0.0]]
-    skew = ForwardInf(standardised=False, one_sided=False, score="skew").scores(None, losses)
+    skew = ForwardInf(likeness=False, standardised=False, one_sided=False, score="skew").scores(None, losses)
     assert skew.scores[0] == pytest.approx((0.5 / 2.501 + 0) / 2)
-    root = ForwardInf(standardised=False, one_sided=False, score="root").scores(None, losses)
+    root = ForwardInf(likeness=False, standardised=False, one_sided=False, score="root").scores(None, losses)
     assert root.scores[0] == pytest.approx((1.5**0.5 - 1) / 2)
     assert plain.scores(None, losses).top(1)[0][0] == "a"
 

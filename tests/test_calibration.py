@@ -15,7 +15,7 @@ from PIL import Image
 from conftest import tiny_pipeline, write_patches
 from forwardinf import manifest
 from forwardinf.attribution import Attributor
-from forwardinf.calibration import RATE, Habit, highest, p_values, rank_ranges, ranked_groups
+from forwardinf.calibration import RATE, SHARED, Habit, highest, p_values, rank_ranges, ranked_groups
 from forwardinf.errors import DamagedAsset, InvalidRequest
 from forwardinf.index.build import BuildPlan, build_index, training_images
 from forwardinf.index.reference import SCORES, SETTINGS
@@ -58,31 +58,47 @@ def test_what_stands_out_is_called_and_the_rest_is_not():
 
 
 def test_an_image_counts_by_how_far_it_is_beyond_its_own_habit():
-    reference = torch.tensor([[4.0, 0.0, 0.0], [6.0, 0.0, 0.2], [5.0, 0.0, 0.1]])  # the first always moves
-    habit = Habit.of(("restless", "still", "calm"), reference)
-    shared = (1.0 + 0.0 + 0.1) / 3 / 2
-    scores = InfluenceScores.over(("calm", "restless"), torch.tensor([[1.0, 3.0], [4.0, 5.0]]))
+    first = torch.tensor([[4.0, 0.0, 0.0], [6.0, 0.0, 0.2], [5.0, 0.0, 0.1]])  # the first image always moves
+    habit = Habit.of(("restless", "still", "calm"), torch.stack([first, 2 * first], dim=2))
+    spread = [SHARED * (1.0 + 0.0 + 0.1) / 3 + own for own in (0.1, 1.0)]  # at the first draw; twice at the second
+    scores = InfluenceScores.over(("calm", "restless"), torch.tensor([[1.0, 3.0], [4.0, 10.0]]))
     found = habit.beyond(scores)
     assert found.example_ids == ("calm", "restless")
-    assert found.scores.tolist() == pytest.approx([(2.0 - 0.1) / (0.1 + shared), 0.0])  # below its habit is none
-    assert found.per_draw[1].tolist() == pytest.approx([-1 / (1 + shared), 0.0])
-    assert found.standard_errors[0].item() == pytest.approx(scores.standard_errors[0].item() / (0.1 + shared))
+    calm = [(1.0 - 0.1) / spread[0], (3.0 - 0.2) / (2 * spread[0])]
+    assert found.per_draw.tolist() == [pytest.approx(calm), pytest.approx([-1 / spread[1], 0.0])]
+    assert found.scores.tolist() == pytest.approx([sum(calm) / 2, 0.0])  # below its habit is none
+    assert found.standard_errors[0].item() == pytest.approx(abs(calm[0] - calm[1]) / 2)
+
+
+def test_weights_come_after_the_habit_and_are_kept_till_then():
+    per_draw, weights = torch.tensor([[2.0, 4.0], [1.0, 1.0]]), torch.tensor([3.0, 1.0])
+    scores = InfluenceScores.over(("a", "b"), per_draw, weights)
+    habit = Habit(positions={"a": 0, "b": 1}, mean=torch.ones(2, 2), spread=torch.full((2, 2), 0.5))
+    assert scores.scores.tolist() == [3.0, 1.0]
+    found = habit.beyond(scores).of({"a"}).weighted()
+    assert found.per_draw.tolist() == [[6.0, 18.0]]
+    assert (found.scores.item(), found.standard_errors.item()) == pytest.approx((12.0, 6.0))
+    assert found.weighted() is found
+    assert InfluenceScores.over(("a", "b"), per_draw).weighted().scores.tolist() == [3.0, 1.0]
 
 
 def test_a_reference_picture_is_held_against_the_habit_that_the_others_show():
-    reference = torch.randn(5, 40, generator=torch.Generator().manual_seed(0)) ** 2
+    random = torch.Generator().manual_seed(0)
+    reference, weights = torch.randn(5, 40, 3, generator=random) ** 2, 1 + torch.rand(5, 40, generator=random)
     ids = tuple(map(str, range(40)))
     expected = [
         Habit.of(ids, reference[[n for n in range(5) if n != left_out]])
-        .beyond(InfluenceScores.over(ids, reference[left_out][:, None]))
+        .beyond(InfluenceScores.over(ids, reference[left_out], weights[left_out]))
+        .weighted()
         .scores[:30]
         .max()
         .item()
         for left_out in range(5)
     ]
     among = torch.arange(40) < 30
-    assert highest(reference, among).tolist() == pytest.approx(expected)
-    assert highest(reference[:2], among).tolist() == reference[:2, :30].max(dim=1).values.tolist()  # too few
+    assert highest(reference, weights, among).tolist() == pytest.approx(expected)
+    as_they_are = (reference.mean(dim=2) * weights)[:2, :30].max(dim=1).values
+    assert highest(reference[:2], weights[:2], among).tolist() == pytest.approx(as_they_are.tolist())  # too few
 
 
 def test_false_calls_stay_rare_where_images_have_habits():
@@ -93,9 +109,10 @@ def test_false_calls_stay_rare_where_images_have_habits():
     ids, called = tuple(map(str, range(images))), 0
     for _ in range(answers):
         pictures = restlessness + restlessness * torch.randn(queries + 1, images, generator=random)
-        reference, answer = pictures[:-1].clamp(min=0), pictures[-1].clamp(min=0)
-        scores = Habit.of(ids, reference).beyond(InfluenceScores.over(ids, answer[:, None])).scores
-        called += bool((p_values(scores, highest(reference, torch.ones(images, dtype=torch.bool))) <= RATE).any())
+        reference, answer = pictures[:-1].clamp(min=0)[..., None], pictures[-1].clamp(min=0)[:, None]
+        scores = Habit.of(ids, reference).beyond(InfluenceScores.over(ids, answer)).scores
+        unweighted, all_of_them = torch.ones(queries, images), torch.ones(images, dtype=torch.bool)
+        called += bool((p_values(scores, highest(reference, unweighted, all_of_them)) <= RATE).any())
     assert called / answers < 0.12
 
 
@@ -164,13 +181,14 @@ def test_the_reference_holds_the_scores_of_held_out_pictures_and_is_checked(refe
     assert len(reference.queries) == 3
     assert all(catalog.by_id[query].split == "held_out" for query in reference.queries)
     picture = catalog.path_of(catalog.by_id[reference.queries[0]])
-    assert reference.scores.shape == (3, len(catalog.images))
+    assert reference.per_draw.shape == (3, len(catalog.images), 4)
     with Image.open(picture) as file:
         query = referenced.query(file.convert("RGB"), catalog.by_id[reference.queries[0]].caption)
     *_, last = referenced.follow(query, METHOD)
-    assert torch.allclose(torch.from_numpy(reference.scores[0]), last.raw_scores().scores, atol=1e-3)
+    assert torch.allclose(reference.per_draw[0], last.raw_scores().per_draw, atol=1e-3)
+    assert torch.allclose(reference.weights[0], last.raw_scores().weights, atol=1e-3)
     trained = torch.tensor([image.split == "train" for image in catalog.images])
-    assert torch.equal(referenced.unseen(METHOD), highest(torch.from_numpy(reference.scores), trained))
+    assert torch.equal(referenced.unseen(METHOD), highest(reference.per_draw, reference.weights, trained))
     assert referenced.unseen(ForwardInf(loss_budget=0.05)) is None
     assert Attributor(referenced.model, referenced.index.part(reference.queries)).unseen(METHOD) is None
 
@@ -185,12 +203,13 @@ def test_answers_are_beyond_the_habit_unless_told_otherwise(referenced: Attribut
     raw = with_reference(referenced, METHOD, referenced.index.catalog, 0).attribute(picture, "patch 0", METHOD)
     *_, last = referenced.follow(referenced.query(picture, "patch 0"), METHOD)
     reference = referenced.index.reference
-    habit = Habit.of([image.id for image in referenced.index.catalog.images], torch.from_numpy(reference.scores))
-    assert torch.allclose(last.scores().scores, habit.beyond(raw).scores, atol=1e-4)
+    habit = Habit.of([image.id for image in referenced.index.catalog.images], reference.per_draw)
+    beyond = habit.beyond(last.raw_scores()).weighted().of(raw.example_ids)
+    assert torch.allclose(last.scores().scores, beyond.scores, atol=1e-4)
     assert (raw.scores - last.scores().scores).abs().max() > 0.01
     other = ForwardInf(loss_budget=0.05)  # of which the reference knows nothing
     *_, last = referenced.follow(referenced.query(picture, "patch 0"), other)
-    assert torch.equal(last.all_scores().scores, last.raw_scores().scores)
+    assert torch.equal(last.all_scores().scores, last.raw_scores().weighted().scores)
 
 
 def test_only_pictures_unlike_any_training_image_are_asked(referenced: Attributor):
@@ -233,7 +252,7 @@ def test_a_reference_that_was_cut_off_goes_on_to_the_same_scores(
     finished = build_reference(bare, METHOD, referenced.index.catalog, 3)
     assert len(asked) == 4  # the first was not asked again
     assert finished.reference is not None
-    np.testing.assert_allclose(finished.reference.scores, whole, atol=1e-3)
+    np.testing.assert_allclose(finished.reference.found, whole, atol=1e-3)
     assert not list((tmp_path / "index").glob("*.partial"))
     again = build_reference(Attributor(referenced.model, finished), METHOD, referenced.index.catalog, 3)
     assert (len(asked), again.fingerprint) == (4, finished.fingerprint)  # what is there is not asked again

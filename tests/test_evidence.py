@@ -136,7 +136,7 @@ def test_the_whole_suite_asks_every_method_the_same_and_keeps_each_report(asked,
         assert all(options == same[0] for options in same)
     reports = [options["out"] for _, options in asked if "out" in options]
     assert len(set(reports)) == len(reports)
-    assert "similarity:space=latents" in by_study["leave_k_out"][0]["method"]
+    assert "similarity:space=centred latents" in by_study["leave_k_out"][0]["method"]
 
 
 def test_the_quick_suite_touches_every_study_that_trains_nothing(asked, tmp_path: Path):

@@ -28,13 +28,14 @@ ALLOWED = {
     "row_cache": set(),
     "embedders": {"images", "models"},
     "index": {"curvature", "draws", "embedders", "images", "manifest", "models", "row_cache", "sweep"},
-    "methods": {"curvature", "draws", "gradients", "models", "row_cache", "sweep"},
+    "likeness": set(),
+    "methods": {"curvature", "draws", "gradients", "likeness", "models", "row_cache", "sweep"},
     "calibration": set(),
     "attribution": {
         *("calibration", "config", "curvature", "draws", "embedders", "images", "index", "methods", "models", "sweep"),
     },
     "results": set(),
-    "reference": {"attribution", "index", "manifest", "methods"},
+    "reference": {"attribution", "index", "likeness", "manifest", "methods"},
     "report": {"attribution", "calibration", "index", "methods"},
     "studies": {
         *("attribution", "calibration", "draws", "embedders", "generation", "images", "index", "manifest", "methods"),

@@ -20,7 +20,9 @@ from forwardinf.draws import DrawPlan
 from forwardinf.errors import DamagedAsset, InvalidRequest
 from forwardinf.gradients import sketch
 from forwardinf.index.build import BuildPlan, build_index, training_images
+from forwardinf.likeness import likeness
 from forwardinf.methods import AttributionMethod, load_method, settings_of
+from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.methods.mucs import FORGOTTEN, Mucs
 from forwardinf.methods.tracin import TracIn
 from forwardinf.methods.trak import Trak, kernel_weights
@@ -353,8 +355,42 @@ def test_mucs_holds_on_to_images_that_were_trained_on_whichever_a_sweep_visits(
 def test_similarity_takes_the_indexs_own_embedder_or_the_latents(attributor: Attributor, folder: Path):
     scores = attributor.attribute(picture(folder, 2), "", load_method("similarity"))
     torch.testing.assert_close(scores.scores, attributor.similarities(picture(folder, 2)))
-    latents = attributor.attribute(picture(folder, 2), "", load_method("similarity", space="latents"))
-    assert float(latents.scores[2]) == pytest.approx(1, abs=1e-4)
+    for space in ("latents", "centred latents"):
+        latents = attributor.attribute(picture(folder, 2), "", load_method("similarity", space=space))
+        assert float(latents.scores[2]) == pytest.approx(1, abs=1e-4)
+    assert float(latents.scores.min()) == 0
+    shards = [shard.batch for shard in attributor.index.shards()]
+    mean = torch.cat([batch.latents.float() for batch in shards]).mean(dim=0)
+    torch.testing.assert_close(attributor.index.mean_latents, mean, atol=1e-3, rtol=1e-3)
+    row, other = ((shards[0].latents[n].float() - mean).flatten() for n in (2, int(latents.scores.argsort()[-2])))
+    assert float(latents.scores.sort().values[-2]) == pytest.approx(
+        float(torch.cosine_similarity(row, other, 0)), abs=2e-3
+    )
+
+
+def test_an_image_that_moved_counts_for_more_where_it_looks_like_the_query(attributor: Attributor, query: Query):
+    with_looks, without = ForwardInf(), ForwardInf(likeness=False)
+    *_, weighed = attributor.follow(query, with_looks)
+    *_, plain = attributor.follow(query, without)
+    raw, weights = plain.raw_scores(), weighed.raw_scores().weights
+    assert raw.weights is None
+    torch.testing.assert_close(weighed.raw_scores().per_draw, raw.per_draw)
+    alike = torch.cat(
+        [likeness(s.batch.latents, query.latents, attributor.index.mean_latents) for s in attributor.index.shards()]
+    )
+    expected = 1 + ((alike - alike.mean()) / alike.std()).clamp(min=0)[:, 0]
+    torch.testing.assert_close(weights, expected, atol=1e-4, rtol=1e-4)
+    assert float(weights.max()) > 1.5
+    assert float(weights.min()) == 1
+    torch.testing.assert_close(weighed.all_scores().scores, raw.scores * weights, atol=1e-4, rtol=1e-4)
+    still = raw.scores == 0  # likeness alone counts for nothing
+    assert bool((weighed.all_scores().scores[still] == 0).all())
+
+
+def test_likeness_is_a_cosine_about_the_mean():
+    mean = torch.ones(1, 2, 1)
+    latents = torch.tensor([[2.0, 1.0], [1.0, 3.0], [0.0, 1.0], [1.0, 1.0]]).view(4, 1, 2, 1)
+    assert likeness(latents, latents[:1], mean).flatten().tolist() == pytest.approx([1, 0, -1, 0])
 
 
 def test_the_random_order_is_the_querys_own(attributor: Attributor, folder: Path):

@@ -39,7 +39,7 @@ CONTENDERS = (
     Contender("tracin", "tracin"),
     Contender("retrac", "tracin", ("normalised=true",)),
     Contender("mucs", "mucs"),
-    Contender("latents", "similarity", ("space=latents",)),
+    Contender("latents", "similarity", ("space=centred latents",)),
     Contender("similarity", "similarity"),
     Contender("random", "random"),
 )

@@ -1,63 +1,122 @@
 """What pictures that the model never saw score, kept in an index: what an answer is compared with.
 
 reference.json    the method's settings, the weights moved, and the ids of the pictures asked
-reference.npy     the score of every indexed image under each of them, [queries examples] in float32
+reference.npy     of every indexed image under each of them its score at each draw, and behind these its weight,
+                  [queries examples draws+1] in float32
+
+While it is made, what each picture asked so far has found lies in `reference.partial`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DamagedAsset
-from ..row_cache import RowCache
+from ..types import InfluenceScores
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
-SETTINGS, SCORES = "reference.json", "reference.npy"
+SETTINGS, SCORES, MAKING = "reference.json", "reference.npy", "reference.partial"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Scores of the indexed images, in the index's order, for pictures that the model never saw."""
+    """How the indexed images, in the index's order, score for pictures that the model never saw."""
 
     settings: dict[str, Any]  # of the method, and which weights it moved: what makes scores comparable
     queries: tuple[str, ...]
-    scores: np.ndarray  # [queries examples]
+    found: np.ndarray  # [queries examples draws+1]
+
+    @cached_property
+    def per_draw(self) -> Tensor:
+        """Scores `[b n d]`, as the method has them, before their weights."""
+        import torch
+
+        return torch.from_numpy(self.found[..., :-1])
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """What the scores are multiplied by, `[b n]`."""
+        import torch
+
+        return torch.from_numpy(self.found[..., -1])
 
 
-def read_reference(folder: Path) -> Reference | None:
-    """The reference of an index; None where it has none. Raises DamagedAsset where it is not as it should be."""
+def read_reference(folder: Path, examples: int) -> Reference | None:
+    """The reference of an index of so many examples; None where it has none.
+
+    Raises DamagedAsset where it is not as it should be.
+    """
     import numpy as np
 
     if not (folder / SETTINGS).is_file():
         return None
     try:
         fields = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        scores = np.load(folder / SCORES)
-        reference = Reference(fields["settings"], tuple(fields["queries"]), scores)
+        reference = Reference(fields["settings"], tuple(fields["queries"]), np.load(folder / SCORES))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedAsset(f"The reference of “{folder.name}” cannot be read. Build the index again.") from error
-    if scores.shape[0] != len(reference.queries) or not np.isfinite(scores).all():
+    found = reference.found
+    if found.ndim != 3 or found.shape[:2] != (len(reference.queries), examples) or not np.isfinite(found).all():
         raise DamagedAsset(f"The reference of “{folder.name}” is not whole. Build the index again.")
     return reference
 
 
-def begun(folder: Path, settings: dict[str, Any], queries: tuple[str, ...], examples: int) -> RowCache:
-    """The rows of a reference in the making; those made for other settings or pictures are thrown away."""
-    asked, plan = {"settings": settings, "queries": list(queries)}, folder / f"{SETTINGS}.partial"
-    if not plan.is_file() or json.loads(plan.read_text(encoding="utf-8")) != asked:
-        for name in (SETTINGS, SCORES, f"{SCORES}.partial"):
-            (folder / name).unlink(missing_ok=True)
-        plan.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
-    return RowCache.open(folder / f"{SCORES}.partial", len(queries), examples)
+@dataclass(frozen=True)
+class ReferenceInTheMaking:
+    """What each picture has found so far; it resumes, and what was begun otherwise is thrown away."""
 
+    folder: Path  # of the index
+    settings: dict[str, Any]
+    queries: tuple[str, ...]
 
-def finish(folder: Path) -> None:
-    """Put a made reference into place; the settings last, so that it is whole or absent."""
-    for name in (SCORES, SETTINGS):
-        os.replace(folder / f"{name}.partial", folder / name)
+    def __post_init__(self) -> None:
+        for name in (SETTINGS, SCORES):
+            (self.folder / name).unlink(missing_ok=True)
+        plan = self._parts / "asked.json"
+        if not plan.is_file() or json.loads(plan.read_text(encoding="utf-8")) != self._asked:
+            shutil.rmtree(self._parts, ignore_errors=True)
+            self._parts.mkdir()
+            plan.write_text(json.dumps(self._asked), encoding="utf-8")
+
+    def has(self, query_id: str) -> bool:
+        return self._part(query_id).is_file()
+
+    def put(self, query_id: str, scores: InfluenceScores) -> None:
+        """Keep what a picture has found; `scores` are not weighted yet."""
+        import numpy as np
+        import torch
+
+        weights = torch.ones(len(scores.scores)) if scores.weights is None else scores.weights
+        partial = self._parts / "partial.npy"
+        np.save(partial, torch.cat([scores.per_draw, weights[:, None]], dim=1).float().numpy())
+        os.replace(partial, self._part(query_id))
+
+    def finish(self) -> None:
+        """Put the whole into place; the settings last, so that it is there or absent."""
+        import numpy as np
+
+        np.save(self._parts / SCORES, np.stack([np.load(self._part(query_id)) for query_id in self.queries]))
+        (self._parts / SETTINGS).write_text(json.dumps(self._asked, indent=1) + "\n", encoding="utf-8")
+        for name in (SCORES, SETTINGS):
+            os.replace(self._parts / name, self.folder / name)
+        shutil.rmtree(self._parts)
+
+    @property
+    def _asked(self) -> dict[str, Any]:
+        return {"settings": self.settings, "queries": list(self.queries)}
+
+    @property
+    def _parts(self) -> Path:
+        return self.folder / MAKING
+
+    def _part(self, query_id: str) -> Path:
+        return self._parts / f"{self.queries.index(query_id):05}.npy"

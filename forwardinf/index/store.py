@@ -143,9 +143,21 @@ class Index:
         return whole if self.only is None else whole[[i.id in self.only for i in self.catalog.images]]
 
     @cached_property
+    def mean_latents(self) -> Tensor:
+        """Mean over the examples that the model was trained on, whichever of them a sweep visits; `[c h w]` in float32.
+
+        Reads every shard, once.
+        """
+        import torch
+
+        shards = (shard.batch for shard in replace(self, only=self.trained).shards())
+        total = sum((batch.latents.double().sum(dim=0) for batch in shards), torch.zeros(()))
+        return (total / len(self.trained)).float()
+
+    @cached_property
     def reference(self) -> Reference | None:
         """What pictures that the model never saw score, where that was asked when the index was built."""
-        return read_reference(self.folder)
+        return read_reference(self.folder, self.info.examples)
 
     @cached_property
     def neighbours(self) -> Neighbours:

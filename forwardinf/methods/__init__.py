@@ -51,6 +51,10 @@ class TrainingSet(Protocol):
     def cache(self) -> Path | None:
         """A folder for what is the same for every query; None keeps nothing."""
 
+    @property
+    def mean_latents(self) -> Tensor:
+        """Of the images trained on, `[c h w]`."""
+
     def fisher(self) -> dict[str, Tensor]:
         """The diagonal Fisher of the tunable weights, by name."""
 

@@ -1,11 +1,13 @@
 """Forward-INF: move the weights a little along the query's own gradient, and see whose loss moved.
 
 Ko et al., "The Mirrored Influence Hypothesis", CVPR 2024 (arXiv 2402.08922), section 4: ascend (or descend) the query's
-loss, then compare each training example's loss before and after, by forward passes alone. Three things are ours by
+loss, then compare each training example's loss before and after, by forward passes alone. Four things are ours by
 default: the step is preconditioned by a diagonal Fisher, as Wang et al. 2024 (arXiv 2406.09408, eq. 8) do, because a
 plain step damages the model at large (`curvature="none"` takes it all the same); its size is found by its effect on the
-query's loss, so that no learning rate has to be tuned for a model; and it is taken at the sweep's own draws, so that
-each image is asked about the very timesteps and noises at which the model was moved, and few draws tell enough.
+query's loss, so that no learning rate has to be tuned for a model; it is taken at the sweep's own draws, so that each
+image is asked about the very timesteps and noises at which the model was moved, and few draws tell enough; and an image
+that moved counts for more where it also looks more like the query than most do (`likeness`). Likeness alone counts for
+nothing. It is what is known before anything is asked, and what few draws leave open it helps to tell.
 
 `curvature="kronecker"` takes the Fisher in an eigenbasis of each weight matrix, close to the EK-FAC of AbU+ (in arXiv
 2511.10721); `kronecker_fisher` says what differs. It needs an index that was built with it.
@@ -26,6 +28,7 @@ import torch
 from ..curvature import preconditioned_by
 from ..draws import DrawPlan
 from ..errors import InvalidRequest
+from ..likeness import likeness
 from ..sweep import losses_of
 from ..types import Draws, InfluenceScores, LatentBatch, MirroredWeights, Query, SweepLosses
 
@@ -37,6 +40,11 @@ if TYPE_CHECKING:
 
 SCORES = ("difference", "absolute", "skew", "root")
 SKEW_FLOOR = 1e-3  # keeps the skew of two near-zero losses near zero (MUCS, arXiv 2605.17938)
+
+
+@dataclass(frozen=True)
+class ForwardInfState(MirroredWeights):
+    looks: tuple[Tensor, Tensor] | None  # latents of the query [1 c h w], and the mean [c h w] they are taken about
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,7 @@ class ForwardInf:
     score: Literal["difference", "absolute", "skew", "root"] = "root"
     standardised: bool = True  # per draw, over the examples
     one_sided: bool = True  # per draw, a change below the average counts as none
+    likeness: bool = True  # whether an image that moved counts for more where it looks like the query
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -66,7 +75,7 @@ class ForwardInf:
         if not 0 < self.loss_budget < (1 if self.direction == "descent" else 100):
             raise InvalidRequest(f"The loss budget is {self.loss_budget}; it must be above 0, and below 1 for descent.")
 
-    def prepare(self, model: AttributableModel, query: Query, training_set: TrainingSet) -> MirroredWeights:
+    def prepare(self, model: AttributableModel, query: Query, training_set: TrainingSet) -> ForwardInfState:
         """Take the gradient steps on the query; the model's weights are as before when this returns."""
         precondition = self._preconditioner(training_set)
         sign = 1 if self.direction == "ascent" else -1
@@ -82,30 +91,38 @@ class ForwardInf:
             factor, reached = _line_search(model, query, draws, deltas, move, reached, target)
             factors.append(factor)
             deltas = {name: delta + factor * move[name] for name, delta in deltas.items()}
-        return MirroredWeights(query.id, deltas, sign, self.steps, tuple(factors), before, reached)
+        looks = (query.latents.cpu(), training_set.mean_latents.cpu()) if self.likeness else None
+        return ForwardInfState(query.id, deltas, sign, self.steps, tuple(factors), before, reached, looks)
 
-    def measure(self, model: AttributableModel, state: MirroredWeights, batch: LatentBatch, plan: DrawPlan) -> Tensor:
-        """Losses `[b d]` under the moved weights."""
-        return losses_of(model, batch, plan)
+    def measure(self, model: AttributableModel, state: ForwardInfState, batch: LatentBatch, plan: DrawPlan) -> Tensor:
+        """Losses `[b d]` under the moved weights; behind them, where it counts, how alike each is to the query."""
+        losses = losses_of(model, batch, plan)
+        if state.looks is None:
+            return losses
+        return torch.cat([losses, likeness(batch.latents.cpu(), *state.looks)], dim=1)
 
-    def scores(self, state: MirroredWeights, losses: SweepLosses) -> InfluenceScores:
+    def scores(self, state: ForwardInfState, losses: SweepLosses) -> InfluenceScores:
         """Per-draw changes of loss as this method's score: mean and standard error over draws.
 
         A squared error's gradient grows with the square root of the error, so a plain difference favours images that
         are badly fitted and a relative one those that are well fitted; the difference of roots favours neither.
+
+        Weights are 1, and more by as many standard deviations as an image is more like the query than the average is.
         """
         sign = 1.0 if self.direction == "ascent" else -1.0
-        base, mirrored = losses.base, losses.measured
+        base, mirrored = losses.base, losses.measured[:, : losses.base.shape[1]]
         change = sign * (mirrored.sqrt() - base.sqrt() if self.score == "root" else mirrored - base)
         if self.score == "absolute":
             change = change.abs()
         if self.score == "skew":
             change = change / (mirrored + base + SKEW_FLOOR)
-        if self.standardised and len(change) > 1:
-            change = (change - change.mean(dim=0)) / change.std(dim=0).clamp(min=1e-12)
+        if self.standardised:
+            change = _standardised(change)
         if self.one_sided:
             change = change.clamp(min=0)
-        return InfluenceScores.over(losses.example_ids, change)
+        alike = losses.measured[:, base.shape[1] :]
+        weights = 1 + _standardised(alike)[:, 0].clamp(min=0) if self.likeness else None
+        return InfluenceScores.over(losses.example_ids, change, weights)
 
     def _preconditioner(self, training_set: TrainingSet) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
         if self.curvature == "kronecker":
@@ -120,6 +137,11 @@ class ForwardInf:
 
 
 METHOD = ForwardInf
+
+
+def _standardised(values: Tensor) -> Tensor:
+    """Columns of `[n ...]` about their mean over the examples, in standard deviations; as they are for one example."""
+    return (values - values.mean(dim=0)) / values.std(dim=0).clamp(min=1e-12) if len(values) > 1 else values
 
 
 def preconditioned(gradient: dict[str, Tensor], fisher: dict[str, Tensor] | None, damping: float) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ def settings_on(attributor: Attributor, method: AttributionMethod) -> dict[str, 
         **attributor.comparable(method),
         "model": model.fingerprint,
         "index": index.fingerprint,
-        "reference_queries": 0 if reference is None else len(reference),
+        "reference_queries": 0 if reference is None else len(reference.queries),
         "version": __version__,
     }
 

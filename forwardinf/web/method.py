@@ -29,7 +29,9 @@ then meets differently.
    higher, as a whole, than as many drawn at random would (a rank-sum test, allowing for the number of groups).
 
 **Visual similarity is something else**: it only says that two pictures look alike. A picture can look like a training
-image that the model never learned much from, and owe something to one that it does not resemble.
+image that the model never learned much from, and owe something to one that it does not resemble. That an image looks
+like the picture makes it likelier that a measured influence is real, so it weighs in the score; it makes
+none by itself.
 
 To answer honestly, one has to know everything that a model was trained on. So this app brings a small model of its own,
 built like Stable Diffusion, and the whole of its training set: openly licensed emoji artwork, with the creator and the
@@ -38,12 +40,15 @@ licence of each picture.
 
 SCORE = """3. **A score.** Some images meet the model differently whenever it is touched at all, others hardly ever
    do. So the same was asked of {reference} pictures that the model never saw and that look like no training image. What
-   counts is how far the model’s error on an image rose beyond what is usual *for that image*: 0 where it did not. Its
-   *standard error* says how much the {draws} looks disagree. Higher means more influential, by this estimate."""
+   counts is how far the model’s error on an image rose beyond what is usual *for that image*: 0 where it did not. An
+   image that moved counts for more where it also looks more like the picture than most do; looks alone count for
+   nothing. Its *standard error* says how much the {draws} looks disagree. Higher means more influential, by this
+   estimate."""
 
 PLAIN_SCORE = """3. **A score.** How far the model’s error on the image rose, on a scale on which the rise is 0 for the
-   average image and seldom above 1; its *standard error* says how much the {draws} looks disagree. Higher means more
-   influential, by this estimate."""
+   average image and seldom above 1. An image that moved counts for more where it also looks more like the picture than
+   most do; looks alone count for nothing. Its *standard error* says how much the {draws} looks disagree. Higher means
+   more influential, by this estimate."""
 
 VERDICT = """4. **A verdict.** A list of the most influential images always has a first. So an image *stands out* only
    where its score lies above the highest that nine in ten of these {reference} pictures reach with any image. Where a
