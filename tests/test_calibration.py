@@ -258,6 +258,20 @@ def test_a_reference_that_was_cut_off_goes_on_to_the_same_scores(
     assert (len(asked), again.fingerprint) == (4, finished.fingerprint)  # what is there is not asked again
 
 
+def test_a_reference_of_another_schema_counts_as_none_and_is_made_anew(referenced: Attributor, tmp_path: Path):
+    shutil.copytree(referenced.index.folder, tmp_path / "index")
+    settings = tmp_path / "index" / SETTINGS
+    fields = json.loads(settings.read_text())
+    settings.write_text(json.dumps({key: value for key, value in fields.items() if key != "schema"}))
+    np.save(tmp_path / "index" / SCORES, np.zeros((3, referenced.index.info.examples), np.float32))
+    manifest.write_manifest(tmp_path / "index")
+    old = Attributor(referenced.model, Index.open(tmp_path / "index"))
+    assert old.index.reference is None
+    assert old.unseen(METHOD) is None
+    again = build_reference(old, METHOD, referenced.index.catalog, 3)
+    assert again.fingerprint == referenced.index.fingerprint
+
+
 def test_unrelated_pictures_are_the_same_everywhere_and_more_go_on_from_fewer():
     few, more = unrelated(6, 32), unrelated(40, 32)
     assert [u.name for u in more[:6]] == [u.name for u in few]

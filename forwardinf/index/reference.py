@@ -1,6 +1,6 @@
 """What pictures that the model never saw score, kept in an index: what an answer is compared with.
 
-reference.json    the method's settings, the weights moved, and the ids of the pictures asked
+reference.json    the schema, the method's settings, the weights moved, and the ids of the pictures asked
 reference.npy     of every indexed image under each of them its score at each draw, and behind these its weight,
                   [queries examples draws+1] in float32
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+SCHEMA = 2  # before it, one score of an image for all draws
 SETTINGS, SCORES, MAKING = "reference.json", "reference.npy", "reference.partial"
 
 
@@ -51,7 +52,7 @@ class Reference:
 
 
 def read_reference(folder: Path, examples: int) -> Reference | None:
-    """The reference of an index of so many examples; None where it has none.
+    """The reference of an index of so many examples; None where it has none, or one of another schema.
 
     Raises DamagedAsset where it is not as it should be.
     """
@@ -61,8 +62,10 @@ def read_reference(folder: Path, examples: int) -> Reference | None:
         return None
     try:
         fields = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        if fields.get("schema") != SCHEMA:
+            return None
         reference = Reference(fields["settings"], tuple(fields["queries"]), np.load(folder / SCORES))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedAsset(f"The reference of “{folder.name}” cannot be read. Build the index again.") from error
     found = reference.found
     if found.ndim != 3 or found.shape[:2] != (len(reference.queries), examples) or not np.isfinite(found).all():
@@ -112,7 +115,7 @@ class ReferenceInTheMaking:
 
     @property
     def _asked(self) -> dict[str, Any]:
-        return {"settings": self.settings, "queries": list(self.queries)}
+        return {"schema": SCHEMA, "settings": self.settings, "queries": list(self.queries)}
 
     @property
     def _parts(self) -> Path:
