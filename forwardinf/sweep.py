@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -50,24 +53,76 @@ def sweep(
 
     `batch_size` counts latents, that is examples times draws; it is halved on running out of memory, at most three
     times. What is measured depends on neither. Closing the iterator stops the sweep.
+
+    On a CPU as many batches are measured at once as torch has threads, each by one of them: threads that share a batch
+    wait for each other after every layer, all the more where something else runs on the machine.
     """
     start, done, halvings = time.perf_counter(), 0, 0
-    for shard in shards:
-        position = 0
-        while position < len(shard.example_ids):
-            size = max(1, batch_size // plan.count)
-            batch = part_of(shard, position, position + size)
+
+    def examples() -> int:
+        return max(1, batch_size // plan.count)
+
+    with _Workers(torch.get_num_threads() if model.spec.device == "cpu" else 1) as workers:
+        waiting = _in_parts(shards, examples)
+        pending: deque[tuple[LatentBatch, Future[Tensor]]] = deque()
+        while True:
+            for batch in islice(waiting, workers.ahead - len(pending)):
+                pending.append((batch, workers.submit(measure, model, batch, plan)))
+            if not pending:
+                return
+            batch, future = pending.popleft()
             try:
-                measured = measure(model, batch, plan)
+                measured = future.result()
             except torch.OutOfMemoryError:
-                if halvings == MAX_HALVINGS or size == 1:
+                if halvings == MAX_HALVINGS or len(batch.example_ids) == 1:
                     raise
                 batch_size, halvings = batch_size // 2, halvings + 1
+                again = [batch, *(other for other, _ in pending)]
+                wait([future for _, future in pending])
+                pending.clear()
+                waiting = chain(_in_parts(again, examples), waiting)
                 continue
-            position += len(batch.example_ids)
             done += len(batch.example_ids)
             rate = done / max(time.perf_counter() - start, 1e-9)
             yield SweepProgress(done, total, rate, (total - done) / rate, batch.example_ids, measured)
+
+
+def _in_parts(batches: Iterable[LatentBatch], size: Callable[[], int]) -> Iterator[LatentBatch]:
+    """Batches cut into parts of at most `size()` examples, which may change between two of them."""
+    for batch in batches:
+        position = 0
+        while position < len(batch.example_ids):
+            part = part_of(batch, position, position + size())
+            position += len(part.example_ids)
+            yield part
+
+
+class _Workers:
+    """Threads that compute with one core each; a single one is the caller's own, which does not wait for others."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.ahead = count + 1 if count > 1 else 1  # batches to have under way or waiting
+        self._pool = ThreadPoolExecutor(count, "forwardinf-sweep", torch.set_num_threads, (1,)) if count > 1 else None
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def submit(self, work: Callable[..., Tensor], *arguments: object) -> Future[Tensor]:
+        if self._pool:
+            return self._pool.submit(work, *arguments)
+        future: Future[Tensor] = Future()
+        try:
+            future.set_result(work(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def __exit__(self, *_: object) -> None:
+        """Wait for what is under way, and drop the rest; nothing touches the model after this."""
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(self.count)  # else threads that start later would have one core as well
 
 
 def part_of(batch: LatentBatch, start: int, stop: int) -> LatentBatch:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -281,6 +282,34 @@ def test_running_out_of_memory_halves_the_batch_three_times_at_most(
     monkeypatch.setattr(model, "loss", limited(0))
     with pytest.raises(torch.OutOfMemoryError):
         list(sweep(model, [shard.batch], plan, COUNT, batch_size=48))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_batches_come_in_order_however_many_threads_measure_them(
+    model: StableDiffusion, index: Index, monkeypatch: pytest.MonkeyPatch, threads: int
+):
+    (shard,) = index.shards()
+    plan, own = index.info.plan, torch.get_num_threads()
+    expected = torch.cat([p.measured for p in sweep(model, [shard.batch], plan, COUNT)])
+    seen: set[str] = set()
+    together = threading.Barrier(threads)
+
+    def measure(model: StableDiffusion, batch: LatentBatch, plan: DrawPlan) -> torch.Tensor:
+        if len(seen) < threads:  # the first batches are under way at the same time
+            seen.add(threading.current_thread().name)
+            together.wait(timeout=60)
+        return losses_of(model, batch, plan)
+
+    torch.set_num_threads(threads)
+    try:
+        found = list(sweep(model, [shard.batch], plan, COUNT, plan.count, measure))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(own)
+    assert [p.example_ids for p in found] == [(example_id,) for example_id in shard.batch.example_ids]
+    assert [p.done for p in found] == list(range(1, COUNT + 1))
+    assert len(seen) == threads
+    torch.testing.assert_close(torch.cat([p.measured for p in found]), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_cancelled_and_a_failed_sweep_restore_the_model_and_a_good_one_follows(

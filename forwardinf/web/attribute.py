@@ -12,7 +12,6 @@ from pathlib import Path
 
 import gradio as gr
 
-from ..attribution import AttributionProgress
 from ..errors import ForwardInfError, IndexMismatch
 from ..images import to_square
 from ..index.catalog import TrainingImage
@@ -26,6 +25,7 @@ from .theme import html
 
 TOP = 20
 REFRESH = 0.5  # seconds between two looks at a running sweep
+REDRAW = 2.0  # seconds between two galleries, which take the browser far longer to draw than the rest
 QUERY_SIDE = 384  # pixels, of the query that a result keeps to be looked at
 Updates = dict[gr.components.Component, object]
 CHOOSE = """
@@ -152,15 +152,22 @@ def _found(
     try:
         asked = served.attributor.query(picture.rgb, prompt, picture.sha256)
         yield {answer.status: results_view.preparing("Taking gradient steps on the picture…")}
-        looked = 0.0
+        looked = drawn = 0.0
         # Closed, so that the model is as it was before anyone else may use it, however this ends.
         with closing(served.attributor.follow(asked, method)) as follow:
             for now in follow:
                 if stop.is_set():
                     break
-                if time.perf_counter() - looked > REFRESH and now.done < now.total:
-                    looked = time.perf_counter()
-                    yield _so_far(served, answer, now)
+                if now.done == now.total or time.perf_counter() - looked < REFRESH:
+                    continue
+                looked = time.perf_counter()
+                so_far: Updates = {
+                    answer.status: results_view.progress(now.done, now.total, now.rate, now.seconds_left)
+                }
+                if looked - drawn >= REDRAW:
+                    drawn = looked
+                    so_far[answer.tiles] = results_view.gallery(now.scores().top(TOP), _images(served), _url_of(served))
+                yield so_far
     finally:
         served.running.pop(session, None)
     if now.done < now.total:
@@ -172,14 +179,6 @@ def _found(
     shown = query.png_of(to_square(picture.rgb, QUERY_SIDE))
     result = served.results.save(record, as_csv(scores, served.attributor.index.catalog), original, shown)
     yield _shown(served, answer, result)
-
-
-def _so_far(served: Served, answer: Answer, now: AttributionProgress) -> Updates:
-    best = now.scores().top(TOP)
-    return {
-        answer.status: results_view.progress(now.done, now.total, now.rate, now.seconds_left),
-        answer.tiles: results_view.gallery(best, _images(served), _url_of(served)),
-    }
 
 
 def _shown(served: Served, answer: Answer, result: Result) -> Updates:
