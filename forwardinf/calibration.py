@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.stats import mannwhitneyu
 
 from .types import InfluenceScores
 
@@ -137,6 +136,8 @@ def ranked_groups(scores: Tensor, names: Sequence[str]) -> list[Group]:
     rank-sum test (Mann & Whitney 1947), one-sided; p-values are adjusted by Holm (1979) over all groups. Scores are not
     summed: sums of single-image scores are not a group's influence.
     """
+    from scipy.stats import mannwhitneyu  # takes more than a second, which the app's start would wait for
+
     values, labels = scores.double().numpy(), np.asarray(names)
     order = (-values).argsort(kind="stable")
     ranks = np.empty(len(values))
