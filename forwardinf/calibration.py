@@ -105,15 +105,14 @@ def p_values(scores: Tensor, highest: Tensor) -> Tensor:
 
 
 def rank_ranges(per_draw: Tensor) -> Tensor:
-    """The best and the worst rank of each image when any one draw is left out, `[n 2]`, from scores `[n d]`.
+    """The best and the worst rank of each image, as it is and with any one draw left out, `[n 2]`, from scores `[n d]`.
 
     Draws are independent, so a rank that depends on one of them would not come again with others. With a single draw
     nothing can be left out: the rank itself, twice.
     """
-    draws = per_draw.shape[1]
     total = per_draw.sum(dim=1, keepdim=True)
-    without = (total - per_draw) if draws > 1 else per_draw
-    order = without.argsort(dim=0, descending=True, stable=True)
+    sums = torch.cat([total, total - per_draw], dim=1) if per_draw.shape[1] > 1 else total
+    order = sums.argsort(dim=0, descending=True, stable=True)
     ranks = torch.empty_like(order)
     ranks.scatter_(0, order, torch.arange(1, len(order) + 1)[:, None].expand_as(order))
     return torch.stack([ranks.min(dim=1).values, ranks.max(dim=1).values], dim=1)
@@ -133,15 +132,14 @@ def ranked_groups(scores: Tensor, names: Sequence[str]) -> list[Group]:
     """Each group's mean rank with the chance of one as good under random group membership, best first.
 
     `scores [n]`, and the name of each image's group. The permutation distribution of a group's mean rank is that of the
-    rank-sum test (Mann & Whitney 1947), one-sided; p-values are adjusted by Holm (1979) over all groups. Scores are not
-    summed: sums of single-image scores are not a group's influence.
+    rank-sum test (Mann & Whitney 1947), one-sided; p-values are adjusted by Holm (1979) over all groups. Images that
+    tie, as those with no influence do, share their mean rank. Scores are not summed: sums of single-image scores are
+    not a group's influence.
     """
-    from scipy.stats import mannwhitneyu  # takes more than a second, which the app's start would wait for
+    from scipy.stats import mannwhitneyu, rankdata  # takes more than a second, which the app's start would wait for
 
     values, labels = scores.double().numpy(), np.asarray(names)
-    order = (-values).argsort(kind="stable")
-    ranks = np.empty(len(values))
-    ranks[order] = np.arange(1, len(values) + 1)
+    ranks = rankdata(-values)
     found = []
     for name in sorted(set(names)):
         inside = labels == name

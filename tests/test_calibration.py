@@ -121,6 +121,8 @@ def test_ranks_range_over_what_they_are_without_each_draw():
     # Without the first draw the second image falls behind the third; else it is ahead of it or level.
     assert rank_ranges(per_draw).tolist() == [[1, 1], [2, 3], [2, 3]]
     assert rank_ranges(torch.tensor([[1.0], [2.0]])).tolist() == [[2, 2], [1, 1]]
+    # The first is second without either draw, but first as it is.
+    assert rank_ranges(torch.tensor([[6.0, 6.0], [11.0, 0.0], [0.0, 11.0]]))[0].tolist() == [1, 2]
 
 
 def test_a_groups_p_value_is_that_of_all_permutations():
@@ -133,6 +135,11 @@ def test_a_groups_p_value_is_that_of_all_permutations():
     assert found["a"].images == 3
     assert found["a"].p_value == pytest.approx(2 * exact)  # two groups were tested
     assert found["b"].p_value == pytest.approx(19 / 20)  # all but one of twenty rank as high
+
+
+def test_images_that_tie_share_their_mean_rank():
+    found = ranked_groups(torch.tensor([0.0, 0.0, 0.0, 5.0]), ["a", "b", "a", "b"])
+    assert {group.name: group.mean_rank for group in found} == {"a": 3.0, "b": 2.0}
 
 
 def test_groups_drawn_at_random_are_seldom_called_however_many_there_are():
