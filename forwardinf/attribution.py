@@ -143,7 +143,7 @@ class Attributor:
         return method.prepare(self.model, query, IndexedImages(self.index, self.cache, self.similarities))
 
     def sweep(
-        self, state: QueryState, batch_size: int = 64, method: AttributionMethod = DEFAULT_METHOD
+        self, state: QueryState, batch_size: int | None = None, method: AttributionMethod = DEFAULT_METHOD
     ) -> Iterator[SweepProgress]:
         """What `method` measures of every example, under the weights that `state`, its own, moves; by default losses.
 

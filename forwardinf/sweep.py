@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .models import AttributableModel
 
 MAX_HALVINGS = 3
+BATCH_SIZE = 64  # latents
+CPU_POSITIONS = 2**14  # of a batch's latents together: 256 latents of 8 × 8, or 4 of 64 × 64
 
 
 @dataclass(frozen=True)
@@ -46,21 +48,23 @@ def sweep(
     shards: Iterable[LatentBatch],
     plan: DrawPlan,
     total: int,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     measure: Callable[[AttributableModel, LatentBatch, DrawPlan], Tensor] = losses_of,
 ) -> Iterator[SweepProgress]:
     """What `measure` says of every example of `shards` under the model as it is now, a batch at a time.
 
-    `batch_size` counts latents, that is examples times draws; it is halved on running out of memory, at most three
-    times. What is measured depends on neither. Closing the iterator stops the sweep.
+    `batch_size` counts latents, that is examples times draws: by default 64, or on a CPU as many as take a second or
+    two. It is halved on running out of memory, at most three times. What is measured depends on neither. Closing the
+    iterator stops the sweep.
 
     On a CPU as many batches are measured at once as torch has threads, each by one of them: threads that share a batch
     wait for each other after every layer, all the more where something else runs on the machine.
     """
     start, done, halvings = time.perf_counter(), 0, 0
 
-    def examples() -> int:
-        return max(1, batch_size // plan.count)
+    def examples(latents: Tensor) -> int:
+        usual = CPU_POSITIONS // latents[0, 0].numel() if model.spec.device == "cpu" else BATCH_SIZE
+        return max(1, (batch_size or usual) // plan.count >> halvings)
 
     with _Workers(torch.get_num_threads() if model.spec.device == "cpu" else 1) as workers:
         waiting = _in_parts(shards, examples)
@@ -76,7 +80,7 @@ def sweep(
             except torch.OutOfMemoryError:
                 if halvings == MAX_HALVINGS or len(batch.example_ids) == 1:
                     raise
-                batch_size, halvings = batch_size // 2, halvings + 1
+                halvings += 1
                 again = [batch, *(other for other, _ in pending)]
                 wait([future for _, future in pending])
                 pending.clear()
@@ -87,12 +91,12 @@ def sweep(
             yield SweepProgress(done, total, rate, (total - done) / rate, batch.example_ids, measured)
 
 
-def _in_parts(batches: Iterable[LatentBatch], size: Callable[[], int]) -> Iterator[LatentBatch]:
-    """Batches cut into parts of at most `size()` examples, which may change between two of them."""
+def _in_parts(batches: Iterable[LatentBatch], size: Callable[[Tensor], int]) -> Iterator[LatentBatch]:
+    """Batches cut into parts of at most `size` of their latents examples, which may change between two of them."""
     for batch in batches:
         position = 0
         while position < len(batch.example_ids):
-            part = part_of(batch, position, position + size())
+            part = part_of(batch, position, position + size(batch.latents))
             position += len(part.example_ids)
             yield part
 
