@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .models import AttributableModel
 
-MAX_HALVINGS = 3
+MAX_HALVINGS, MAX_WORKERS = 3, 8
 BATCH_SIZE = 64  # latents
 CPU_POSITIONS = 2**14  # of a batch's latents together: 256 latents of 8 × 8, or 4 of 64 × 64
 
@@ -57,8 +57,8 @@ def sweep(
     two. It is halved on running out of memory, at most three times. What is measured depends on neither. Closing the
     iterator stops the sweep.
 
-    On a CPU as many batches are measured at once as torch has threads, each by one of them: threads that share a batch
-    wait for each other after every layer, all the more where something else runs on the machine.
+    On a CPU as many batches are measured at once as torch has threads, up to 8, each by its share of them: threads that
+    share a batch wait for each other after every layer, all the more where something else runs on the machine.
     """
     start, done, halvings = time.perf_counter(), 0, 0
 
@@ -66,7 +66,7 @@ def sweep(
         usual = CPU_POSITIONS // latents[0, 0].numel() if model.spec.device == "cpu" else BATCH_SIZE
         return max(1, (batch_size or usual) // plan.count >> halvings)
 
-    with _Workers(torch.get_num_threads() if model.spec.device == "cpu" else 1) as workers:
+    with _Workers(min(torch.get_num_threads(), MAX_WORKERS) if model.spec.device == "cpu" else 1) as workers:
         waiting = _in_parts(shards, examples)
         pending: deque[tuple[LatentBatch, Future[Tensor]]] = deque()
         while True:
@@ -102,12 +102,13 @@ def _in_parts(batches: Iterable[LatentBatch], size: Callable[[Tensor], int]) -> 
 
 
 class _Workers:
-    """Threads that compute with one core each; a single one is the caller's own, which does not wait for others."""
+    """Threads that share torch's own; a single one is the caller's, which has all of them and does not work ahead."""
 
     def __init__(self, count: int) -> None:
-        self.count = count
         self.ahead = count + 1 if count > 1 else 1  # batches to have under way or waiting
-        self._pool = ThreadPoolExecutor(count, "forwardinf-sweep", torch.set_num_threads, (1,)) if count > 1 else None
+        self._threads = torch.get_num_threads()
+        share = (self._threads // count,)
+        self._pool = ThreadPoolExecutor(count, "forwardinf-sweep", torch.set_num_threads, share) if count > 1 else None
 
     def __enter__(self) -> _Workers:
         return self
@@ -126,7 +127,7 @@ class _Workers:
         """Wait for what is under way, and drop the rest; nothing touches the model after this."""
         if self._pool:
             self._pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(self.count)  # else threads that start later would have one core as well
+            torch.set_num_threads(self._threads)  # else threads that start later would have but a share as well
 
 
 def part_of(batch: LatentBatch, start: int, stop: int) -> LatentBatch:
