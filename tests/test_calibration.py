@@ -200,7 +200,7 @@ def test_the_reference_holds_the_scores_of_held_out_pictures_and_is_checked(refe
     assert Attributor(referenced.model, referenced.index.part(reference.queries)).unseen(METHOD) is None
 
     shutil.copytree(referenced.index.folder, tmp_path / "index")
-    np.save(tmp_path / "index" / SCORES, np.zeros((3, len(catalog.images)), np.float32))
+    (tmp_path / "index" / SCORES).write_bytes(b"damaged")
     with pytest.raises(DamagedAsset, match=SCORES):
         Index.open(tmp_path / "index")
 
@@ -237,7 +237,7 @@ def test_only_pictures_unlike_any_training_image_are_asked(referenced: Attributo
 def test_a_reference_that_was_cut_off_goes_on_to_the_same_scores(
     referenced: Attributor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    whole = np.load(referenced.index.folder / SCORES)
+    whole = referenced.index.reference.found
     shutil.copytree(referenced.index.folder, tmp_path / "index")
     for name in (SETTINGS, SCORES):
         (tmp_path / "index" / name).unlink()
@@ -270,7 +270,6 @@ def test_a_reference_of_another_schema_counts_as_none_and_is_made_anew(reference
     settings = tmp_path / "index" / SETTINGS
     fields = json.loads(settings.read_text())
     settings.write_text(json.dumps({key: value for key, value in fields.items() if key != "schema"}))
-    np.save(tmp_path / "index" / SCORES, np.zeros((3, referenced.index.info.examples), np.float32))
     manifest.write_manifest(tmp_path / "index")
     old = Attributor(referenced.model, Index.open(tmp_path / "index"))
     assert old.index.reference is None

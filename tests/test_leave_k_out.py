@@ -20,6 +20,7 @@ from forwardinf.errors import InvalidRequest
 from forwardinf.generation import GenerationRequest
 from forwardinf.images import to_square
 from forwardinf.index.catalog import Catalog
+from forwardinf.index.reference import Reference
 from forwardinf.methods import AttributionMethod, load_method
 from forwardinf.models.stable_diffusion import StableDiffusion, load
 from forwardinf.studies import leave_k_out as room
@@ -312,8 +313,8 @@ def test_a_report_says_by_how_many_reference_pictures_each_method_was_judged(
     truth: GroundTruth, finished: Finished, monkeypatch: pytest.MonkeyPatch
 ):
     class Referenced(Attributor):
-        def reference(self, method: AttributionMethod) -> torch.Tensor | None:
-            return torch.zeros(29, 6)
+        def reference(self, method: AttributionMethod) -> Reference:
+            return Reference({}, tuple(f"unseen-{n}" for n in range(29)), np.zeros((29, 6, 5)))
 
     plain = finished.attributor
     asked = [(Referenced(plain.model, plain.index), METHODS["similarity"]), (plain, METHODS["random"])]

@@ -1,8 +1,8 @@
 """What pictures that the model never saw score, kept in an index: what an answer is compared with.
 
 reference.json    the schema, the method's settings, the weights moved, and the ids of the pictures asked
-reference.npy     of every indexed image under each of them its score at each draw, and behind these its weight,
-                  [queries examples draws+1] in float32
+reference.npz     of every indexed image under each of them its score at each draw, and behind these its weight,
+                  [queries examples draws+1] in float32, compressed
 
 While it is made, what each picture asked so far has found lies in `reference.partial`.
 """
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from ..errors import DamagedAsset
 from ..types import InfluenceScores
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA = 2  # before it, one score of an image for all draws
-SETTINGS, SCORES, MAKING = "reference.json", "reference.npy", "reference.partial"
+FORMERLY = "reference.npy"  # the scores of schema 1
+SETTINGS, SCORES, MAKING = "reference.json", "reference.npz", "reference.partial"
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ def read_reference(folder: Path, examples: int) -> Reference | None:
         fields = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         if fields.get("schema") != SCHEMA:
             return None
-        reference = Reference(fields["settings"], tuple(fields["queries"]), np.load(folder / SCORES))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reference = Reference(fields["settings"], tuple(fields["queries"]), np.load(folder / SCORES)["found"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
         raise DamagedAsset(f"The reference of “{folder.name}” cannot be read. Build the index again.") from error
     found = reference.found
     if found.ndim != 3 or found.shape[:2] != (len(reference.queries), examples) or not np.isfinite(found).all():
@@ -82,7 +84,7 @@ class ReferenceInTheMaking:
     queries: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        for name in (SETTINGS, SCORES):
+        for name in (SETTINGS, SCORES, FORMERLY):
             (self.folder / name).unlink(missing_ok=True)
         plan = self._parts / "asked.json"
         if not plan.is_file() or json.loads(plan.read_text(encoding="utf-8")) != self._asked:
@@ -107,7 +109,8 @@ class ReferenceInTheMaking:
         """Put the whole into place; the settings last, so that it is there or absent."""
         import numpy as np
 
-        np.save(self._parts / SCORES, np.stack([np.load(self._part(query_id)) for query_id in self.queries]))
+        found = np.stack([np.load(self._part(query_id)) for query_id in self.queries])
+        np.savez_compressed(self._parts / SCORES, found=found)  # half of them are 0
         (self._parts / SETTINGS).write_text(json.dumps(self._asked, indent=1) + "\n", encoding="utf-8")
         for name in (SCORES, SETTINGS):
             os.replace(self._parts / name, self.folder / name)
