@@ -61,12 +61,13 @@ def sweep(
     share a batch wait for each other after every layer, all the more where something else runs on the machine.
     """
     start, done, halvings = time.perf_counter(), 0, 0
+    on_cpu = model.spec.device == "cpu"
 
     def examples(latents: Tensor) -> int:
-        usual = CPU_POSITIONS // latents[0, 0].numel() if model.spec.device == "cpu" else BATCH_SIZE
+        usual = CPU_POSITIONS // latents[0, 0].numel() if on_cpu else BATCH_SIZE
         return max(1, (batch_size or usual) // plan.count >> halvings)
 
-    with _Workers(min(torch.get_num_threads(), MAX_WORKERS) if model.spec.device == "cpu" else 1) as workers:
+    with _Workers(min(torch.get_num_threads(), MAX_WORKERS) if on_cpu else 1) as workers:
         waiting = _in_parts(shards, examples)
         pending: deque[tuple[LatentBatch, Future[Tensor]]] = deque()
         while True:
@@ -92,7 +93,7 @@ def sweep(
 
 
 def _in_parts(batches: Iterable[LatentBatch], size: Callable[[Tensor], int]) -> Iterator[LatentBatch]:
-    """Batches cut into parts of at most `size` of their latents examples, which may change between two of them."""
+    """Batches cut into parts of as many examples as `size` says of their latents; it may change between two of them."""
     for batch in batches:
         position = 0
         while position < len(batch.example_ids):

@@ -285,9 +285,7 @@ def test_running_out_of_memory_halves_the_batch_three_times_at_most(
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_batches_come_in_order_however_many_threads_measure_them(
-    model: StableDiffusion, index: Index, monkeypatch: pytest.MonkeyPatch, threads: int
-):
+def test_batches_come_in_order_however_many_threads_measure_them(model: StableDiffusion, index: Index, threads: int):
     (shard,) = index.shards()
     plan, own = index.info.plan, torch.get_num_threads()
     expected = torch.cat([p.measured for p in sweep(model, [shard.batch], plan, COUNT)])

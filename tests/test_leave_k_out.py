@@ -309,9 +309,7 @@ def test_the_command_reports_each_method_against_random(
     assert sum(line.startswith("similarity") and f"{mean:.2f} [" in line for line in shown.splitlines()) == 1
 
 
-def test_a_report_says_by_how_many_reference_pictures_each_method_was_judged(
-    truth: GroundTruth, finished: Finished, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_report_says_by_how_many_reference_pictures_each_method_was_judged(truth: GroundTruth, finished: Finished):
     class Referenced(Attributor):
         def reference(self, method: AttributionMethod) -> Reference:
             return Reference({}, tuple(f"unseen-{n}" for n in range(29)), np.zeros((29, 6, 5)))

@@ -150,7 +150,7 @@ class Index:
         """
         import torch
 
-        shards = (shard.batch for shard in replace(self, only=self.trained).shards())
+        shards = (shard.batch for shard in self.part(self.trained).shards())
         total = sum((batch.latents.double().sum(dim=0) for batch in shards), torch.zeros(()))
         return (total / len(self.trained)).float()
 

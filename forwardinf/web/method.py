@@ -30,8 +30,8 @@ then meets differently.
 
 **Visual similarity is something else**: it only says that two pictures look alike. A picture can look like a training
 image that the model never learned much from, and owe something to one that it does not resemble. That an image looks
-like the picture makes it likelier that a measured influence is real, so it weighs in the score; it makes
-none by itself.
+like the picture makes it likelier that a measured influence is real, so it weighs in the score; by
+itself it makes none.
 
 To answer honestly, one has to know everything that a model was trained on. So this app brings a small model of its own,
 built like Stable Diffusion, and the whole of its training set: openly licensed emoji artwork, with the creator and the
