@@ -55,7 +55,7 @@ def build_reference(
     settings, kept = attributor.comparable(method), index.reference
     if kept and (kept.settings, list(kept.queries)) == (settings, chosen):
         return index
-    making = ReferenceInTheMaking(index.folder, settings, tuple(chosen))
+    making = ReferenceInTheMaking.begin(index.folder, settings, tuple(chosen))
     for done, query_id in enumerate(chosen):
         on_progress(done, len(chosen))
         if not making.has(query_id):

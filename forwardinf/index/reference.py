@@ -77,20 +77,24 @@ def read_reference(folder: Path, examples: int) -> Reference | None:
 
 @dataclass(frozen=True)
 class ReferenceInTheMaking:
-    """What each picture has found so far; it resumes, and what was begun otherwise is thrown away."""
+    """What each picture has found so far."""
 
     folder: Path  # of the index
     settings: dict[str, Any]
     queries: tuple[str, ...]
 
-    def __post_init__(self) -> None:
+    @classmethod
+    def begin(cls, folder: Path, settings: dict[str, Any], queries: tuple[str, ...]) -> ReferenceInTheMaking:
+        """Go on with what was begun for the same; a reference that is there, or was begun otherwise, is thrown away."""
+        making = cls(folder, settings, queries)
         for name in (SETTINGS, SCORES, FORMERLY):
-            (self.folder / name).unlink(missing_ok=True)
-        plan = self._parts / "asked.json"
-        if not plan.is_file() or json.loads(plan.read_text(encoding="utf-8")) != self._asked:
-            shutil.rmtree(self._parts, ignore_errors=True)
-            self._parts.mkdir()
-            plan.write_text(json.dumps(self._asked), encoding="utf-8")
+            (folder / name).unlink(missing_ok=True)
+        plan = making._parts / "asked.json"
+        if not plan.is_file() or json.loads(plan.read_text(encoding="utf-8")) != making._asked:
+            shutil.rmtree(making._parts, ignore_errors=True)
+            making._parts.mkdir()
+            plan.write_text(json.dumps(making._asked), encoding="utf-8")
+        return making
 
     def has(self, query_id: str) -> bool:
         return self._part(query_id).is_file()
