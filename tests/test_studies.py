@@ -59,11 +59,30 @@ def test_wilson_intervals_are_those_of_the_literature(hits: int, count: int, low
 
 
 def test_a_journal_ignores_a_line_that_was_cut_short_and_goes_on_after_it(journal: Journal):
-    journal.append({"n": 1})
+    first, second = ({"n": n, "settings": {"seed": 0}} for n in (1, 2))
+    journal.append(first)
     with journal.path.open("ab") as file:
         file.write(b'{"n": 2, "half')
-    journal.append({"n": 3})
-    assert list(journal.trials()) == [{"n": 1}, {"n": 3}]
+    journal.append(second)
+    assert list(journal.trials()) == [first, second]
+
+
+def test_a_journal_writes_settings_once_and_gives_them_with_every_trial(journal: Journal):
+    trials = [{"n": n, "settings": {"seed": n % 2, "prompt": "a long one"}} for n in range(6)]
+    for trial in trials:
+        journal.append(trial)
+    assert list(journal.trials()) == trials
+    assert journal.path.read_text().count("a long one") == 2
+
+
+def test_settings_that_were_cut_short_are_written_again(journal: Journal):
+    trial = {"n": 1, "settings": {"seed": 0}}
+    journal.append(trial)
+    torn = journal.path.read_bytes().splitlines()[0][:-3]
+    journal.path.write_bytes(torn)
+    assert list(journal.trials()) == []
+    journal.append(trial)
+    assert list(journal.trials()) == [trial]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -70,7 +70,7 @@ def run(
             "called. Build the index with --reference, or take the method's defaults."
         )
     settings = settings_on(attributor, method)
-    finished = {t["query"]: t for t in journal.trials() if t.get("settings") == settings}
+    finished = {t["query"]: t for t in journal.trials() if t["settings"] == settings}
     asked = list(_asked(study, attributor))
     for done, query in enumerate(asked):
         on_progress(done, len(asked))

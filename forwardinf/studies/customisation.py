@@ -89,7 +89,7 @@ def run(
     says why in `failed`.
     """
     settings = study.settings(cases, tunable, method)
-    finished = {(t["made"], t["picture"]): t for t in journal.trials() if t.get("settings") == settings}
+    finished = {(t["made"], t["picture"]): t for t in journal.trials() if t["settings"] == settings}
     chosen = study.chosen(cases)
     names = {case: cases.fingerprint_of(case) for case in chosen}
     wanted = [(case, number) for case in chosen for number in range(study.pictures)]

@@ -62,7 +62,7 @@ class Retraining:
         Progress counts trainings, in the order of `removals`. One that is cut off is done again, those before it stay.
         """
         wanted = list(dict.fromkeys(removals))
-        lines = {_key_of(trial["settings"]): trial for trial in self.journal.trials() if "settings" in trial}
+        lines = {_key_of(trial["settings"]): trial for trial in self.journal.trials()}
         keys = {removal: _key_of(self._settings(removal)) for removal in wanted}
         sets = list(dict.fromkeys(removal.images for removal in wanted))
         for done, images in enumerate(sets):

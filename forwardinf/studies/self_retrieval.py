@@ -13,6 +13,7 @@ import random
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +110,18 @@ def run(
     last, and says why in `failed`.
     """
     settings = study.settings(attributor, method)
-    finished = {(t["query"], t["variant"]): t for t in journal.trials() if t.get("settings") == settings}
+    finished = {(t["query"], t["variant"]): t for t in journal.trials() if t["settings"] == settings}
     wanted = study.copies(attributor.index)
+
+    @lru_cache(maxsize=1)  # the same for all where every image is a candidate
+    def among(candidates: frozenset[str]) -> Attributor:
+        return replace(attributor, index=attributor.index.part(candidates))
+
     for done, (query, variant) in enumerate(wanted):
         on_progress(done, len(wanted))
         if (query, variant) not in finished:
-            outcome = _outcome(study, attributor, method, pictures, pictures.by_id[query], variant)
+            asked = among(frozenset(study.candidates_of(query, attributor.index)))
+            outcome = _outcome(study, asked, method, pictures, pictures.by_id[query], variant)
             finished[query, variant] = {"query": query, "variant": variant, **outcome, "settings": settings}
             journal.append(finished[query, variant])
     on_progress(len(wanted), len(wanted))
@@ -129,14 +136,13 @@ def _outcome(
     image: TrainingImage,
     variant: str,
 ) -> Trial:
-    candidates = study.candidates_of(image.id, attributor.index)
+    """One trial; `attributor`'s index holds the candidates alone."""
     with Image.open(pictures.path_of(image)) as file:
         picture = VARIANTS[variant](to_square(file.convert("RGB"), attributor.model.picture_size))
-    among = replace(attributor, index=attributor.index.part(candidates))
     try:
-        scores = among.attribute(picture, image.caption if study.prompt == "caption" else "", method)
+        scores = attributor.attribute(picture, image.caption if study.prompt == "caption" else "", method)
     except InvalidRequest as refusal:
-        return {"rank": len(candidates), "score": None, "standard_error": None, "failed": str(refusal)}
+        return {"rank": attributor.index.count, "score": None, "standard_error": None, "failed": str(refusal)}
     own = scores.example_ids.index(image.id)
     error = float(scores.standard_errors[own])
     return {
