@@ -59,7 +59,7 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "mucs": ((), ("learning_rate=3e-4",), ("forget_weight=0.5",), ("max_steps=30",), ("noise_from=0.1",)),
 }
-RETRIEVED_BY = ("forward_inf", "centred_latents", "latents", "similarity")  # likeness takes minutes, the others take many hours
+RETRIEVED_BY = ("forward_inf", "centred_latents", "latents", "similarity")  # the others would take many hours
 LEFT_OUT_BY = ("forward_inf", "das", "centred_latents", "similarity", "random")  # each takes retraining the lab
 
 
