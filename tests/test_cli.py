@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from forwardinf.cli import main
+from forwardinf.studies.journal import Journal
 
 
 @dataclass(frozen=True)
@@ -137,11 +138,11 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
     study = ["study", "self-retrieval", "--index", str(index), "--queries", "2", "--variants", "clean,jpeg", *model]
     study += ["--work", str(tmp_path / "work"), "--journal", str(tmp_path), "--out", str(tmp_path / "study.json")]
     assert "all 4 indexed training images" in forwardinf(*study).stdout
-    journal = tmp_path / "self_retrieval.jsonl"
-    assert len(journal.read_text().splitlines()) == 4
+    journal = Journal(tmp_path / "self_retrieval.jsonl")
+    assert len(list(journal.trials())) == 4
     again = forwardinf(*study, "--json")
     assert json.loads(again.stdout) == json.loads((tmp_path / "study.json").read_text())
-    assert len(journal.read_text().splitlines()) == 4
+    assert len(list(journal.trials())) == 4
     assert forwardinf(*study, "--variants", "blurred").returncode == 2
 
     rival = ["--method", "trak", "--setting", "dimensions=32", "--setting", "query_draws=2"]
