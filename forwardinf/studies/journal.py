@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,13 @@ class Journal:
     def trials(self) -> Iterator[dict[str, Any]]:
         """Every trial with its settings whole, in the order in which they were added."""
         settings = {}
-        for line in self._lines():
+        for written in self.path.read_bytes().splitlines() if self.path.is_file() else ():
+            try:
+                line = json.loads(written)
+            except ValueError:
+                continue
+            if not isinstance(line, dict):
+                continue
             if "key" in line:
                 settings[line["key"]] = line["settings"]
             elif (key := str(line.get("settings"))) in settings:
@@ -31,34 +37,20 @@ class Journal:
 
     def append(self, trial: dict[str, Any]) -> None:
         """Add one trial, on disk when this returns; several processes may add to one file."""
-        settings = trial["settings"]
-        key = hashlib.sha256(_written(settings)).hexdigest()[:12]
-        known = any(line.get("key") == key for line in self._lines())
-        lines = [] if known else [{"key": key, "settings": settings}]
-        self._add(_written(line) + b"\n" for line in (*lines, trial | {"settings": key}))
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        if not self.path.is_file():
-            return
-        for written in self.path.read_bytes().splitlines():
-            try:
-                line = json.loads(written)
-            except ValueError:
-                continue
-            if isinstance(line, dict):
-                yield line
-
-    def _add(self, lines: Iterable[bytes]) -> None:
+        key = hashlib.sha256(_written(trial["settings"])).hexdigest()[:12]
+        settings = _written({"key": key, "settings": trial["settings"]}) + b"\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+b") as file:
-            if size := file.seek(0, os.SEEK_END):
-                file.seek(size - 1)
-                if file.read() != b"\n":  # a line cut short must not swallow this one
-                    file.write(b"\n")
-            file.writelines(lines)
+            file.seek(0)
+            before = file.read()
+            if before and not before.endswith(b"\n"):  # a line cut short must not swallow this one
+                file.write(b"\n")
+            if settings not in before:
+                file.write(settings)
+            file.write(_written(trial | {"settings": key}) + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
 
-def _written(line: dict[str, Any]) -> bytes:
-    return json.dumps(line, ensure_ascii=False, sort_keys=True).encode()
+def _written(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields, ensure_ascii=False, sort_keys=True).encode()
