@@ -93,15 +93,16 @@ class Confidence:
 def p_values(scores: Tensor, highest: Tensor) -> Tensor:
     """How often a picture that the model never saw has an image with as high a score: conformal p-values `[n]`.
 
-    (1 + #{reference ≥ score}) / (1 + b), from `scores [n]` and the highest score of each of b reference queries,
-    `highest [b]` (Vovk et al. 2005, chapter 2; the maximum over all images as in Westfall & Young 1993). They hold for
-    all images of an answer together: where nothing shaped the picture, the chance that any image has p ≤ α is at most
-    α, if the picture is exchangeable with the reference. So calling those with p ≤ α keeps the family-wise error, and
-    with it the false-discovery rate, at α.
+    (1 + #{reference ≥ score}) / (1 + b) in float64, from `scores [n]` and the highest score of each of b reference
+    queries, `highest [b]` (Vovk et al. 2005, chapter 2; the maximum over all images as in Westfall & Young 1993). They
+    hold for all images of an answer together: where nothing shaped the picture, the chance that any image has p ≤ α is
+    at most α, if the picture is exchangeable with the reference. So calling those with p ≤ α keeps the family-wise
+    error, and with it the false-discovery rate, at α.
     """
     ordered = highest.sort().values
     as_high = len(ordered) - torch.searchsorted(ordered, scores, side="left")
-    return (1 + as_high) / (1 + len(ordered))
+    # In float32 a p-value of just RATE would lie above it for whoever compares the two as Python's numbers.
+    return (1 + as_high).double() / (1 + len(ordered))
 
 
 def rank_ranges(per_draw: Tensor) -> Tensor:

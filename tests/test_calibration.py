@@ -38,6 +38,12 @@ def test_p_values_count_the_reference_that_reaches_as_high():
     assert found.tolist() == [1 / 4, 3 / 4, 3 / 4, 4 / 4]
 
 
+def test_an_image_at_the_very_rate_is_called_by_every_comparison():
+    p = p_values(torch.tensor([27.5, 26.5]), torch.arange(29.0) + 0.5)  # reached by two of 29, and by three
+    assert p.tolist() == [3 / 30, 4 / 30]
+    assert [one <= RATE for one in p.tolist()] == (p <= RATE).tolist() == [True, False]
+
+
 def test_where_nothing_is_to_be_found_an_answer_has_a_false_call_as_often_as_promised():
     random = torch.Generator().manual_seed(0)
     images, reference, answers = 300, 39, 2000
