@@ -129,7 +129,9 @@ def _self_retrieval(reports: Sequence[Report]) -> Iterator[str]:
             yield f"| {_named(report)} | {row['variant']} | {row['queries']} | {shares} | {goal} |"
     settings = reports[0]["settings"]
     yield ""
-    yield f"Ranked among {settings['candidates']:,} of {settings['training_images']:,} training images."
+    prompt = "the image's own caption" if settings["prompt"] == "caption" else "no prompt"
+    among = f"{settings['candidates']:,} of {settings['training_images']:,} training images"
+    yield f"Asked with {prompt}; ranked among {among}."
 
 
 def _customisation(reports: Sequence[Report]) -> Iterator[str]:
