@@ -119,7 +119,7 @@ class Attributor:
     @classmethod
     def load(
         cls,
-        index: Path | None = None,
+        index: Path | Index | None = None,
         spec: ModelSpec | None = None,
         tunable: str | None = None,
         cache: Path | None = None,
@@ -128,7 +128,7 @@ class Attributor:
 
         By default these are the weights the index was built for. Raises ForwardInfError saying what cannot be used.
         """
-        opened = Index.open(index or load_settings().index)
+        opened = index if isinstance(index, Index) else Index.open(index or load_settings().index)
         spec = spec or load_settings().model_spec()
         return cls(load_model(replace(spec, tunable=tunable or opened.info.tunable)), opened, cache=cache)
 

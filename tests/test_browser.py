@@ -5,6 +5,7 @@ Uses the environment's model (`FORWARDINF_MODEL`, by default the shipped one) an
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -227,6 +228,16 @@ def test_a_damaged_model_ends_with_a_message_that_names_the_file(tmp_path):
     ended = run_app(model=str(model))
     assert ended.returncode == 2
     assert "“model/unet/diffusion_pytorch_model.safetensors” differs from what its manifest records" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_busy_port_ends_with_a_message():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        ended = run_app(port=str(listener.getsockname()[1]))
+    assert ended.returncode == 2
+    assert "it may be in use. Set FORWARDINF_PORT to another" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

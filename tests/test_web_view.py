@@ -1,14 +1,21 @@
 """What the pages show, without a browser: notices, credits, search, and what a form's fields turn into."""
 
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from forwardinf.config import ASSETS
 from forwardinf.errors import InvalidRequest
 from forwardinf.generation import GenerationRequest
 from forwardinf.index.catalog import Catalog, TrainingImage
+from forwardinf.index.store import Index
+from forwardinf.results import ResultStore
 from forwardinf.web import forms, view
+from forwardinf.web.build import build
+from forwardinf.web.served import Served
+from forwardinf.web.worker import Worker
 
 APPLE = TrainingImage(
     id="openmoji-1f34e",
@@ -228,3 +235,13 @@ def test_a_model_cards_front_matter_is_left_out():
 def test_only_pictures_beside_a_text_are_its_pictures():
     markdown = "![a](sheet.png) [b](card.png) ![c](../secret.png) ![d](https://x.org/e.png) ![f](.env) ![g](h_1.webp)"
     assert view.pictures_beside(markdown) == ["sheet.png", "h_1.webp"]
+
+
+def test_every_page_is_laid_out_without_waiting_for_the_model(tmp_path):
+    index, loading = Index.open(ASSETS / "emoji-index"), Future()
+    loading.set_exception(AssertionError("a page asked for the model"))
+    catalog = Catalog.load(ASSETS / "emoji")
+    app = build(Served(index, ASSETS / "emoji-diffusion", loading, catalog, ResultStore(tmp_path), Worker()))
+    shown = str(app.get_config_file())
+    assert index.info.fingerprint in shown
+    assert "Model card" in shown

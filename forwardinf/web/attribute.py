@@ -122,11 +122,8 @@ def _finder(served: Served, form: QueryForm, answer: Answer, folder: Path) -> Ca
     def find(browser: gr.Request, file: str | None, text: object, *fields: object) -> Iterator[Updates]:
         try:
             prompt, method = forms.conditioning(text), forms.attribution_method(*fields[3:])
-            unread = view.reading_remarks(served.model.unread_text(prompt), knows_a_word=True)
-            yield {
-                form.notice: unread,
-                **answer.cleared(results_view.preparing("Waiting for the model…"), running=True),
-            }
+            yield {form.notice: "", **answer.cleared(results_view.preparing("Waiting for the model…"), running=True)}
+            yield {form.notice: view.reading_remarks(served.model.unread_text(prompt), knows_a_word=True)}
             with served.lock:
                 if not file:
                     wanted = forms.generation_request(prompt, *fields[:3])
@@ -177,7 +174,7 @@ def _found(
     record = as_record(served.attributor, asked, method, now.state, scores, alike, TOP, picture.notes)
     record |= {"file_name": Path(file).name, "seconds": round(time.perf_counter() - start, 1)}
     shown = query.png_of(to_square(picture.rgb, QUERY_SIDE))
-    result = served.results.save(record, as_csv(scores, served.attributor.index.catalog), original, shown)
+    result = served.results.save(record, as_csv(scores, served.index.catalog), original, shown)
     yield _shown(served, answer, result)
 
 
@@ -189,7 +186,7 @@ def _shown(served: Served, answer: Answer, result: Result) -> Updates:
         answer.stop: gr.update(visible=False),
         answer.tiles: results_view.answer(record, _images(served), _url_of(served), first),
         answer.chosen: _detail(served, result, first),
-        answer.more: results_view.credits(record, served.attributor.index.catalog)
+        answer.more: results_view.credits(record, served.index.catalog)
         + results_view.keep(result.id)
         + results_view.reproduced_by(record),
         answer.result: result.id,
@@ -215,7 +212,7 @@ def _restored(served: Served, form: QueryForm, answer: Answer, result_id: str | 
         return {form.notice: gr.skip()}
     try:
         result = served.results.load(result_id)
-        record, index = result.record, served.attributor.index
+        record, index = result.record, served.index
         if record["index"]["fingerprint"] != index.fingerprint:
             raise IndexMismatch("This result was made with another index than the one in use. Give the picture again.")
         return {
@@ -229,15 +226,15 @@ def _restored(served: Served, form: QueryForm, answer: Answer, result_id: str | 
 
 
 def _images(served: Served) -> dict[str, TrainingImage]:
-    return served.attributor.index.catalog.by_id
+    return served.index.catalog.by_id
 
 
 def _url_of(served: Served) -> Callable[[TrainingImage], str]:
-    return lambda image: theme.url_of(served.attributor.index.catalog.path_of(image))
+    return lambda image: theme.url_of(served.index.catalog.path_of(image))
 
 
 def _lead(served: Served) -> str:
-    count = len(served.attributor.index.trained)
+    count = len(served.index.trained)
     return (
         f"Give a picture, or draw one. All {count:,} images that the model learned from are weighed against it, and "
         "those that are estimated to have shaped it most come first, with the names of the people who made them."

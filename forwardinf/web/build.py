@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 
 import gradio as gr
 from fastapi import HTTPException
@@ -13,6 +15,7 @@ from ..attribution import Attributor
 from ..config import Settings
 from ..errors import ForwardInfError, InvalidSettings
 from ..index.catalog import Catalog
+from ..index.store import Index
 from ..results import ResultStore
 from . import attribute, evidence, method, theme, training_set
 from .served import Served
@@ -49,15 +52,23 @@ def build(served: Served) -> gr.Blocks:
 
 
 def serve(settings: Settings) -> None:
-    """Load what `settings` name and serve it until interrupted; raises ForwardInfError where it cannot be used."""
-    catalog = Catalog.load(settings.artwork)
-    worker = Worker()
-    attributor = worker.call(Attributor.load, settings.index, settings.model_spec())
+    """Serve what `settings` name until interrupted; raises ForwardInfError where it cannot be used.
+
+    Pages are there before the model: loading it, and the libraries that do, takes more than half of the start.
+    """
+    catalog, index, worker = Catalog.load(settings.artwork), Index.open(settings.index), Worker()
     results = ResultStore(settings.results)
-    gr.set_static_paths([catalog.folder / "pictures", attributor.index.folder / "thumbnails"])
+    gr.set_static_paths([catalog.folder / "pictures", index.folder / "thumbnails"])
     # A host that nobody set is left to Gradio, which on a Space takes it from GRADIO_SERVER_NAME.
     host = settings.host if "host" in settings.model_fields_set else None
-    app = build(Served(attributor, catalog, results, worker)).queue(api_open=False)
+    listening: Future[None] = Future()
+
+    def load() -> Attributor:
+        listening.result()  # till then it would only slow the first page down
+        return Attributor.load(index, settings.model_spec())
+
+    loading = worker.start(load)
+    app = build(Served(index, Path(settings.model), loading, catalog, results, worker)).queue(api_open=False)
     try:
         routes, _, _ = app.launch(
             server_name=host,
@@ -77,11 +88,14 @@ def serve(settings: Settings) -> None:
             head=theme.HEAD,
         )
     except OSError as error:
+        listening.cancel()
         raise InvalidSettings(
             f"The app cannot listen on port {settings.port}; it may be in use. Set FORWARDINF_PORT to another."
         ) from error
     routes.add_api_route("/results/{result_id}/{name}", _files_of(results))
     print(f"Forward-INF is at {app.local_url}", flush=True)
+    listening.set_result(None)
+    loading.result()
     app.block_thread()
 
 

@@ -77,10 +77,10 @@ def add(served: Served) -> None:
     """Lay the page out in the current Blocks."""
     with gr.Column(elem_classes="fi-prose"):
         html(view.page_title("Method", "How an answer comes about, what it is not, and on what terms."))
-        gr.Markdown(_how_it_works(served.attributor.index))
+        gr.Markdown(_how_it_works(served.index))
         gr.Markdown(WHAT_TO_KEEP_IN_MIND)
-        html(view.model_facts(served.model.fingerprint, served.model.picture_size, served.catalog))
-        _document("Model card", Path(served.model.spec.checkpoint) / "README.md")
+        html(view.model_facts(served.index.info.fingerprint, served.catalog))
+        _document("Model card", served.checkpoint / "README.md")
         _document("Licences of the artwork", served.catalog.folder / "LICENSE-ARTWORK.md")
 
 

@@ -1,12 +1,15 @@
-"""What every page stands on: a model with its index, a catalog, results, the lock on the model and its thread."""
+"""What every page stands on: an index and its model, a catalog, results, the lock on the model and its thread."""
 
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ..attribution import Attributor
 from ..index.catalog import Catalog
+from ..index.store import Index
 from ..models import PictureModel
 from ..results import ResultStore
 from .worker import Worker
@@ -16,12 +19,19 @@ from .worker import Worker
 class Served:
     """The lock is ours because a cancelled handler runs to its end while Gradio already starts the next."""
 
-    attributor: Attributor
+    index: Index
+    checkpoint: Path  # of the model that it was made with
+    loading: Future[Attributor]  # of the two; pages are there before the model is
     catalog: Catalog
     results: ResultStore
-    worker: Worker  # that loaded the attributor
+    worker: Worker  # that loads the attributor
     lock: threading.Lock = field(default_factory=threading.Lock)
     running: dict[str, threading.Event] = field(default_factory=dict)  # by browser session; set to stop
+
+    @property
+    def attributor(self) -> Attributor:
+        """Waits until its model is loaded."""
+        return self.loading.result()
 
     @property
     def model(self) -> PictureModel:

@@ -264,10 +264,9 @@ def pictures_beside(markdown: str) -> list[str]:
     return re.findall(r"!\[[^\]]*\]\(([\w-]+\.(?:png|jpg|svg|webp))\)", markdown)
 
 
-def model_facts(fingerprint: str, picture_size: int, catalog: Catalog) -> str:
+def model_facts(fingerprint: str, catalog: Catalog) -> str:
     count = len(catalog.of_split("train").images)
     facts = (
-        ("Pictures", f"{picture_size} × {picture_size} pixels"),
         ("Trained on", f"{count:,} pictures"),
         ("Fingerprint of the weights", f"<code>{escape(fingerprint)}</code>"),
     )

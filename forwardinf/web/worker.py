@@ -9,7 +9,7 @@ wait for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import ParamSpec, TypeVar, cast
 
@@ -24,12 +24,18 @@ class Worker:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forwardinf-model")
 
+    def start(
+        self, work: Callable[Arguments, Outcome], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> Future[Outcome]:
+        """What `work` will return; it sees the caller's context, in which Gradio keeps where progress is shown."""
+        context = copy_context()
+        return self._thread.submit(lambda: context.run(work, *arguments, **named))
+
     def call(
         self, work: Callable[Arguments, Outcome], *arguments: Arguments.args, **named: Arguments.kwargs
     ) -> Outcome:
-        """What `work` returns; it sees the caller's context, in which Gradio keeps where progress is shown."""
-        context = copy_context()
-        return self._thread.submit(lambda: context.run(work, *arguments, **named)).result()
+        """What `work` returns."""
+        return self.start(work, *arguments, **named).result()
 
     def steps(self, generator: Generator[Step, None, None]) -> Iterator[Step]:
         """What a generator yields, each step taken in the thread; it is closed there when this iterator ends."""
