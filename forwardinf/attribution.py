@@ -22,6 +22,7 @@ from .draws import DrawPlan
 from .embedders import Embedder, load_embedder
 from .errors import IndexMismatch, UnsupportedModel
 from .images import to_square
+from .index.catalog import TrainingImage
 from .index.reference import Reference
 from .index.store import Index
 from .methods import AttributionMethod, QueryState, settings_of
@@ -133,10 +134,17 @@ class Attributor:
         return cls(load_model(replace(spec, tunable=tunable or opened.info.tunable)), opened, cache=cache)
 
     def query(self, picture: Image, prompt: str = "", sha256: str | None = None) -> Query:
-        """An RGB picture of any size, as the model sees it; `sha256` is that of its original bytes."""
+        """An RGB picture of any size, as the model sees it; `sha256` is that of its original bytes.
+
+        Where there is no prompt, the caption of the training image that looks most like the picture stands for one.
+        Every training image is asked with its caption, as it was trained; a step under an empty prompt moves other
+        weights than those that hold an image under its caption, and finds a fraction even of the very image.
+        """
         digest = sha256 or hashlib.sha256(picture.tobytes()).hexdigest()
         latents = self.model.encode_image([to_square(picture, self.model.picture_size)])
-        return Query(f"query-{digest[:16]}", digest, prompt, latents, self.model.encode_prompt([prompt]), picture)
+        borrowed = None if prompt.strip() else self._nearest(picture).caption
+        conditioning = self.model.encode_prompt([prompt if borrowed is None else borrowed])
+        return Query(f"query-{digest[:16]}", digest, prompt, latents, conditioning, picture, borrowed)
 
     def mirror(self, query: Query, method: AttributionMethod) -> QueryState:
         """What `method` does once for a query; for a mirrored method the few gradient steps on it."""
@@ -210,14 +218,16 @@ class Attributor:
             return None
         return Habit.of([image.id for image in self.index.catalog.images], reference.per_draw)
 
-    def unseen(self, method: AttributionMethod) -> Tensor | None:
+    def unseen(self, method: AttributionMethod, prompted: bool = True) -> Tensor | None:
         """The highest score that any training image has for each picture the model never saw, `[b]`.
 
-        None where just this index was not asked that by `method`.
+        Asked with their captions, or without any prompt. None where just this index was not asked that by `method`.
         """
         reference = self.reference(method) if self.index.only is None else None
         if reference is None:
             return None
+        if not prompted:
+            return reference.unprompted
         trained = torch.tensor([image.id in self.index.trained for image in self.index.catalog.images])
         return highest(reference.per_draw, reference.weights, trained)
 
@@ -226,9 +236,9 @@ class Attributor:
         reference = self.index.reference if self.habits else None
         return reference if reference and reference.settings == self.comparable(method) else None
 
-    def confidence(self, scores: InfluenceScores, method: AttributionMethod) -> Confidence:
-        """How sure scores by `method` are."""
-        unseen = self.unseen(method)
+    def confidence(self, scores: InfluenceScores, method: AttributionMethod, prompted: bool = True) -> Confidence:
+        """How sure scores by `method` are, of a query with or without a prompt."""
+        unseen = self.unseen(method, prompted)
         p = None if unseen is None else p_values(scores.scores, unseen)
         return Confidence(p, 0 if unseen is None else len(unseen), rank_ranges(scores.per_draw))
 
@@ -243,6 +253,11 @@ class Attributor:
         for progress in self.follow(self.query(picture, prompt), method):
             on_progress(progress)
         return progress.scores()
+
+    def _nearest(self, picture: Image) -> TrainingImage:
+        """The image that looks most like a picture, of those trained on; raises what `similarities` raises."""
+        alike = zip(self.similarities(picture).tolist(), self.index.catalog.images, strict=True)
+        return max((found for found in alike if found[1].id in self.index.trained), key=lambda found: found[0])[1]
 
     @cached_property
     def _embedder(self) -> Embedder:

@@ -58,16 +58,17 @@ class Habit:
         return replace(found, scores=found.scores.clamp(min=0))
 
 
-def highest(reference: Tensor, weights: Tensor, among: Tensor) -> Tensor:
+def highest(reference: Tensor, weights: Tensor, among: Tensor, asked: Tensor | None = None) -> Tensor:
     """The highest score under each reference picture, `[b]`.
 
-    From their scores at each draw `[b n d]`, what these are multiplied by `[b n]`, and a mask `[n]` of what counts.
-    Beyond the habit that the other reference pictures show, where there are enough for one. It rests on one picture
-    fewer than the habit a query is held against, so these spread a little more, which errs on the side of not calling.
+    From their scores at each draw `[b n d]`, what these are multiplied by `[b n]`, and a mask `[n]` of what counts; or
+    from the scores that the same pictures have when they are `asked` otherwise, with the weights of these. Beyond the
+    habit that the other reference pictures show, where there are enough for one. It rests on one picture fewer than the
+    habit a query is held against, so these spread a little more, which errs on the side of not calling.
     """
     ids = tuple(map(str, range(reference.shape[1])))
     reached = []
-    for number, (per_draw, weight) in enumerate(zip(reference, weights, strict=True)):
+    for number, (per_draw, weight) in enumerate(zip(reference if asked is None else asked, weights, strict=True)):
         scores = InfluenceScores.over(ids, per_draw, weight)
         if len(reference) >= FEWEST:
             others = torch.cat([reference[:number], reference[number + 1 :]])

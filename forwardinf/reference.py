@@ -17,6 +17,7 @@ from PIL import Image
 
 from . import manifest
 from .attribution import Attributor
+from .calibration import highest
 from .errors import InvalidRequest
 from .index.catalog import Catalog
 from .index.reference import ReferenceInTheMaking
@@ -37,12 +38,15 @@ def build_reference(
     count: int = QUERIES,
     seed: int = 0,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    unprompted: bool = True,
 ) -> Index:
     """Ask `count` held-out images of the index with their captions, and keep every score in the index's folder.
 
     Random ones of those that look like no training image; fewer where there are not as many. `pictures` holds them at
-    the size they have. Resumes where it was cut off, and does nothing where it is there; returns the index as it is
-    then. Raises InvalidRequest where the index has no held-out image.
+    the size they have. They are asked once more without a prompt, if `unprompted`: the caption of the image that looks
+    most like one stands for it then, which lets that image score higher, so that what is called needs a bar of its own.
+    Resumes where it was cut off, and does nothing where it is there; returns the index as it is then. Raises
+    InvalidRequest where the index has no held-out image.
     """
     index = attributor.index
     if not index.catalog.of_split("held_out").images:
@@ -53,19 +57,21 @@ def build_reference(
     unlike = unlike_any(index)
     chosen = sorted(random.Random(seed).sample(unlike, min(count, len(unlike))))
     settings, kept = attributor.comparable(method), index.reference
-    if kept and (kept.settings, list(kept.queries)) == (settings, chosen):
+    same = kept is not None and (kept.settings, list(kept.queries)) == (settings, chosen)
+    if kept and same and (kept.unprompted is not None or not unprompted):
         return index
     making = ReferenceInTheMaking.begin(index.folder, settings, tuple(chosen))
-    for done, query_id in enumerate(chosen):
-        on_progress(done, len(chosen))
-        if not making.has(query_id):
+    asked = [(query_id, prompted) for prompted in (True, False)[: 1 + unprompted] for query_id in chosen]
+    for done, (query_id, prompted) in enumerate(asked):
+        on_progress(done, len(asked))
+        if not making.has(query_id, prompted):
             image = pictures.by_id[query_id]
             with Image.open(pictures.path_of(image)) as file:
-                query = attributor.query(file.convert("RGB"), image.caption)
+                query = attributor.query(file.convert("RGB"), image.caption if prompted else "")
             *_, last = attributor.follow(query, method)
-            making.put(query_id, last.raw_scores())
-    on_progress(len(chosen), len(chosen))
-    making.finish()
+            making.put(query_id, prompted, last.raw_scores())
+    on_progress(len(asked), len(asked))
+    making.finish(_highest_unprompted(index, making) if unprompted else None)
     manifest.write_manifest(index.folder)
     return Index.open(index.folder)
 
@@ -77,10 +83,21 @@ def referenced(
     count: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Attributor:
-    """The attributor with a reference of `count` pictures for `method`; where that is 0 with none, also if there is."""
+    """The attributor with a reference of `count` pictures for `method`, all asked with captions, as studies ask.
+
+    Where `count` is 0 with none, also if there is one.
+    """
     if not count:
         return replace(attributor, habits=False)
-    return replace(attributor, index=build_reference(attributor, method, pictures, count, on_progress=on_progress))
+    index = build_reference(attributor, method, pictures, count, on_progress=on_progress, unprompted=False)
+    return replace(attributor, index=index)
+
+
+def _highest_unprompted(index: Index, making: ReferenceInTheMaking) -> Tensor:
+    """`[b]`, beyond the habits that show under captions: a habit is the image's, however it is asked."""
+    trained = torch.tensor([image.id in index.trained for image in index.catalog.images])
+    captioned, bare = making.found(prompted=True), making.found(prompted=False)
+    return highest(captioned.per_draw, bare.weights, trained, bare.per_draw)
 
 
 def unlike_any(index: Index) -> list[str]:

@@ -40,7 +40,7 @@ def as_record(
     `similarities [n]` are the index's, in its order; an image's rank in them is among the images trained on. What the
     steps on the query did is there where the method took any, a standard error where there is one.
     """
-    index, confidence = attributor.index, attributor.confidence(scores, method)
+    index, confidence = attributor.index, attributor.confidence(scores, method, prompted=query.borrowed is None)
     draws = dict(zip(scores.example_ids, scores.per_draw.tolist(), strict=True))
     sure = _sureness(scores, confidence)
     likeness = dict(zip((image.id for image in index.catalog.images), similarities.tolist(), strict=True))
@@ -62,7 +62,8 @@ def as_record(
     return {
         "caution": CAUTION,
         "version": __version__,
-        "query": {"sha256": query.sha256, "prompt": query.prompt, "notes": list(notes)},
+        "query": {"sha256": query.sha256, "prompt": query.prompt, "borrowed": query.borrowed,
+                  "notes": list(notes)},
         "method": settings_of(method),
         "mirrored": _steps_of(state) if isinstance(state, MirroredWeights) else None,
         "model": {"name": index.info.model, "fingerprint": index.info.fingerprint,
@@ -105,7 +106,8 @@ def as_table(record: dict[str, Any]) -> str:
         f"{ranks(r['rank_range']):>9}  {r['caption'][:40]:40} {r['creator'][:30]:30} {r['licence']}"
         for r in record["results"]
     ]
-    return "\n".join([*lines, "", *record["query"]["notes"], record["caution"]])
+    notes = filter(None, [*record["query"]["notes"], without_prompt(record), record["caution"]])
+    return "\n".join([*lines, "", *notes])
 
 
 def verdict(confidence: dict[str, Any]) -> str:
@@ -119,6 +121,16 @@ def verdict(confidence: dict[str, Any]) -> str:
     if not found:
         return "No training image stands out: what follows is merely similar."
     return f"{found} of these {'stands' if found == 1 else 'stand'} out (false-discovery rate {rate:.0%})."
+
+
+def without_prompt(record: dict[str, Any]) -> str:
+    """What stood for a prompt that was not given; empty where one was."""
+    borrowed = record["query"].get("borrowed")  # absent from records of earlier versions
+    if borrowed is None:
+        return ""
+    return (
+        f"No prompt was given; the caption of the training image that looks most like it stood for one: “{borrowed}”."
+    )
 
 
 def ranks(rank_range: Sequence[int]) -> str:

@@ -56,10 +56,11 @@ class Query:
 
     id: str
     sha256: str  # of the picture's original bytes
-    prompt: str
+    prompt: str  # as given; may be empty
     latents: Tensor  # [1 c h w]
-    conditioning: Tensor
+    conditioning: Tensor  # [1 ...], of the prompt or of what stands for it
     picture: Image  # RGB, of any size
+    borrowed: str | None = None  # the caption that stands for a prompt that was not given
 
     def batch(self) -> LatentBatch:
         return LatentBatch((self.id,), self.latents, self.conditioning)

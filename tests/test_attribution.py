@@ -186,6 +186,33 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Attributor:
     return Attributor(model, build_index(model, few, tmp_path_factory.mktemp("index") / "emoji", plan))
 
 
+def test_a_query_without_a_prompt_borrows_the_caption_of_what_looks_most_like_it(
+    attributor: Attributor, index: Index, folder: Path
+):
+    bare = attributor.query(picture(folder, 3), " ")
+    alike = attributor.similarities(picture(folder, 3))
+    nearest = index.catalog.images[int(alike.argmax())]
+    assert (bare.prompt, bare.borrowed) == (" ", nearest.caption)
+    told = attributor.query(picture(folder, 3), nearest.caption)
+    assert told.borrowed is None
+    assert torch.equal(bare.conditioning, told.conditioning)
+    state = attributor.mirror(bare, ForwardInf())
+    scores = attributor.attribute(picture(folder, 3))
+    record = as_record(attributor, bare, ForwardInf(), state, scores, alike, 3)
+    assert f"stood for one: “{nearest.caption}”" in as_table(record)
+    assert "stood for one" not in as_table(as_record(attributor, told, ForwardInf(), state, scores, alike, 3))
+
+
+def test_only_images_trained_on_lend_their_captions(model: StableDiffusion, folder: Path, tmp_path: Path):
+    source = shutil.copytree(folder, tmp_path / "images")
+    lines = [json.loads(line) for line in (source / "metadata.jsonl").read_text().splitlines()]
+    lines[3]["split"] = "held_out"
+    (source / "metadata.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    held = Attributor(model, build_index(model, training_images(source), tmp_path / "index", PLAN))
+    assert int(held.similarities(picture(folder, 3)).argmax()) == 3
+    assert held.query(picture(folder, 3)).borrowed not in (None, lines[3]["text"])
+
+
 def test_a_degraded_copy_looks_most_like_its_original(shipped: Attributor):
     files = {image.id: ASSETS / "emoji" / image.file_name for image in Catalog.load(ASSETS / "emoji").images}
     ids = [image.id for image in shipped.index.catalog.images]

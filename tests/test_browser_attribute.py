@@ -74,6 +74,13 @@ def test_an_uploaded_training_image_comes_first_with_its_credit(page, planted, t
     page.locator("#influences img, #chosen img").evaluate_all(loaded)
 
 
+def test_a_picture_without_a_prompt_borrows_the_caption_of_what_it_looks_like(page, planted, training_picture):
+    attributed(page, training_picture)
+    expect(tiles(page).first).to_have_attribute("data-id", planted.id)
+    told = f"looks most like it stood for one: “{planted.caption}”"
+    expect(page.locator("#status")).to_contain_text(told)
+
+
 def test_another_image_can_be_chosen_by_keyboard_and_compared_with_the_slider(page, training_picture):
     attributed(page, training_picture)
     third = tiles(page).nth(2)
@@ -99,7 +106,8 @@ def test_a_result_has_a_link_and_files_that_survive_a_restart(
     with page.expect_download() as download:
         page.get_by_role("link", name="Download JSON").click()
     record = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
-    assert record["query"] == {"sha256": sha256_of(training_picture), "prompt": "a prompt <b>", "notes": []}
+    asked = {"sha256": sha256_of(training_picture), "prompt": "a prompt <b>", "borrowed": None, "notes": []}
+    assert record["query"] == asked
     assert record["model"]["fingerprint"] == small_index.info.fingerprint
     assert record["index"]["fingerprint"] == small_index.fingerprint
 

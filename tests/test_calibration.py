@@ -24,6 +24,7 @@ from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.models.stable_diffusion import StableDiffusion
 from forwardinf.reference import build_reference, unlike_any
 from forwardinf.reference import referenced as with_reference
+from forwardinf.report import as_record
 from forwardinf.studies import calibration as room
 from forwardinf.studies.calibration import Calibration
 from forwardinf.studies.journal import Journal
@@ -211,6 +212,40 @@ def test_the_reference_holds_the_scores_of_held_out_pictures_and_is_checked(refe
         Index.open(tmp_path / "index")
 
 
+def test_an_answer_without_a_prompt_is_compared_with_pictures_asked_without_one(referenced: Attributor, tmp_path: Path):
+    reference, catalog = referenced.index.reference, referenced.index.catalog
+    trained = torch.tensor([image.split == "train" for image in catalog.images])
+    bare = []
+    for query_id in reference.queries:
+        with Image.open(catalog.path_of(catalog.by_id[query_id])) as file:
+            *_, last = referenced.follow(referenced.query(file.convert("RGB")), METHOD)
+        bare.append(last.raw_scores().per_draw)
+    unseen = referenced.unseen(METHOD, prompted=False)
+    assert torch.allclose(
+        unseen, highest(reference.per_draw, reference.weights, trained, torch.stack(bare)), rtol=1e-3, atol=1e-3
+    )
+    assert not torch.allclose(unseen, referenced.unseen(METHOD), rtol=1e-2)
+    query = referenced.query(_picture(catalog))
+    *_, last = referenced.follow(query, METHOD)
+    record = as_record(referenced, query, METHOD, last.state, last.scores(), torch.zeros(len(catalog.images)), 3)
+    told = {row["id"]: row["p_value"] for row in record["results"]}
+    scores = last.scores()
+    expected = dict(zip(scores.example_ids, p_values(scores.scores, unseen).tolist(), strict=True))
+    assert told == {example_id: expected[example_id] for example_id in told}
+
+    shutil.copytree(referenced.index.folder, tmp_path / "index")
+    fields = json.loads((tmp_path / "index" / SETTINGS).read_text())
+    (tmp_path / "index" / SETTINGS).write_text(json.dumps(fields | {"unprompted": None}))
+    manifest.write_manifest(tmp_path / "index")
+    without = Attributor(referenced.model, Index.open(tmp_path / "index"))
+    assert without.unseen(METHOD) is not None
+    assert without.confidence(scores, METHOD, prompted=False).stand_out is None
+    (tmp_path / "index" / SETTINGS).write_text(json.dumps(fields | {"unprompted": [1.0]}))
+    manifest.write_manifest(tmp_path / "index")
+    with pytest.raises(DamagedAsset, match="is not whole"):
+        Attributor(referenced.model, Index.open(tmp_path / "index")).unseen(METHOD)
+
+
 def test_answers_are_beyond_the_habit_unless_told_otherwise(referenced: Attributor):
     picture = _picture(referenced.index.catalog)
     raw = with_reference(referenced, METHOD, referenced.index.catalog, 0).attribute(picture, "patch 0", METHOD)
@@ -263,12 +298,12 @@ def test_a_reference_that_was_cut_off_goes_on_to_the_same_scores(
         build_reference(bare, METHOD, referenced.index.catalog, 3)
     assert Index.open(tmp_path / "index").reference is None  # whole or absent
     finished = build_reference(bare, METHOD, referenced.index.catalog, 3)
-    assert len(asked) == 4  # the first was not asked again
+    assert len(asked) == 7  # three pictures with and without a prompt; the first was not asked again
     assert finished.reference is not None
     np.testing.assert_allclose(finished.reference.found, whole, atol=1e-3)
     assert not list((tmp_path / "index").glob("*.partial"))
     again = build_reference(Attributor(referenced.model, finished), METHOD, referenced.index.catalog, 3)
-    assert (len(asked), again.fingerprint) == (4, finished.fingerprint)  # what is there is not asked again
+    assert (len(asked), again.fingerprint) == (7, finished.fingerprint)  # what is there is not asked again
 
 
 def test_a_reference_of_another_schema_counts_as_none_and_is_made_anew(referenced: Attributor, tmp_path: Path):

@@ -35,7 +35,7 @@ ALLOWED = {
         *("calibration", "config", "curvature", "draws", "embedders", "images", "index", "methods", "models", "sweep"),
     },
     "results": set(),
-    "reference": {"attribution", "index", "likeness", "manifest", "methods"},
+    "reference": {"attribution", "calibration", "index", "likeness", "manifest", "methods"},
     "report": {"attribution", "calibration", "index", "methods"},
     "studies": {
         *("attribution", "calibration", "draws", "embedders", "generation", "images", "index", "manifest", "methods"),

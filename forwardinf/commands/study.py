@@ -41,7 +41,9 @@ def self_retrieval(
     variants: Annotated[
         str, typer.Option(help="clean, jpeg, resized, cropped; degraded: the last three in turn")
     ] = "clean,degraded",
-    prompt: Annotated[str, typer.Option(help="caption: the image's own; none")] = "caption",
+    prompt: Annotated[
+        str, typer.Option(help="caption: the image's own; none: as for pictures whose prompt is not known")
+    ] = "caption",
     images: Annotated[Path | None, typer.Option(help="folder the index was built from")] = None,
     model: Model = None,
     device: TorchDevice = None,

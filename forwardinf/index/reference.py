@@ -1,6 +1,7 @@
 """What pictures that the model never saw score, kept in an index: what an answer is compared with.
 
-reference.json    the schema, the method's settings, the weights moved, and the ids of the pictures asked
+reference.json    the schema, the method's settings, the weights moved, the ids of the pictures asked, and the highest
+                  score that each reaches when it is asked without a prompt
 reference.npz     of every indexed image under each of them its score at each draw, and behind these its weight,
                   [queries examples draws+1] in float32, compressed
 
@@ -37,6 +38,7 @@ class Reference:
     settings: dict[str, Any]  # of the method, and which weights it moved: what makes scores comparable
     queries: tuple[str, ...]
     found: np.ndarray  # [queries examples draws+1]
+    unprompted: Tensor | None = None  # [b], the highest score under each without a prompt, where that was asked
 
     @cached_property
     def per_draw(self) -> Tensor:
@@ -59,6 +61,7 @@ def read_reference(folder: Path, examples: int) -> Reference | None:
     Raises DamagedAsset where it is not as it should be.
     """
     import numpy as np
+    import torch
 
     if not (folder / SETTINGS).is_file():
         return None
@@ -66,11 +69,14 @@ def read_reference(folder: Path, examples: int) -> Reference | None:
         fields = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         if fields.get("schema") != SCHEMA:
             return None
-        reference = Reference(fields["settings"], tuple(fields["queries"]), np.load(folder / SCORES)["found"])
+        settings, queries, unprompted = fields["settings"], tuple(fields["queries"]), fields.get("unprompted")
+        bare = None if unprompted is None else torch.tensor(unprompted, dtype=torch.float32)
+        reference = Reference(settings, queries, np.load(folder / SCORES)["found"], bare)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
         raise DamagedAsset(f"The reference of “{folder.name}” cannot be read. Build the index again.") from error
     found = reference.found
-    if found.ndim != 3 or found.shape[:2] != (len(reference.queries), examples) or not np.isfinite(found).all():
+    whole = found.ndim == 3 and found.shape[:2] == (len(queries), examples) and np.isfinite(found).all()
+    if not whole or (bare is not None and (bare.shape != (len(queries),) or not bare.isfinite().all())):
         raise DamagedAsset(f"The reference of “{folder.name}” is not whole. Build the index again.")
     return reference
 
@@ -96,26 +102,33 @@ class ReferenceInTheMaking:
             plan.write_text(json.dumps(making._asked), encoding="utf-8")
         return making
 
-    def has(self, query_id: str) -> bool:
-        return self._part(query_id).is_file()
+    def has(self, query_id: str, prompted: bool) -> bool:
+        return self._part(query_id, prompted).is_file()
 
-    def put(self, query_id: str, scores: InfluenceScores) -> None:
-        """Keep what a picture has found; `scores` are not weighted yet."""
+    def put(self, query_id: str, prompted: bool, scores: InfluenceScores) -> None:
+        """Keep what a picture has found, with or without a prompt; `scores` are not weighted yet."""
         import numpy as np
         import torch
 
         weights = torch.ones(len(scores.scores)) if scores.weights is None else scores.weights
         partial = self._parts / "partial.npy"
         np.save(partial, torch.cat([scores.per_draw, weights[:, None]], dim=1).float().numpy())
-        os.replace(partial, self._part(query_id))
+        os.replace(partial, self._part(query_id, prompted))
 
-    def finish(self) -> None:
+    def found(self, prompted: bool) -> Reference:
+        """What all pictures have found, with or without a prompt."""
+        import numpy as np
+
+        parts = [np.load(self._part(query_id, prompted)) for query_id in self.queries]
+        return Reference(self.settings, self.queries, np.stack(parts))
+
+    def finish(self, unprompted: Tensor | None = None) -> None:
         """Put the whole into place; the settings last, so that it is there or absent."""
         import numpy as np
 
-        found = np.stack([np.load(self._part(query_id)) for query_id in self.queries])
-        np.savez_compressed(self._parts / SCORES, found=found)  # half of them are 0
-        (self._parts / SETTINGS).write_text(json.dumps(self._asked, indent=1) + "\n", encoding="utf-8")
+        np.savez_compressed(self._parts / SCORES, found=self.found(prompted=True).found)  # half of them are 0
+        fields = self._asked | {"unprompted": None if unprompted is None else unprompted.tolist()}
+        (self._parts / SETTINGS).write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
         for name in (SCORES, SETTINGS):
             os.replace(self._parts / name, self.folder / name)
         shutil.rmtree(self._parts)
@@ -128,5 +141,5 @@ class ReferenceInTheMaking:
     def _parts(self) -> Path:
         return self.folder / MAKING
 
-    def _part(self, query_id: str) -> Path:
-        return self._parts / f"{self.queries.index(query_id):05}.npy"
+    def _part(self, query_id: str, prompted: bool) -> Path:
+        return self._parts / f"{self.queries.index(query_id):05}{'' if prompted else '-unprompted'}.npy"

@@ -64,10 +64,10 @@ def run(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Trial]:
     """Every trial; those in the journal are kept. Raises InvalidRequest where the index has no reference."""
-    if attributor.unseen(method) is None:
+    if attributor.unseen(method) is None or attributor.unseen(method, prompted=False) is None:
         raise InvalidRequest(
-            f"“{attributor.index.folder.name}” holds no reference for this method and its settings, so nothing is "
-            "called. Build the index with --reference, or take the method's defaults."
+            f"“{attributor.index.folder.name}” holds no reference for this method and its settings, with and without "
+            "prompts, so nothing is called. Build the index with --reference, or take the method's defaults."
         )
     settings = settings_on(attributor, method)
     finished = {t["query"]: t for t in journal.trials() if t["settings"] == settings}
@@ -102,7 +102,7 @@ def _outcome(attributor: Attributor, method: AttributionMethod, asked: Asked) ->
         *_, last = attributor.follow(query, method)
     except InvalidRequest as refusal:  # no step possible: nothing is called
         return {"failed": str(refusal), "called": 0, "p_value": 1.0, "expected_p_value": 1.0, "held_out_called": 0.0}
-    trained, highest = last.scores(), attributor.unseen(method)
+    trained, highest = last.scores(), attributor.unseen(method, prompted=query.borrowed is None)
     assert highest is not None
     p = p_values(trained.scores, highest)
     held_out = last.all_scores().of(attributor.index.catalog.by_id.keys() - attributor.index.trained)

@@ -236,7 +236,7 @@ def _setting_lines(settings: dict[str, Any]) -> Iterator[str]:
             f"Ranked among {count:,} of {trained:,} indexed training images: the query's own and fixed random ones. "
             "Among all of them ranks are worse."
         )
-    given = "the image's own caption" if settings["prompt"] == "caption" else "none"
+    given = "the image's own caption" if settings["prompt"] == "caption" else "none, so that of what looks most alike"
     options = ", ".join(f"{key} {value}" for key, value in settings["method"].items() if key != "name")
     yield f"Prompt given: {given}. Weights considered: {settings['tunable']}."
     yield f"Method: {settings['method']['name']} ({options})."

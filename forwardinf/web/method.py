@@ -19,7 +19,8 @@ then meets differently.
 
 1. **A small step.** The model takes a gradient step on the picture alone, on all of its weights, just so large that its
    error on the picture changes by a set share. Weights on which the whole training set leans are held
-   back, so that the step is about this picture and not about everything (Wang et al. 2024).
+   back, so that the step is about this picture and not about everything (Wang et al. 2024). The model reads the
+   picture’s prompt meanwhile; where none is given, the caption of the training image that looks most like it.
 2. **One look at each training image.** Each of the {examples:,} images is noised {draws} times, from a little to almost
    wholly, and the model’s error at restoring it is compared with the error before the step. The noise is the same both
    times, and the same for every image and for the picture, so that nothing else can make a difference.

@@ -66,7 +66,7 @@ def add(served: Served, folder: Path) -> QueryForm:
     upload = gr.File(label="Picture: drop, paste or choose one", height=150, elem_id="upload")
     prompt = gr.Textbox(
         label="Prompt",
-        info="What it was drawn from, if you know; or what to draw.",
+        info="What it was drawn from, if you know (may be empty); or what to draw.",
         placeholder=f"For example: {texts[0]}",
         max_lines=3,
         elem_id="prompt",

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from ..index.catalog import Catalog, TrainingImage, counted
-from ..report import verdict
+from ..report import verdict, without_prompt
 from . import view
 
 GROUPS = 8  # shown by name in a roll-up; the others together
@@ -61,7 +61,8 @@ def finished(record: dict[str, Any], result_id: str) -> str:
     return (
         f'<div class="fi-done" role="status" data-result="{escape(result_id)}">'
         f'<p class="fi-verdict"><strong>{escape(verdict(confidence))}</strong></p>'
-        f"<p>{compared:,} images compared{took}, best first.{against} {escape(record['caution'])}</p></div>"
+        f"<p>{compared:,} images compared{took}, best first.{against} {escape(without_prompt(record))} "
+        f"{escape(record['caution'])}</p></div>"
     )
 
 
@@ -245,6 +246,7 @@ def reproduced_by(record: dict[str, Any]) -> str:
     facts: Iterable[tuple[str, object]] = (
         ("Query, SHA-256", record["query"]["sha256"]),
         ("Prompt", record["query"]["prompt"] or "(empty)"),
+        ("Caption that stood for it", record["query"].get("borrowed") or "(none)"),
         *((f"Method: {key.replace('_', ' ')}", value) for key, value in record["method"].items()),
         (
             "Query’s loss before and after",
