@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
-from fastapi import HTTPException
+from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse
 
 from ..attribution import Attributor
@@ -59,8 +59,6 @@ def serve(settings: Settings) -> None:
     catalog, index, worker = Catalog.load(settings.artwork), Index.open(settings.index), Worker()
     results = ResultStore(settings.results)
     gr.set_static_paths([catalog.folder / "pictures", index.folder / "thumbnails"])
-    # A host that nobody set is left to Gradio, which on a Space takes it from GRADIO_SERVER_NAME.
-    host = settings.host if "host" in settings.model_fields_set else None
     listening: Future[None] = Future()
 
     def load() -> Attributor:
@@ -68,7 +66,22 @@ def serve(settings: Settings) -> None:
         return Attributor.load(index, settings.model_spec())
 
     loading = worker.start(load)
-    app = build(Served(index, Path(settings.model), loading, catalog, results, worker)).queue(api_open=False)
+    try:
+        app = build(Served(index, Path(settings.model), loading, catalog, results, worker)).queue(api_open=False)
+        routes = _launched(app, settings)
+        routes.add_api_route("/results/{result_id}/{name}", _files_of(results))
+        print(f"Forward-INF is at {app.local_url}", flush=True)
+        listening.set_result(None)
+    finally:
+        listening.cancel()  # where it never listens, so that the worker does not wait for ever; else this does nothing
+    loading.result()
+    app.block_thread()
+
+
+def _launched(app: gr.Blocks, settings: Settings) -> FastAPI:
+    """The app's routes, being served; raises InvalidSettings where its port cannot be had."""
+    # A host that nobody set is left to Gradio, which on a Space takes it from GRADIO_SERVER_NAME.
+    host = settings.host if "host" in settings.model_fields_set else None
     try:
         routes, _, _ = app.launch(
             server_name=host,
@@ -88,15 +101,10 @@ def serve(settings: Settings) -> None:
             head=theme.HEAD,
         )
     except OSError as error:
-        listening.cancel()
         raise InvalidSettings(
             f"The app cannot listen on port {settings.port}; it may be in use. Set FORWARDINF_PORT to another."
         ) from error
-    routes.add_api_route("/results/{result_id}/{name}", _files_of(results))
-    print(f"Forward-INF is at {app.local_url}", flush=True)
-    listening.set_result(None)
-    loading.result()
-    app.block_thread()
+    return routes
 
 
 def _files_of(results: ResultStore) -> Callable[[str, str], FileResponse]:
