@@ -40,7 +40,7 @@ def as_record(
     `similarities [n]` are the index's, in its order; an image's rank in them is among the images trained on. What the
     steps on the query did is there where the method took any, a standard error where there is one.
     """
-    index, confidence = attributor.index, attributor.confidence(scores, method, prompted=query.borrowed is None)
+    index, confidence = attributor.index, attributor.confidence(scores, method, prompted=query.prompted)
     draws = dict(zip(scores.example_ids, scores.per_draw.tolist(), strict=True))
     sure = _sureness(scores, confidence)
     likeness = dict(zip((image.id for image in index.catalog.images), similarities.tolist(), strict=True))

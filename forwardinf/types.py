@@ -62,6 +62,11 @@ class Query:
     picture: Image  # RGB, of any size
     borrowed: str | None = None  # the caption that stands for a prompt that was not given
 
+    @property
+    def prompted(self) -> bool:
+        """Whether a prompt was given, which decides what an answer is compared with."""
+        return self.borrowed is None
+
     def batch(self) -> LatentBatch:
         return LatentBatch((self.id,), self.latents, self.conditioning)
 

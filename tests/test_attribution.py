@@ -195,6 +195,7 @@ def test_a_query_without_a_prompt_borrows_the_caption_of_what_looks_most_like_it
     assert (bare.prompt, bare.borrowed) == (" ", nearest.caption)
     told = attributor.query(picture(folder, 3), nearest.caption)
     assert told.borrowed is None
+    assert (bare.prompted, told.prompted) == (False, True)
     assert torch.equal(bare.conditioning, told.conditioning)
     state = attributor.mirror(bare, ForwardInf())
     scores = attributor.attribute(picture(folder, 3))

@@ -102,7 +102,7 @@ def _outcome(attributor: Attributor, method: AttributionMethod, asked: Asked) ->
         *_, last = attributor.follow(query, method)
     except InvalidRequest as refusal:  # no step possible: nothing is called
         return {"failed": str(refusal), "called": 0, "p_value": 1.0, "expected_p_value": 1.0, "held_out_called": 0.0}
-    trained, highest = last.scores(), attributor.unseen(method, prompted=query.borrowed is None)
+    trained, highest = last.scores(), attributor.unseen(method, prompted=query.prompted)
     assert highest is not None
     p = p_values(trained.scores, highest)
     held_out = last.all_scores().of(attributor.index.catalog.by_id.keys() - attributor.index.trained)
