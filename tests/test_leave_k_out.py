@@ -29,6 +29,7 @@ from forwardinf.studies.ground_truth import GroundTruth, LabPlan, LabQuery, make
 from forwardinf.studies.intervals import bootstrap_interval
 from forwardinf.studies.journal import Journal
 from forwardinf.studies.lab_scores import attributor_of
+from forwardinf.studies.lds import Lds
 from forwardinf.studies.leave_k_out import LeaveKOut
 from forwardinf.studies.retraining import Outcome, Removal, Retraining
 from forwardinf.training.lab import Recipe, load_lab
@@ -39,7 +40,7 @@ MEMORISING = Recipe(
     channels=(16, 16, 16), heads=(1, 1, 1), start_total=640, start_learning_rate=1e-3, passes=60, learning_rate=1e-3
 )
 METHODS = {name: load_method(name) for name in ("similarity", "random")}
-STUDY = LeaveKOut(queries=2, k=1)
+STUDY = LeaveKOut(queries=2, k=1, part="all")
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def test_the_images_left_out_are_the_first_k_of_each_querys_scores(
 ):
     scores = np.array([[0, 5, -1, 4, 4, 3], [9, 9, 0, 9, 1, 2]], dtype=np.float32)
     monkeypatch.setattr(room, "scores_of", lambda numbers, *_: scores[numbers])
-    chosen = [room.removals_of(LeaveKOut(2, k), truth, None, None, tmp_path) for k in (2, 5)]
+    chosen = [room.removals_of(LeaveKOut(2, k, "all"), truth, None, None, tmp_path) for k in (2, 5)]
     assert chosen[0] == [removal(truth, 0, 1, 3), removal(truth, 1, 0, 1)]
     assert chosen[1] == [removal(truth, 0, 0, 1, 3, 4, 5), removal(truth, 1, 0, 1, 3, 4, 5)]
 
@@ -239,11 +240,23 @@ def test_differences_to_random_are_those_of_each_query():
 
 
 def test_only_drawn_queries_are_asked_and_one_image_must_stay(truth: GroundTruth):
-    assert LeaveKOut(queries=2, k=5).chosen(truth) == [0, 1]
-    assert LeaveKOut(queries=50, k=1).chosen(truth) == [0, 1, 2]
+    assert LeaveKOut(queries=2, k=5, part="all").chosen(truth) == [0, 1]
+    assert LeaveKOut(queries=50, k=1, part="choosing").chosen(truth) == [0, 1, 2]
+    with pytest.raises(InvalidRequest, match="the part “reported” has none"):
+        LeaveKOut(queries=2, k=5).chosen(truth)
+    with pytest.raises(InvalidRequest, match="no part “best”; the parts are: choosing"):
+        LeaveKOut(part="best")
     for k in (6, 7, 0):
         with pytest.raises(InvalidRequest, match=f"{k} images cannot be left out of 6.*1 to 5"):
-            LeaveKOut(k=k).chosen(truth)
+            LeaveKOut(k=k, part="all").chosen(truth)
+
+
+def test_no_query_that_defaults_were_chosen_by_is_reported():
+    shipped = GroundTruth.open(ASSETS / "lab", Catalog.load(ASSETS / "emoji"), SHIPPED)
+    choosing = set(Lds(100, "choosing").chosen(shipped))
+    left_out = LeaveKOut(queries=20).chosen(shipped)
+    assert len(left_out) == 20
+    assert not choosing & {*left_out, *Lds(100).chosen(shipped)}
 
 
 def test_random_images_are_always_among_what_is_compared():
@@ -271,7 +284,7 @@ def test_a_journal_in_the_labs_folder_may_grow_after_the_lab_was_gone_on_with(
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], truth: GroundTruth, folder: Path):
     def run(*arguments: str) -> tuple[int, str, str]:
-        common = ("--lab", str(truth.folder), "--work", str(folder / "work"), "--draws", "2")
+        common = ("--lab", str(truth.folder), "--work", str(folder / "work"), "--draws", "2", "--part", "all")
         monkeypatch.setattr(sys, "argv", ["forwardinf", "study", "leave-k-out", *common, *arguments])
         capsys.readouterr()
         code = 0

@@ -97,6 +97,9 @@ def lds(
 def leave_k_out(
     queries: Annotated[int, typer.Option(min=1, max=100, help="of those that the lab drew")] = 8,
     k: Annotated[int, typer.Option("--k", help="images left out")] = 50,
+    part: Annotated[
+        str, typer.Option(help="of the queries: reported, choosing (which defaults were chosen by), all")
+    ] = "reported",
     artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
     shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
     folder: Annotated[Path, typer.Option("--lab", help="the ground truth, made by `study lab`")] = LAB,
@@ -128,7 +131,7 @@ def leave_k_out(
     require_folder_of(out)
     methods = room.with_baseline([_method_of(text) for text in method or room.METHODS])
     truth = GroundTruth.open(folder, Catalog.load(artwork), shipped)
-    asked = room.LeaveKOut(queries, k)
+    asked = room.LeaveKOut(queries, k, part)
     asked.chosen(truth)  # refused before anything is built
     attributor = attributor_of(truth, tunable, work / "lab", draws or BuildPlan.draws)
     removals, asked_of = {}, []

@@ -41,6 +41,8 @@ from ..training.lab import LabImages, Recipe, Weights, load_lab, train_on, train
 from ..types import LatentBatch, ModelSpec
 
 JOURNALS = "*.jsonl"
+CHOSEN_BY = 15  # queries of each origin, by which defaults were chosen
+PARTS = {"choosing": slice(CHOSEN_BY), "reported": slice(CHOSEN_BY, None), "all": slice(None)}
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,10 @@ class LabPlan:
         others = random.Random("lab/held_out").sample(held_out.images, queries)
         kept = [LabQuery(image.id, image.caption, None) for image in others]
         return cls(recipe, tuple(sorted(image.id for image in order)), (*drawn, *kept))
+
+    def numbers(self, drawn: bool, part: str) -> list[int]:
+        """Numbers of the queries that the lab drew, or of the held-out ones, of one of the `PARTS`."""
+        return [n for n, query in enumerate(self.queries) if (query.seed is not None) == drawn][PARTS[part]]
 
     @cached_property
     def masks(self) -> np.ndarray:

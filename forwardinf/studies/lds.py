@@ -21,13 +21,10 @@ from scipy.stats import rankdata
 from ..attribution import Attributor
 from ..errors import InvalidRequest
 from ..methods import AttributionMethod
-from .ground_truth import GroundTruth
+from .ground_truth import CHOSEN_BY, PARTS, GroundTruth
 from .settings import settings_on
 
 RESAMPLES = 1000
-ORIGINS = ("drawn", "held_out")
-CHOSEN_BY = 15  # queries of each origin
-PARTS = {"choosing": slice(CHOSEN_BY), "reported": slice(CHOSEN_BY, None), "all": slice(None)}
 
 
 @dataclass(frozen=True)
@@ -50,9 +47,8 @@ class Lds:
 
     def chosen(self, truth: GroundTruth) -> list[int]:
         """Numbers of the queries."""
-        plan = truth.plan.queries
-        by_origin = [[n for n, query in enumerate(plan) if (query.seed is None) == (o == "held_out")] for o in ORIGINS]
-        return sorted(number for numbers in by_origin for number in numbers[: self.queries][PARTS[self.part]])
+        first = {n for drawn in (True, False) for n in truth.plan.numbers(drawn, "all")[: self.queries]}
+        return sorted(n for drawn in (True, False) for n in truth.plan.numbers(drawn, self.part) if n in first)
 
 
 def lds(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ import numpy as np
 from ..attribution import Attributor
 from ..errors import InvalidRequest
 from ..methods import AttributionMethod, load_method, settings_of
-from .ground_truth import GroundTruth
+from .ground_truth import PARTS, GroundTruth
 from .intervals import bootstrap_interval
 from .journal import Journal
 from .lab_scores import scores_of
@@ -41,10 +41,18 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class LeaveKOut:
-    """What is asked of every method: the first `queries` of those drawn, so that more go on from fewer."""
+    """What is asked of every method: the first `queries` of a part of those drawn, so that more go on from fewer.
+
+    The defaults of forward_inf were chosen by the part for choosing, as they were for LDS.
+    """
 
     queries: int = 8
     k: int = 50
+    part: str = "reported"  # or choosing, all
+
+    def __post_init__(self) -> None:
+        if self.part not in PARTS:
+            raise InvalidRequest(f"There is no part “{self.part}”; the parts are: {', '.join(PARTS)}.")
 
     def chosen(self, truth: GroundTruth) -> list[int]:
         """Numbers of the queries; raises InvalidRequest where the lab has none, or not more than k images."""
@@ -54,10 +62,12 @@ class LeaveKOut:
                 f"{self.k} images cannot be left out of {images}: one has to go and one has to stay. "
                 f"Ask for 1 to {images - 1}."
             )
-        drawn = [number for number, query in enumerate(truth.plan.queries) if query.seed is not None]
-        if not drawn[: self.queries]:
-            raise InvalidRequest("Leave-k-out needs at least one query that the lab's model drew.")
-        return drawn[: self.queries]
+        chosen = truth.plan.numbers(drawn=True, part=self.part)[: self.queries]
+        if not chosen:
+            raise InvalidRequest(
+                f"Leave-k-out needs a query that the lab's model drew; the part “{self.part}” has none."
+            )
+        return chosen
 
 
 def with_baseline(methods: Sequence[AttributionMethod]) -> list[AttributionMethod]:
@@ -125,7 +135,7 @@ def as_report(
     of_method = ("method", "index", "reference_queries")
     common = {key: value for key, value in settings[baseline].items() if key not in of_method}
     ids = [truth.plan.queries[number].id for number in study.chosen(truth)]
-    counts = {"k": study.k, "images": len(truth.plan.images), "queries": ids, "seed": SEED}
+    counts = {"k": study.k, "images": len(truth.plan.images), "queries": ids, "part": study.part, "seed": SEED}
     return {
         "study": "leave_k_out",
         "settings": {
