@@ -73,7 +73,7 @@ class IndexedImages:
 
     @property
     def fingerprint(self) -> str:
-        return self.index.fingerprint
+        return self.index.measured_fingerprint
 
     @cached_property
     def ids(self) -> tuple[str, ...]:

@@ -42,19 +42,31 @@ def verify_manifest(folder: Path) -> str:
     Raises MissingAsset or DamagedAsset, naming the first file that is not.
     """
     path = folder / NAME
-    if not path.is_file():
-        raise MissingAsset(f"“{folder.name}” has no {NAME}. {_REMEDY}")
-    try:
-        files: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["files"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedAsset(f"“{folder.name}/{NAME}” cannot be read. {_REMEDY}") from error
-    for name, expected in files.items():
+    for name, expected in _recorded(folder).items():
         file = folder / name
         if not file.is_file():
             raise MissingAsset(f"“{folder.name}/{name}” is missing. {_REMEDY}")
         if sha256_of(file) != expected:
             raise DamagedAsset(f"“{folder.name}/{name}” differs from what its manifest records. {_REMEDY}")
     return sha256_of(path)
+
+
+def fingerprint_besides(folder: Path, besides: str) -> str:
+    """The fingerprint of the recorded files whose names do not match `besides`; the files are not read."""
+    files = {name: digest for name, digest in _recorded(folder).items() if not fnmatch(Path(name).name, besides)}
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def _recorded(folder: Path) -> dict[str, str]:
+    """SHA-256 by name, as the manifest has them."""
+    path = folder / NAME
+    if not path.is_file():
+        raise MissingAsset(f"“{folder.name}” has no {NAME}. {_REMEDY}")
+    try:
+        files: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedAsset(f"“{folder.name}/{NAME}” cannot be read. {_REMEDY}") from error
+    return files
 
 
 _REMEDY = "Restore it from a fresh copy of the project (git checkout -- assets)."

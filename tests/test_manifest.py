@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from forwardinf.errors import DamagedAsset, MissingAsset
-from forwardinf.manifest import NAME, verify_manifest, write_manifest
+from forwardinf.manifest import NAME, fingerprint_besides, verify_manifest, write_manifest
 
 
 @pytest.fixture
@@ -53,6 +53,19 @@ def test_messages_never_show_the_machines_path(folder: Path):
     with pytest.raises(MissingAsset) as caught:
         verify_manifest(folder)
     assert str(folder.parent) not in str(caught.value)
+
+
+def test_a_fingerprint_besides_some_files_does_not_know_them(folder: Path):
+    write_manifest(folder)
+    whole, besides = verify_manifest(folder), fingerprint_besides(folder, "config.*")
+    (folder / "config.json").write_text("other")
+    write_manifest(folder)
+    assert verify_manifest(folder) != whole
+    assert fingerprint_besides(folder, "config.*") == besides
+    assert fingerprint_besides(folder, "*.safetensors") != besides
+    (folder / NAME).unlink()
+    with pytest.raises(MissingAsset, match=NAME):
+        fingerprint_besides(folder, "config.*")
 
 
 def test_files_that_go_on_growing_may_be_left_out(folder: Path):

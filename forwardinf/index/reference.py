@@ -3,7 +3,7 @@
 reference.json    the schema, the method's settings, the weights moved, the ids of the pictures asked, and the highest
                   score that each reaches when it is asked without a prompt
 reference.npz     of every indexed image under each of them its score at each draw, and behind these its weight,
-                  [queries examples draws+1] in float32, compressed
+                  [queries examples draws+1] in float32, compressed; 0 where that image is the picture asked itself
 
 While it is made, what each picture asked so far has found lies in `reference.partial`.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-SCHEMA = 2  # before it, one score of an image for all draws
+SCHEMA = 3  # in 2 a picture that was asked was swept itself as well, in 1 there was one score for all draws
 FORMERLY = "reference.npy"  # the scores of schema 1
 SETTINGS, SCORES, MAKING = "reference.json", "reference.npz", "reference.partial"
+FILES = "reference.*"
 
 
 @dataclass(frozen=True)
@@ -105,14 +107,20 @@ class ReferenceInTheMaking:
     def has(self, query_id: str, prompted: bool) -> bool:
         return self._part(query_id, prompted).is_file()
 
-    def put(self, query_id: str, prompted: bool, scores: InfluenceScores) -> None:
-        """Keep what a picture has found, with or without a prompt; `scores` are not weighted yet."""
+    def put(self, query_id: str, prompted: bool, scores: InfluenceScores, example_ids: Sequence[str]) -> None:
+        """Keep what a picture has found, with or without a prompt, as rows for `example_ids`.
+
+        `scores` are not weighted yet; where they lack an example, as they do the picture itself, its row is 0.
+        """
         import numpy as np
         import torch
 
         weights = torch.ones(len(scores.scores)) if scores.weights is None else scores.weights
+        found = torch.zeros(len(example_ids), scores.per_draw.shape[1] + 1)
+        row = {example_id: i for i, example_id in enumerate(example_ids)}
+        found[[row[i] for i in scores.example_ids]] = torch.cat([scores.per_draw, weights[:, None]], dim=1).float()
         partial = self._parts / "partial.npy"
-        np.save(partial, torch.cat([scores.per_draw, weights[:, None]], dim=1).float().numpy())
+        np.save(partial, found.numpy())
         os.replace(partial, self._part(query_id, prompted))
 
     def found(self, prompted: bool) -> Reference:

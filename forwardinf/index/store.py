@@ -28,7 +28,7 @@ from ..types import LatentBatch
 from .catalog import Catalog
 from .curvatures import read_fisher, read_kronecker, weights_of
 from .neighbours import Neighbours
-from .reference import Reference, read_reference
+from .reference import FILES, Reference, read_reference
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,6 +95,11 @@ class Index:
         info = read_info(folder)
         fingerprint = manifest.verify_manifest(folder)
         return cls(folder, info, Catalog.load(folder), fingerprint)
+
+    @cached_property
+    def measured_fingerprint(self) -> str:
+        """Of all that methods measure on: the index without its reference, which may be asked later, or anew."""
+        return manifest.fingerprint_besides(self.folder, FILES)
 
     def require(self, model: AttributableModel) -> None:
         """Raise IndexMismatch unless this index was made with `model`, and knows every weight that a query may move."""

@@ -11,12 +11,12 @@ from ..methods import AttributionMethod, load_method, settings_of
 
 
 def settings_on(attributor: Attributor, method: AttributionMethod) -> dict[str, Any]:
-    """All that a score depends on beside its query, in JSON's types."""
+    """All that a score depends on beside its query, in JSON's types; an index's reference where that counts."""
     model, index, reference = attributor.model, attributor.index, attributor.reference(method)
     return {
         **attributor.comparable(method),
         "model": model.fingerprint,
-        "index": index.fingerprint,
+        "index": index.measured_fingerprint if reference is None else index.fingerprint,
         "reference_queries": 0 if reference is None else len(reference.queries),
         "version": __version__,
     }
