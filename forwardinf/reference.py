@@ -43,10 +43,12 @@ def build_reference(
     """Ask `count` held-out images of the index with their captions, and keep every score in the index's folder.
 
     Random ones of those that look like no training image; fewer where there are not as many. `pictures` holds them at
-    the size they have. They are asked once more without a prompt, if `unprompted`: the caption of the image that looks
-    most like one stands for it then, which lets that image score higher, so that what is called needs a bar of its own.
-    Resumes where it was cut off, and does nothing where it is there; returns the index as it is then. Raises
-    InvalidRequest where the index has no held-out image.
+    the size they have. Each is asked of all images but itself: a picture that an answer is sought for has no row of its
+    own in the index, and one's own row moves so much that all others seem to move less. They are asked once more
+    without a prompt, if `unprompted`: the caption of the image that looks most like one stands for it then, which lets
+    that image score higher, so that what is called needs a bar of its own. Resumes where it was cut off, and does
+    nothing where it is there; returns the index as it is then. Raises InvalidRequest where the index has no held-out
+    image.
     """
     index = attributor.index
     if not index.catalog.of_split("held_out").images:
@@ -61,6 +63,7 @@ def build_reference(
     if kept and same and (kept.unprompted is not None or not unprompted):
         return index
     making = ReferenceInTheMaking.begin(index.folder, settings, tuple(chosen))
+    ids = [image.id for image in index.catalog.images]
     asked = [(query_id, prompted) for prompted in (True, False)[: 1 + unprompted] for query_id in chosen]
     for done, (query_id, prompted) in enumerate(asked):
         on_progress(done, len(asked))
@@ -68,8 +71,9 @@ def build_reference(
             image = pictures.by_id[query_id]
             with Image.open(pictures.path_of(image)) as file:
                 query = attributor.query(file.convert("RGB"), image.caption if prompted else "")
-            *_, last = attributor.follow(query, method)
-            making.put(query_id, prompted, last.raw_scores())
+            others = replace(attributor, index=index.part(example_id for example_id in ids if example_id != query_id))
+            *_, last = others.follow(query, method)
+            making.put(query_id, prompted, last.raw_scores(), ids)
     on_progress(len(asked), len(asked))
     making.finish(_highest_unprompted(index, making) if unprompted else None)
     manifest.write_manifest(index.folder)
