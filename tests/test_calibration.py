@@ -367,11 +367,14 @@ def test_unrelated_pictures_are_the_same_everywhere_and_more_go_on_from_fewer():
 def test_a_calibration_study_asks_counts_and_goes_on(referenced: Attributor, tmp_path: Path, monkeypatch):
     journal = Journal(tmp_path / "calibration.jsonl")
     trials = room.run(Calibration(3, 2), referenced, METHOD, journal)
+    chosen_by = {null.name for null in unrelated(room.CHOSEN_BY, 16)}
+    assert not chosen_by & {trial["query"] for trial in trials}
     assert [trial["kind"] for trial in trials] == ["procedural", "photograph", "procedural"]  # none is repeated here
-    null = unrelated(1, 16)[0]
+    null = unrelated(room.CHOSEN_BY + 1, 16)[-1]
     query = referenced.query(null.picture, null.prompt)
     *_, last = referenced.follow(query, METHOD)
-    assert trials[0]["p_value"] == pytest.approx(float(referenced.confidence(last.scores(), METHOD).p_values.min()))
+    least = float(referenced.confidence(last.scores(), METHOD, query.prompted).p_values.min())
+    assert trials[0]["p_value"] == pytest.approx(least)
     monkeypatch.setattr(Attributor, "follow", lambda *_: pytest.fail("asked again"))
     assert room.run(Calibration(3, 2), referenced, METHOD, journal) == trials
     with pytest.raises(InvalidRequest, match="holds no reference for this method"):
@@ -382,15 +385,19 @@ def test_a_calibration_report_has_the_shares_and_what_they_are_of():
     settings = {"reference_queries": 40}
     null = {"kind": "procedural", "called": 0, "p_value": 0.5, "expected_p_value": None, "held_out_called": 0.0}
     drawn = {"kind": "regenerated", "called": 1, "p_value": 0.02, "expected_p_value": 0.02, "held_out_called": 0.5}
-    missed = {**drawn, "called": 0, "expected_p_value": 0.11}
-    false = {**null, "called": 2, "p_value": 0.05}
-    trials = [t | {"settings": settings} for t in (null, null, null, false, drawn, drawn, missed)]
+    missed = {**drawn, "called": 4, "expected_p_value": 0.11}
+    false = {**null, "called": 2, "p_value": 0.05, "held_out_called": 0.1}
+    named = zip(("a-1", "b-1", "c-d-1", "a-2", "drawn/1", "drawn/2", "drawn/3"),
+                (null, null, null, false, drawn, drawn, missed), strict=True)  # fmt: skip
+    trials = [t | {"query": name, "settings": settings} for name, t in named]
     report = room.as_report(trials)
     assert [(row["kind"], row["share"]) for row in report["false_discovery"]] == [
         ("procedural", 0.25), ("all unrelated", 0.25)
     ]  # fmt: skip
     assert report["detection"]["share"] == pytest.approx(2 / 3)
-    assert report["held_out_called"] == pytest.approx(1.5 / 7)
+    assert [row["sources"] for row in report["false_discovery"]] == [3, 3]
+    assert (report["detection"]["called_beside"], report["detection"]["queries_with_more"]) == (4, 1)
+    assert report["held_out_called"] == pytest.approx(1 / 4)
     assert report["null_p_values"] == [0.05, 0.5, 0.5, 0.5]
     table = room.as_table(report)
     assert "25.0% [4.6%, 69.9%]" in table

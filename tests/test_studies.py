@@ -19,7 +19,7 @@ from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.models.stable_diffusion import StableDiffusion
 from forwardinf.studies import self_retrieval
 from forwardinf.studies.degraded import VARIANTS
-from forwardinf.studies.intervals import wilson_interval
+from forwardinf.studies.intervals import clustered_interval, wilson_interval
 from forwardinf.studies.journal import Journal
 from forwardinf.studies.self_retrieval import SelfRetrieval, Trial
 from forwardinf.types import ModelSpec
@@ -56,6 +56,18 @@ def trials_of(attributor: Attributor, journal: Journal, study: SelfRetrieval = S
 def test_wilson_intervals_are_those_of_the_literature(hits: int, count: int, low: float, high: float):
     # 81 of 263: Newcombe 1998, Statistics in Medicine 17, table I, method 3.
     assert wilson_interval(hits, count) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_an_interval_over_clusters_is_wider_where_these_differ():
+    counts = {"a": 50, "b": 50, "c": 50, "d": 50}
+    independent = wilson_interval(20, 200)
+    assert clustered_interval({"a": 5, "b": 5, "c": 5, "d": 5}, counts) == independent
+    low, high = clustered_interval({"a": 20}, counts)  # all from one source: as if few were asked
+    # The share 0.1 has the variance (15² + 3·5²)·4/3 / 200² = 0.01 between clusters, that of nine independent ones.
+    assert (low, high) == pytest.approx(wilson_interval(0.9, 9))
+    assert high - low > 2 * (independent[1] - independent[0])
+    assert clustered_interval({}, counts) == wilson_interval(0, 200)
+    assert clustered_interval({"a": 3}, {"a": 9}) == wilson_interval(3, 9)
 
 
 def test_a_journal_ignores_a_line_that_was_cut_short_and_goes_on_after_it(journal: Journal):

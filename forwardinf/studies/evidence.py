@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DamagedAsset, MissingAsset
 from ..types import ModelSpec
+from .calibration import notes
 from .settings import changed
 
 if TYPE_CHECKING:
@@ -194,20 +195,18 @@ def _leave_k_out(reports: Sequence[Report]) -> Iterator[str]:
 
 
 def _calibration(reports: Sequence[Report]) -> Iterator[str]:
-    yield "| queries | number | with an image called | goal |"
-    yield "|---|---|---|---|"
+    yield "| queries | number | sources | with an image called | goal |"
+    yield "|---|---|---|---|---|"
     for report in reports:
         for row in report["false_discovery"]:
-            shown = _share(row["share"], row["interval"])
-            yield f"| {row['kind']} | {row['queries']} | {shown} | ≤ {report['rate']:.0%}, every call is false |"
+            shown, goal = _share(row["share"], row["interval"]), f"≤ {report['rate']:.0%}, every call is false"
+            yield f"| {row['kind']} | {row['queries']} | {row['sources']} | {shown} | {goal} |"
         if (found := report["detection"])["queries"]:
-            shown = _share(found["share"], found["interval"])
-            yield f"| repeated images, drawn anew | {found['queries']} | {shown} | ≥ {found['goal']:.0%}, that image |"
+            count, shown = found["queries"], _share(found["share"], found["interval"])
+            goal = f"≥ {found['goal']:.0%}, that image"
+            yield f"| repeated images, drawn anew | {count} | {count} | {shown} | {goal} |"
         yield ""
-        yield (
-            f"At a nominal rate of {report['rate']:.0%}, against {report['settings']['reference_queries']} reference "
-            f"pictures. Of the held-out images, scored as if trained on, {report['held_out_called']:.2%} are called."
-        )
+        yield f"At a nominal rate of {report['rate']:.0%}. {' '.join(notes(report))}"
 
 
 def _draw_recall(axes: Axes, reports: Sequence[Report]) -> None:

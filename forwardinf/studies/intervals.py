@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal
 RESAMPLES = 10_000
 
 
-def wilson_interval(hits: int, count: int) -> tuple[float, float]:
+def wilson_interval(hits: float, count: float) -> tuple[float, float]:
     """The 95 % score interval of a share of `hits` in `count` (Wilson 1927); (0, 1) where none was counted."""
     if not count:
         return 0.0, 1.0
@@ -18,6 +18,21 @@ def wilson_interval(hits: int, count: int) -> tuple[float, float]:
     centre = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = Z_95 / (1 + z2 / count) * (share * (1 - share) / count + z2 / (4 * count**2)) ** 0.5
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def clustered_interval(hits: Mapping[str, int], counts: Mapping[str, int]) -> tuple[float, float]:
+    """The 95 % score interval of a share over clusters, whose members are more alike than independent ones would be.
+
+    From the hits and the number of each cluster, by name. The number is lowered to as many independent ones as would
+    give the share the variance that it has between clusters (Kish 1965; Korn & Graubard 1998), and is never raised.
+    """
+    count, share = sum(counts.values()), sum(hits.values()) / max(1, sum(counts.values()))
+    independent = share * (1 - share) / max(1, count)
+    if len(counts) < 2 or not independent:
+        return wilson_interval(sum(hits.values()), count)
+    off = sum((hits.get(name, 0) - share * number) ** 2 for name, number in counts.items())
+    design_effect = max(1.0, off * len(counts) / (len(counts) - 1) / count**2 / independent)
+    return wilson_interval(share * count / design_effect, count / design_effect)
 
 
 def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
