@@ -40,8 +40,17 @@ CALIBRATION = {
     "study": "calibration",
     "settings": of_method("forward_inf", reference_queries=29),
     "rate": 0.1,
-    "false_discovery": [{"kind": "all unrelated", "queries": 60, "share": 0.05, "interval": [0.02, 0.13]}],
-    "detection": {"queries": 40, "share": 0.95, "interval": [0.83, 0.99], "goal": 0.9},
+    "false_discovery": [
+        {"kind": "all unrelated", "queries": 60, "sources": 9, "share": 0.05, "interval": [0.02, 0.13]}
+    ],
+    "detection": {
+        "queries": 40,
+        "share": 0.95,
+        "interval": [0.83, 0.99],
+        "goal": 0.9,
+        "called_beside": 7,
+        "queries_with_more": 3,
+    },
     "held_out_called": 0.001,
     "null_p_values": [0.05, 0.4, 0.9],
 }
@@ -67,7 +76,7 @@ def test_methods_are_listed_best_first_whoever_that_is():
     assert places == sorted(places)
     assert "| **`forward_inf`** | 44.0 | 41.0 – 46.0 |" in told
     assert "| **`forward_inf`** | 12 | 0.930 | 0.930 | 0.930 | 0.930 | 0.880 – 0.950 |" in told  # the reported part
-    assert "| all unrelated | 60 | 5.0% [2.0%, 13.0%] |" in told
+    assert "| all unrelated | 60 | 9 | 5.0% [2.0%, 13.0%] |" in told
     assert "95.0% [83.0%, 99.0%]" in told
     assert "Leave-k-out" not in told  # of which there is no report
 
@@ -156,13 +165,22 @@ def test_every_method_is_tuned_by_as_many_settings_on_the_queries_for_choosing(
     def scored(out: Path, **options: object) -> None:
         asked.append(options)
         assert options["part"] == "choosing"
-        out.write_text(json.dumps(lds("das", 20.0 + len(asked))))
+        report = lds("das", 20.0 + len(asked))
+        report["settings"]["method"] = settings_of(method_from(options["method"], options["setting"]))
+        out.write_text(json.dumps(report))
 
     monkeypatch.setattr(suite, "lds", scored)
     suite.tune(reports=tmp_path, work=tmp_path / "work")
-    for options in asked:
-        method_from(options["method"], options["setting"])  # what is tried can be asked
     assert [options["method"] for options in asked] == [name for name, tried in suite.TRIED.items() for _ in tried]
-    assert "das            26.0  defaults" in capsys.readouterr().out
-    with pytest.raises(InvalidRequest, match="forward_inf, das"):
+    place = 1 + [options["setting"] for options in asked if options["method"] == "das"].index(["damping=1"])
+    first = [options["method"] for options in asked].index("das")
+    table = capsys.readouterr().out
+    assert f"das            {20.0 + first + place}  damping=1" in table
+    tried, kept = len(asked), tmp_path / "tuning" / "das-0.json"
+    suite.tune(reports=tmp_path, work=tmp_path / "work")
+    assert (len(asked), capsys.readouterr().out) == (tried, table)
+    kept.write_text(kept.read_text().replace('"damping": 0.1', '"damping": 0.3'))  # of what is not tried any more
+    suite.tune(reports=tmp_path, work=tmp_path / "work")
+    assert [options["setting"] for options in asked[tried:]] == [["damping=0.1"]]
+    with pytest.raises(InvalidRequest, match="forward_inf, plain"):
         suite.tune(method=["random"], reports=tmp_path, work=tmp_path)

@@ -123,7 +123,7 @@ def test_a_method_is_scored_and_its_scores_are_kept(
     truth: GroundTruth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     method, study = load_method("forward_inf"), Lds(1, "all")
-    attributor = attributor_of(truth, "cross-attention k,v", tmp_path, draws=2)
+    attributor = attributor_of(truth, "cross-attention k,v", tmp_path, method, draws=2)
     scores = scores_of(study.chosen(truth), truth, attributor, method, tmp_path)
     assert scores.shape == (2, 8)
     assert study.chosen(truth) == Lds(1, "choosing").chosen(truth) == [0, 2]

@@ -85,7 +85,7 @@ def truth(artwork: Catalog, plan: LabPlan, folder: Path) -> GroundTruth:
 def finished(truth: GroundTruth, folder: Path) -> Finished:
     """The study on two queries, its journal in the lab's folder."""
     work = folder / "work" / "lab"
-    attributor = attributor_of(truth, ModelSpec.tunable, work, draws=2)
+    attributor = attributor_of(truth, ModelSpec.tunable, work, METHODS["similarity"], draws=2)
     removals = {n: room.removals_of(STUDY, truth, attributor, method, work) for n, method in METHODS.items()}
     return Finished(attributor, removals, room.run(STUDY, truth, removals, Journal(truth.folder / room.JOURNAL)))
 

@@ -16,6 +16,7 @@ from PIL import Image
 from conftest import tiny_pipeline, write_patches
 from forwardinf import methods
 from forwardinf.attribution import Attributor, IndexedImages
+from forwardinf.commands.options import references_for
 from forwardinf.draws import DrawPlan
 from forwardinf.errors import DamagedAsset, InvalidRequest
 from forwardinf.gradients import sketch
@@ -37,8 +38,10 @@ from forwardinf.types import Draws, LatentBatch, MirroredWeights, ModelSpec, Que
 COUNT = 8
 BY_NAME = [
     ("forward_inf", {}),
-    ("forward_inf", {"curvature": "none", "own_draws": 8}),
-    ("forward_inf", {"curvature": "kronecker"}),
+    ("forward_inf", {"own_draws": 8}),
+    ("plain", {}),
+    ("abu", {}),
+    ("abu_plus", {}),
     ("mucs", {"learning_rate": 1e-3, "max_steps": 8, "batch": 8}),
     ("tracin", {"query_draws": 16}),
     ("tracin", {"query_draws": 16, "normalised": True}),
@@ -401,3 +404,17 @@ def test_the_random_order_is_the_querys_own(attributor: Attributor, folder: Path
     assert not torch.equal(first, other)
     assert not torch.equal(first, attributor.attribute(picture(folder, 0), "", load_method("random", seed=1)).scores)
     assert bool(((first >= 0) & (first < 1)).all())
+
+
+@pytest.mark.parametrize(("name", "curvature"), [("plain", "none"), ("abu", "fisher"), ("abu_plus", "kronecker")])
+def test_a_form_of_the_papers_scores_the_mean_rise_of_the_loss(
+    attributor: Attributor, query: Query, name: str, curvature: str
+):
+    method = load_method(name)
+    losses = swept(attributor, method, query)
+    moved = swept(attributor, ForwardInf(curvature=curvature, likeness=False), query)  # ours takes the same step
+    assert torch.equal(losses.measured, moved.measured)
+    scores = method.scores(attributor.mirror(query, method), losses)
+    torch.testing.assert_close(scores.scores, (losses.measured - losses.base).mean(dim=1))
+    assert scores.weights is None or (scores.weights == 1).all()
+    assert (references_for(method, None, 29), references_for(ForwardInf(), None, 29)) == (0, 29)

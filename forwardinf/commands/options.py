@@ -81,7 +81,7 @@ def references_for(method: AttributionMethod, asked: int | None, usual: int) -> 
     """How many reference pictures `References` asks for, or else are usual for a method."""
     from ..methods.forward_inf import ForwardInf
 
-    return asked if asked is not None else usual if isinstance(method, ForwardInf) else 0
+    return asked if asked is not None else usual if type(method) is ForwardInf else 0
 
 
 def load_attributor(index: Path | None, tunable: str | None, cache: Path | None, **flags: str | None) -> Attributor:

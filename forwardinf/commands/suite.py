@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from ..errors import InvalidRequest, MissingAsset
-from .options import STUDIES, WORK
+from ..methods import settings_of
+from .options import STUDIES, WORK, method_from
 from .study import calibration, self_retrieval, study
 from .trained_studies import cases, customisation, lab, lds, leave_k_out
 
@@ -39,17 +40,30 @@ CONTENDERS = (
     Contender("tracin", "tracin"),
     Contender("retrac", "tracin", ("normalised=true",)),
     Contender("mucs", "mucs"),
+    Contender("abu_plus", "abu_plus"),
+    Contender("abu", "abu"),
+    Contender("plain", "plain"),
     Contender("centred_latents", "similarity", ("space=centred latents",)),
     Contender("latents", "similarity", ("space=latents",)),
     Contender("similarity", "similarity"),
     Contender("random", "random"),
 )
-# Settings that `tune` tries of each method, which has as many as the others; the first are its defaults.
+# Settings that `tune` tries of each method, which has as many as the others.
+_DAMPINGS = (("damping=0.01",), ("damping=1",), ("damping=10",), ("damping=0.1", "query_draws=192"))
 TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "forward_inf": ((), ("loss_budget=0.05",), ("loss_budget=0.2",), ("damping=0.01",), ("damping=1",)),
-    "das": ((), ("damping=0.01",), ("damping=1",), ("squared=false",), ("squared=false", "damping=1")),
-    "dtrak": ((), ("damping=0.01",), ("damping=1",), ("damping=10",), ("query_draws=192",)),
-    "trak": ((), ("damping=0.01",), ("damping=1",), ("damping=10",), ("query_draws=192",)),
+    "plain": ((), ("loss_budget=0.05",), ("loss_budget=0.2",), ("score=absolute",), ("score=skew",)),
+    "abu": ((), ("loss_budget=0.05",), ("loss_budget=0.2",), ("damping=0.01",), ("damping=1",)),
+    "abu_plus": ((), ("loss_budget=0.05",), ("loss_budget=0.2",), ("damping=0.01",), ("damping=1",)),
+    "das": (
+        ("damping=0.1",),
+        ("damping=0.01",),
+        ("damping=1",),
+        ("squared=false", "damping=0.1"),
+        ("squared=false", "damping=1"),
+    ),
+    "dtrak": (("damping=0.1",), *_DAMPINGS),
+    "trak": (("damping=0.1",), *_DAMPINGS),
     "tracin": (
         (),
         ("normalised=true",),
@@ -60,7 +74,7 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "mucs": ((), ("learning_rate=3e-4",), ("forget_weight=0.5",), ("max_steps=30",), ("noise_from=0.1",)),
 }
 RETRIEVED_BY = ("forward_inf", "centred_latents", "latents", "similarity")  # the others would take many hours
-LEFT_OUT_BY = ("forward_inf", "das", "centred_latents", "similarity", "random")  # each takes retraining the lab
+LEFT_OUT_BY = ("forward_inf", "dtrak", "centred_latents", "similarity", "random")  # with the two best rivals by LDS
 
 
 @study.command("all")
@@ -101,8 +115,9 @@ def tune(
         if name not in TRIED:
             raise InvalidRequest(f"Nothing is tried of “{name}”; tuned are: {', '.join(TRIED)}.")
         for number, setting in enumerate(TRIED[name]):
-            out = kept / f"{name}-{number}.json"
-            lds(queries=15, part="choosing", method=name, setting=list(setting), work=work, out=out)
+            out, tried = kept / f"{name}-{number}.json", settings_of(method_from(name, list(setting)))
+            if not out.is_file() or json.loads(out.read_text(encoding="utf-8"))["settings"]["method"] != tried:
+                lds(queries=15, part="choosing", method=name, setting=list(setting), work=work, out=out)
             mean = json.loads(out.read_text(encoding="utf-8"))["lds"]["all"]["mean"]
             lines.append(f"{name:12} {mean:6.1f}  {', '.join(setting) or 'defaults'}")
     typer.echo("\n".join(["", f"{'method':12} LDS × 100, choosing part", *lines]))

@@ -83,7 +83,7 @@ def lds(
     by = method_from(method, setting)
     truth = GroundTruth.open(folder, Catalog.load(artwork), shipped)
     asked = room.Lds(queries, part)
-    attributor = attributor_of(truth, tunable, work / "lab", draws or BuildPlan.draws)
+    attributor = attributor_of(truth, tunable, work / "lab", by, draws or BuildPlan.draws)
     with progress_bar("reference") as bar:
         asked_first = references_for(by, reference, QUERIES)
         attributor = referenced(attributor, by, truth.artwork, asked_first, reporting_to(bar))
@@ -133,9 +133,9 @@ def leave_k_out(
     truth = GroundTruth.open(folder, Catalog.load(artwork), shipped)
     asked = room.LeaveKOut(queries, k, part)
     asked.chosen(truth)  # refused before anything is built
-    attributor = attributor_of(truth, tunable, work / "lab", draws or BuildPlan.draws)
     removals, asked_of = {}, []
     for by in methods:
+        attributor = attributor_of(truth, tunable, work / "lab", by, draws or BuildPlan.draws)
         with progress_bar("reference") as bar:
             asked_first = references_for(by, reference, QUERIES)
             own = referenced(attributor, by, truth.artwork, asked_first, reporting_to(bar))

@@ -1,7 +1,7 @@
 """D-TRAK: TRAK on the size of the model's prediction instead of its loss, which ranks diffusion models' images better.
 
 Zheng et al. 2024 (arXiv 2311.00500): φ(z) = P ∇ mean over draws of mean(ε̂²), where ε̂ is what the network predicts,
-whatever its target. All else, the cost too, is TRAK's.
+whatever its target. All else, the cost too, is TRAK's; of the same dampings 1 did best (`study tune`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class DTrak(Trak):
     """Settings of the method, those of TRAK."""
+
+    damping: float = 1
 
     def objective(self, model: AttributableModel) -> Objective:
         """Mean squared prediction, `[b d]`."""

@@ -122,7 +122,7 @@ def attributor_of(
     `reference` of these are asked first. What is not in `work` yet is built there.
     """
     pictures = Catalog(cases.artwork.folder, (*cases.images(case).images, *cases.unseen.images))
-    attributor = indexed(cases.model(case, tunable), pictures, work, draws)
+    attributor = indexed(cases.model(case, tunable), pictures, work, draws, method)
     return referenced(attributor, method, cases.artwork, reference)
 
 

@@ -14,25 +14,29 @@ from .. import __version__
 from ..attribution import Attributor
 from ..index.build import BuildPlan, build_index
 from ..index.catalog import Catalog
-from ..methods import AttributionMethod
+from ..methods import AttributionMethod, settings_of
 from ..models import PictureModel
 from ..row_cache import RowCache
 from .ground_truth import GroundTruth
 from .settings import settings_on
 
 
-def attributor_of(truth: GroundTruth, tunable: str, work: Path, draws: int = BuildPlan.draws) -> Attributor:
+def attributor_of(
+    truth: GroundTruth, tunable: str, work: Path, method: AttributionMethod, draws: int = BuildPlan.draws
+) -> Attributor:
     """The lab's full model with the index of its images, and of some that it never saw, built in `work` if need be."""
     images = (*truth.images.images, *truth.unseen.images)
-    return indexed(truth.model(tunable), Catalog(truth.artwork.folder, images), work, draws)
+    return indexed(truth.model(tunable), Catalog(truth.artwork.folder, images), work, draws, method)
 
 
-def indexed(model: PictureModel, pictures: Catalog, work: Path, draws: int) -> Attributor:
-    """A study's model with the index of `pictures`, which is built in `work` unless it is there."""
+def indexed(model: PictureModel, pictures: Catalog, work: Path, draws: int, method: AttributionMethod) -> Attributor:
+    """A study's model with the index of `pictures`, which is built in `work` unless it is there, with all it needs."""
     images = tuple(sorted(pictures.images, key=lambda image: image.id))
-    decisive = json.dumps([model.fingerprint, model.spec.tunable, draws, [image.id for image in images], __version__])
-    folder = work / f"index-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
-    index = build_index(model, replace(pictures, images=images), folder, BuildPlan(draws=draws))
+    kronecker = settings_of(method).get("curvature") == "kronecker"
+    decisive = [model.fingerprint, model.spec.tunable, draws, [image.id for image in images], __version__]
+    decisive += ["kronecker"] * kronecker
+    folder = work / f"index-{hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]}"
+    index = build_index(model, replace(pictures, images=images), folder, BuildPlan(draws=draws, kronecker=kronecker))
     return Attributor(model, index, cache=work / "cache")
 
 

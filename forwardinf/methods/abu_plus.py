@@ -1,0 +1,22 @@
+"""Attribution by unlearning with a Kronecker-factored curvature, as its successor has it.
+
+AbU+ in Wang et al. 2025 (arXiv 2511.10721): as `abu`, the Fisher taken in an eigenbasis of each weight matrix, which
+`kronecker_fisher` makes and says how it differs from EK-FAC. It needs an index that was built with --kronecker.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .abu import Abu
+
+
+@dataclass(frozen=True)
+class AbuPlus(Abu):
+    """Settings of the method, those of `forward_inf`; a reference of habits is not asked for it."""
+
+    curvature: Literal["fisher", "kronecker", "none"] = "kronecker"
+
+
+METHOD = AbuPlus
