@@ -110,8 +110,9 @@ def p_values(scores: Tensor, highest: Tensor) -> Tensor:
 def rank_ranges(per_draw: Tensor) -> Tensor:
     """The best and the worst rank of each image, as it is and with any one draw left out, `[n 2]`, from scores `[n d]`.
 
-    Draws are independent, so a rank that depends on one of them would not come again with others. With a single draw
-    nothing can be left out: the rank itself, twice.
+    Each draw is another noise in another part of the schedule, so a rank that leans on one of them need not come again
+    with other noise; it may also be that the images matter at different timesteps, so that the range is rather too wide
+    than too narrow. With a single draw nothing can be left out: the rank itself, twice.
     """
     total = per_draw.sum(dim=1, keepdim=True)
     sums = torch.cat([total, total - per_draw], dim=1) if per_draw.shape[1] > 1 else total

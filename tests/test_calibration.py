@@ -29,6 +29,7 @@ from forwardinf.calibration import (
     ranked_groups,
 )
 from forwardinf.errors import DamagedAsset, InvalidRequest
+from forwardinf.generation import GenerationRequest
 from forwardinf.index.build import BuildPlan, build_index, training_images
 from forwardinf.index.reference import SCORES, SETTINGS
 from forwardinf.index.store import Index
@@ -379,6 +380,26 @@ def test_a_calibration_study_asks_counts_and_goes_on(referenced: Attributor, tmp
     assert room.run(Calibration(3, 2), referenced, METHOD, journal) == trials
     with pytest.raises(InvalidRequest, match="holds no reference for this method"):
         room.run(Calibration(3, 2), referenced, ForwardInf(loss_budget=0.2), journal)
+
+
+def test_the_images_shown_most_often_are_drawn_anew_and_must_be_called(referenced: Attributor, tmp_path: Path):
+    catalog = referenced.index.catalog
+    trained = [image.id for image in catalog.of_split("train").images]
+    shown = {trained[2]: 3, trained[0]: 7, trained[1]: 3}
+    images = tuple(replace(image, repeats=shown.get(image.id, 1)) for image in catalog.images)
+    repeating = replace(referenced, index=replace(referenced.index, catalog=replace(catalog, images=images)))
+    trials = room.run(Calibration(1, 2), repeating, METHOD, Journal(tmp_path / "calibration.jsonl"))
+    often = [trained[0], min(trained[1:3])]
+    assert [(t["query"], t["kind"]) for t in trials[1:]] == [(f"drawn/{image}", "regenerated") for image in often]
+    for number, (image, trial) in enumerate(zip(often, trials[1:], strict=True)):
+        caption = catalog.by_id[image].caption
+        drawn = referenced.model.generate(GenerationRequest(caption, seed=room.SEED + number))
+        *_, last = referenced.follow(referenced.query(drawn, caption), METHOD)
+        scores = last.scores()
+        own = referenced.confidence(scores, METHOD).p_values[scores.example_ids.index(image)]
+        assert trial["expected_p_value"] == pytest.approx(float(own))
+        assert trial["p_value"] <= trial["expected_p_value"]
+    assert room.as_report(trials)["detection"]["queries"] == 2
 
 
 def test_a_calibration_report_has_the_shares_and_what_they_are_of():

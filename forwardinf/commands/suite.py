@@ -92,7 +92,7 @@ def everything(
             self_retrieval(method=one.method, setting=list(one.setting), journal=reports, work=work, out=out)
     calibration(journal=reports, work=work, out=reports / "calibration.json")
     for one in CONTENDERS:
-        lds(queries=45, method=one.method, setting=list(one.setting), work=work, out=reports / f"lds-{one.name}.json")
+        lds(queries=100, method=one.method, setting=list(one.setting), work=work, out=reports / f"lds-{one.name}.json")
     for one in CONTENDERS:
         out = reports / f"customisation-{one.name}.json"
         customisation(method=one.method, setting=list(one.setting), journal=reports, work=work, out=out)

@@ -12,6 +12,7 @@ averaged over queries. The loss is that which training lowers, so a higher score
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +74,9 @@ def as_report(
 ) -> dict[str, Any]:
     """LDS × 100 with its interval, by origin of the queries and over all, in JSON's types.
 
-    `reliability` is the same correlation between losses at two halves of the noise, which no method should exceed.
+    `reliability` is the same correlation between the truth and what it would be at other noise: that between losses at
+    two noise seeds, for the mean over as many as there are (Spearman 1910; Brown 1910). How far another training on the
+    same images would have led elsewhere it does not tell.
     Raises InvalidRequest where too few subsets have been trained on.
     """
     masks, losses = truth.plan.masks[truth.finished], truth.losses
@@ -84,7 +87,7 @@ def as_report(
     groups = {"drawn": drawn, "held_out": ~drawn, "all": np.ones(len(chosen), dtype=bool)}
     mean_losses = losses.mean(axis=2)[:, chosen]
     each = lds(scores, masks, mean_losses)
-    between = _correlations(losses[:, chosen, 0].T, losses[:, chosen, 1].T)
+    between = _reliabilities(losses[:, chosen])
     return {
         "study": "lds",
         "settings": settings_on(attributor, method)
@@ -116,6 +119,15 @@ def as_table(report: dict[str, Any]) -> str:
         f"Method: {settings['method']['name']} ({options}). Weights considered: {settings['tunable']}.",
         f"Over {settings['subsets']} random half subsets; brackets: 95 % bootstrap intervals over subsets.",
     ])  # fmt: skip
+
+
+def _reliabilities(losses: np.ndarray) -> np.ndarray:
+    """Of the mean over noise seeds, for each query `[q]`, from losses `[s q noise]`; 0 where seeds do not agree."""
+    pairs = list(itertools.combinations(range(losses.shape[2]), 2))
+    between = np.mean([_correlations(losses[:, :, a].T, losses[:, :, b].T) for a, b in pairs], axis=0).clip(min=0)
+    seeds = losses.shape[2]
+    stepped_up: np.ndarray = seeds * between / (1 + (seeds - 1) * between)
+    return stepped_up
 
 
 def _correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
