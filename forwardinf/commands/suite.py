@@ -71,7 +71,7 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
         ("query_draws=12",),
         ("normalised=true", "query_draws=192"),
     ),
-    "mucs": ((), ("learning_rate=3e-4",), ("forget_weight=0.5",), ("max_steps=30",), ("noise_from=0.1",)),
+    "mucs": ((), ("learning_rate=3e-4",), ("learning_rate=5e-5",), ("forget_weight=0.5",), ("noise_from=0.1",)),
 }
 RETRIEVED_BY = ("forward_inf", "centred_latents", "latents", "similarity")  # the others would take many hours
 LEFT_OUT_BY = ("forward_inf", "dtrak", "centred_latents", "similarity", "random")  # with the two best rivals by LDS
@@ -126,9 +126,12 @@ def tune(
 @study.command("quick")
 def quick(
     reports: Reports = WORK / "quick",
-    work: Annotated[Path, typer.Option(help="keeps what methods and studies reuse")] = WORK,
+    work: Annotated[Path, typer.Option(help="keeps what methods and studies reuse")] = WORK / "quick",
 ) -> None:
-    """A look at every study that trains nothing, in a few minutes: too small to decide anything; resumes."""
+    """A look at every study that trains nothing, in a few minutes: too small to decide anything; resumes.
+
+    What it keeps lies apart, as it asks fewer reference pictures than the whole suite.
+    """
     reports.mkdir(parents=True, exist_ok=True)
     self_retrieval(queries=4, candidates=300, journal=reports, work=work, out=reports / "self-retrieval.json")
     calibration(nulls=2, repeated=2, journal=reports, work=work, out=reports / "calibration.json")

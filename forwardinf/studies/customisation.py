@@ -22,6 +22,7 @@ from ..attribution import Attributor
 from ..errors import InvalidRequest
 from ..index.build import BuildPlan
 from ..index.catalog import Catalog
+from ..index.reference import SCHEMA
 from ..methods import AttributionMethod, settings_of
 from ..reference import referenced
 from .custom_cases import KINDS, PARTS, CustomCase, CustomCases
@@ -68,6 +69,7 @@ class Customisation:
             "tunable": tunable,
             "draws": self.draws,
             "reference_queries": self.reference,
+            **({"reference_schema": SCHEMA} if self.reference else {}),
             "candidates": len(cases.plan.candidates),
             "plan": cases.fingerprint,
             "version": __version__,
