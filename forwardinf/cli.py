@@ -118,7 +118,8 @@ def attribute(
             bar.update(progress.done - bar.n)
     scores = progress.scores()
     if csv:
-        csv.write_text(as_csv(scores, attributor.index.catalog), encoding="utf-8", newline="")
+        sure = attributor.confidence(scores, by, query.prompted)
+        csv.write_text(as_csv(scores, attributor.index.catalog, sure), encoding="utf-8", newline="")
     similarities = attributor.similarities(read.rgb)
     record = as_record(attributor, query, by, progress.state, scores, similarities, top, read.notes)
     typer.echo(json.dumps(record, indent=1) if as_json else as_table(record))

@@ -58,7 +58,10 @@ def as_record(
         }
         credit = {key: getattr(image, key) for key in ("caption", "collection", "creator", "licence", "licence_url")}
         source = {"source_url": image.source_url, "split": image.split, "sha256": image.sha256}
-        results.append({"rank": rank, "id": example_id, **numbers, **credit, **source})
+        lent = {"lent_caption": query.borrowed is not None and image.caption == query.borrowed}
+        results.append({"rank": rank, "id": example_id, **numbers, **lent, **credit, **source})
+    sureness = {"stand_out": confidence.stand_out, "false_discovery_rate": RATE,
+                "reference_queries": confidence.reference_queries}  # fmt: skip
     return {
         "caution": CAUTION,
         "version": __version__,
@@ -68,10 +71,9 @@ def as_record(
         "mirrored": _steps_of(state) if isinstance(state, MirroredWeights) else None,
         "model": {"name": index.info.model, "fingerprint": index.info.fingerprint,
                   "tunable": attributor.model.spec.tunable},
-        "index": {"fingerprint": index.fingerprint, "examples": index.count,
+        "index": {"fingerprint": index.fingerprint, "examples": index.count, "trained": len(scores.example_ids),
                   "draws": index.info.draw_count, "draw_seed": index.info.draw_seed},
-        "confidence": {"stand_out": confidence.stand_out, "false_discovery_rate": RATE,
-                       "reference_queries": confidence.reference_queries},
+        "confidence": {"verdict": verdict(sureness), **sureness},
         "results": results,
         "groups": {key: _groups(scores, index.catalog, key) for key in GROUPED_BY},
     }  # fmt: skip
@@ -128,9 +130,12 @@ def without_prompt(record: dict[str, Any]) -> str:
     borrowed = record["query"].get("borrowed")  # absent from records of earlier versions
     if borrowed is None:
         return ""
-    return (
+    told = (
         f"No prompt was given; the caption of the training image that looks most like it stood for one: “{borrowed}”."
     )
+    if any(row["stands_out"] and row.get("lent_caption") for row in record["results"]):
+        told += " That image is among those that stand out, and scores higher for it: give the prompt if it is known."
+    return told
 
 
 def ranks(rank_range: Sequence[int]) -> str:
@@ -147,18 +152,21 @@ def _or_dash(number: float | None, width: int, digits: int) -> str:
     return f"{'–':>{width}}" if number is None else f"{number:>{width}.{digits}f}"
 
 
-def as_csv(scores: InfluenceScores, catalog: Catalog) -> str:
+def as_csv(scores: InfluenceScores, catalog: Catalog, confidence: Confidence) -> str:
     """Every scored example, best first, with its credit: one header line, then one row each, as RFC 4180 has it.
+
+    A p-value is empty where there is no reference to have it from.
 
     Scores are written in full, so that reading them back gives the same floats. A cell that a spreadsheet would run
     as a formula is led by an apostrophe.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(["id", "rank", "score", "standard_error", *CSV_CREDIT])
+    writer.writerow(["id", "rank", "score", "standard_error", "p_value", *CSV_CREDIT])
+    sure = _sureness(scores, confidence)
     for rank, (example_id, score, error) in enumerate(scores.top(len(scores.example_ids)), 1):
         credit = [_inert(getattr(catalog.by_id[example_id], key)) for key in CSV_CREDIT]
-        writer.writerow([_inert(example_id), rank, score, error, *credit])
+        writer.writerow([_inert(example_id), rank, score, error, sure[example_id]["p_value"], *credit])
     return text.getvalue()
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from conftest import ASSETS, tiny_pipeline, write_patches
 from forwardinf.attribution import Attributor
+from forwardinf.calibration import Confidence
 from forwardinf.curvature import diagonal_fisher, kronecker_fisher, preconditioned_by
 from forwardinf.draws import DrawPlan
 from forwardinf.errors import DamagedAsset, IndexMismatch, InvalidRequest, MissingAsset
@@ -199,9 +200,16 @@ def test_a_query_without_a_prompt_borrows_the_caption_of_what_looks_most_like_it
     assert torch.equal(bare.conditioning, told.conditioning)
     state = attributor.mirror(bare, ForwardInf())
     scores = attributor.attribute(picture(folder, 3))
-    record = as_record(attributor, bare, ForwardInf(), state, scores, alike, 3)
+    record = as_record(attributor, bare, ForwardInf(), state, scores, alike, len(scores.example_ids))
     assert f"stood for one: “{nearest.caption}”" in as_table(record)
-    assert "stood for one" not in as_table(as_record(attributor, told, ForwardInf(), state, scores, alike, 3))
+    assert [row["caption"] for row in record["results"] if row["lent_caption"]] == [nearest.caption]
+    assert "among those that stand out" not in as_table(record)  # as there is no reference
+    for row in record["results"]:
+        row["stands_out"] = row["lent_caption"]
+    assert "among those that stand out, and scores higher for it" in as_table(record)
+    with_prompt = as_record(attributor, told, ForwardInf(), state, scores, alike, len(scores.example_ids))
+    assert "stood for one" not in as_table(with_prompt)
+    assert not any(row["lent_caption"] for row in with_prompt["results"])
 
 
 def test_only_images_trained_on_lend_their_captions(model: StableDiffusion, folder: Path, tmp_path: Path):
@@ -464,6 +472,8 @@ def test_a_record_holds_what_reproduces_it_and_the_credits(attributor: Attributo
     record = json.loads(json.dumps(as_record(attributor, query, method, mirrored, scores, alike, top=3)))
     assert record["query"]["sha256"] == sha256_of(folder / "02.png")
     assert record["index"]["fingerprint"] == attributor.index.fingerprint
+    assert record["index"]["trained"] == len(scores.example_ids)
+    assert record["confidence"]["verdict"] in as_table(record)
     assert record["model"]["fingerprint"] == attributor.model.fingerprint
     assert [row["rank"] for row in record["results"]] == [1, 2, 3]
     assert all(row["creator"] == "Ada" for row in record["results"])
@@ -475,11 +485,17 @@ def test_a_csv_ranks_every_image_with_its_credit(index: Index):
     catalog = Catalog(index.folder, (*index.catalog.images[:2], hostile))
     scores = torch.tensor([0.1, 0.3, 0.2])
     ids = tuple(image.id for image in catalog.images)
-    text = as_csv(InfluenceScores(ids, scores, scores / 10, scores[:, None]), catalog)
+    sure = Confidence(torch.tensor([0.9, 0.05, 0.4], dtype=torch.float64), 29, torch.ones(3, 2, dtype=torch.long))
+    scored = InfluenceScores(ids, scores, scores / 10, scores[:, None])
+    text = as_csv(scored, catalog, sure)
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert list(rows[0]) == [
-        *("id", "rank", "score", "standard_error", "caption", "collection", "creator", "licence", "source_url")
+        *("id", "rank", "score", "standard_error", "p_value"),
+        *("caption", "collection", "creator", "licence", "source_url"),
     ]
+    assert [row["p_value"] for row in rows] == ["0.05", "0.4", "0.9"]
+    without = csv.DictReader(io.StringIO(as_csv(scored, catalog, replace(sure, p_values=None)), newline=""))
+    assert [row["p_value"] for row in without] == ["", "", ""]
     assert [(row["id"], row["rank"]) for row in rows] == [(ids[1], "1"), (ids[2], "2"), (ids[0], "3")]
     assert [float(row["score"]) for row in rows] == [float(s) for s in scores[[1, 2, 0]]]
     assert rows[1]["caption"] == "'" + hostile.caption

@@ -148,6 +148,27 @@ def test_the_training_set_can_be_searched_and_credits_each_picture(page):
     expect(credit).to_contain_text("Choose a picture")
 
 
+def test_the_whole_training_set_can_be_paged_through(browser, app_url):
+    with opened(browser, f"{app_url}/training-set", viewport=DESKTOP) as page:
+        found, images = page.locator("#found"), page.locator("#gallery img")
+        before, after = (page.get_by_role("button", name=name, exact=True) for name in ("Previous", "Next"))
+        expect(found).to_have_text("1 to 60 of 3,065 pictures")
+        expect(before).to_be_disabled()
+        first = images.first.get_attribute("src")
+        page.locator("#gallery button").first.click()
+        expect(page.locator("#credit")).to_contain_text("Licence")
+        after.click()
+        expect(found).to_have_text("61 to 120 of 3,065 pictures")
+        expect(page.locator("#credit")).to_contain_text("Choose a picture")
+        expect(images.first).not_to_have_attribute("src", first)
+        before.click()
+        expect(images.first).to_have_attribute("src", first)
+        after.click()
+        page.get_by_label("Only those shown repeatedly").check()
+        expect(found).to_have_text("40 pictures")
+        expect(after).to_be_hidden()
+
+
 def test_a_search_without_matches_says_so(browser, app_url):
     with opened(browser, f"{app_url}/training-set", viewport=DESKTOP) as page:
         page.get_by_label("Search").fill("no such picture <b>")

@@ -222,9 +222,10 @@ def test_counts_tell_trained_from_held_out_and_reserve():
 
 
 def test_found_says_how_many_and_how_many_are_shown():
-    assert "No picture matches" in view.found(0, 0)
-    assert "1 picture<" in view.found(1, 1)
-    assert "3,065 pictures; the first 60 are shown" in view.found(3065, 60)
+    assert "No picture matches" in view.found(0, 0, 0)
+    assert ">1 picture<" in view.found(1, 0, 1)
+    assert ">1 to 60 of 3,065 pictures<" in view.found(3065, 0, 60)
+    assert ">3,061 to 3,065 of 3,065 pictures<" in view.found(3065, 3060, 5)
 
 
 def test_a_model_cards_front_matter_is_left_out():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from ..errors import ForwardInfError, IndexMismatch
+from ..errors import ForwardInfError, IndexMismatch, InvalidRequest
 from ..images import to_square
 from ..index.catalog import TrainingImage
 from ..methods.forward_inf import ForwardInf
@@ -26,6 +26,8 @@ from .theme import html
 TOP = 20
 REFRESH = 0.5  # seconds between two looks at a running sweep
 REDRAW = 2.0  # seconds between two galleries, which take the browser far longer to draw than the rest
+WAITING = "Waiting for the model…"
+IN_LINE = "Someone else’s question is being answered. Yours comes after it…"
 QUERY_SIDE = 384  # pixels, of the query that a result keeps to be looked at
 Updates = dict[gr.components.Component, object]
 CHOOSE = """
@@ -51,10 +53,15 @@ LOOK = """() => {
   const phone = matchMedia('(max-width: 720px)').matches;
   document.querySelector('#status').scrollIntoView({ block: phone ? 'start' : 'nearest' });
 }"""
-# The address bar then is the link to the result.
+# The address bar then is the link to the result, if one is on show.
 SHOW_LINK = """() => {
   const done = document.querySelector('[data-result]');
-  if (done) history.replaceState(null, '', `?result=${done.dataset.result}`);
+  history.replaceState(null, '', done ? `?result=${done.dataset.result}` : location.pathname);
+}"""
+# What was chosen lies below the tiles.
+SHOW_CHOSEN = """() => {
+  const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
+  document.querySelector('#chosen').scrollIntoView({ block: 'nearest', behavior: still ? 'auto' : 'smooth' });
 }"""
 
 
@@ -68,11 +75,12 @@ class Answer:
     chosen: gr.HTML
     more: gr.HTML
     result: gr.State  # id of the result on show, or None
+    asked: gr.State  # path of the picture that the answer is, or will be, of; None where there is no answer
 
     def cleared(self, status: str, running: bool) -> Updates:
         """The page without a result."""
         empty: Updates = {self.tiles: "", self.chosen: "", self.more: "", self.result: None}
-        return {**empty, self.status: status, self.stop: gr.update(visible=running)}
+        return {**empty, self.status: status, self.stop: _stop(visible=running)}
 
 
 def add(served: Served) -> None:
@@ -89,23 +97,36 @@ def add(served: Served) -> None:
             tiles = html(js_on_load=CHOOSE, elem_id="influences")
             chosen = html(elem_id="chosen")
             more = html(js_on_load=COPY, elem_id="more")
-    answer = Answer(status, stop, tiles, chosen, more, gr.State(None))
+    answer = Answer(status, stop, tiles, chosen, more, gr.State(None), gr.State(None))
     _wire(served, form, answer, folder)
 
 
 def _wire(served: Served, form: QueryForm, answer: Answer, folder: Path) -> None:
-    outputs = [form.notice, form.frame, form.file, form.prompt, *vars(answer).values()]
+    def in_line(browser: gr.Request) -> str:
+        """Said at once, before the queue has come to this question."""
+        others = served.running.keys() - {browser.session_hash}
+        return results_view.preparing(IN_LINE if others else WAITING)
+
+    outputs = [form.notice, form.frame, form.file, form.prompt, form.drawn_from, *vars(answer).values()]
     form.find.click(fn=None, js=LOOK)
-    form.find.click(
+    form.find.click(in_line, None, answer.status, **query.AT_ONCE).then(
         _finder(served, form, answer, folder),
         [form.file, form.prompt, *form.drawing, *form.settings],
         outputs,
-        show_progress_on=answer.status,
+        show_progress="hidden",
         **query.MODEL,
     ).then(fn=None, js=SHOW_LINK)
 
-    def stop(browser: gr.Request) -> None:
+    def stop(browser: gr.Request) -> object:
         served.stop(browser.session_hash)
+        return gr.update(value="Stopping…", interactive=False)
+
+    def outdated(browser: gr.Request, file: str | None, asked: str | None) -> Updates:
+        """An answer beside another picture would be taken for that one's."""
+        if asked is None or file == asked:
+            return {answer.asked: asked}
+        served.stop(browser.session_hash)
+        return {**answer.cleared(results_view.waiting(), running=False), answer.asked: None}
 
     def choose(result_id: str | None, event: gr.EventData) -> object:
         return _choose(served, result_id, event.id)
@@ -113,60 +134,69 @@ def _wire(served: Served, form: QueryForm, answer: Answer, folder: Path) -> None
     def restore(browser: gr.Request) -> Updates:
         return _restored(served, form, answer, browser.query_params.get("result"))
 
-    answer.stop.click(stop, None, None, **query.AT_ONCE)
-    answer.tiles.select(choose, answer.result, answer.chosen, **query.AT_ONCE)
+    answer.stop.click(stop, None, answer.stop, **query.AT_ONCE)
+    answer.tiles.select(choose, answer.result, answer.chosen, **query.AT_ONCE).then(fn=None, js=SHOW_CHOSEN)
+    for given in form.given:
+        given.then(outdated, [form.file, answer.asked], list(vars(answer).values()), **query.AT_ONCE).then(
+            fn=None, js=SHOW_LINK
+        )
     gr.on(None, restore, None, outputs, **query.AT_ONCE)
 
 
 def _finder(served: Served, form: QueryForm, answer: Answer, folder: Path) -> Callable[..., Iterator[Updates]]:
     def find(browser: gr.Request, file: str | None, text: object, *fields: object) -> Iterator[Updates]:
+        session, stop = browser.session_hash or "", threading.Event()
+        served.running[session] = stop
         try:
             prompt, method = forms.conditioning(text), forms.attribution_method(*fields[3:])
-            yield {form.notice: "", **answer.cleared(results_view.preparing("Waiting for the model…"), running=True)}
+            if not file and not prompt.strip():
+                raise InvalidRequest("Give a picture first, or say in the prompt what to draw.")
+            yield {form.notice: "", answer.asked: file, **answer.cleared(results_view.preparing(WAITING), running=True)}
             yield {form.notice: view.reading_remarks(served.model.unread_text(prompt), knows_a_word=True)}
             with served.lock:
                 if not file:
                     wanted = forms.generation_request(prompt, *fields[:3])
                     path, shown = query.drawn(served, folder, wanted)
                     file = str(path)
-                    yield {form.frame: shown, form.file: file}
-                found = _found(served, answer, file, prompt, method, browser.session_hash or "")
-                yield from served.worker.steps(found)
+                    yield {form.frame: shown, form.file: file, form.drawn_from: prompt, answer.asked: file}
+                yield from served.worker.steps(_found(served, answer, file, prompt, method, stop))
         except Exception as error:
             told = query.answered("Not attributed", error)
-            yield {form.notice: told, **answer.cleared(results_view.waiting(), running=False)}
+            yield {form.notice: told, answer.asked: None, **answer.cleared(results_view.waiting(), running=False)}
+        finally:
+            served.running.pop(session, None)
 
     return find
 
 
 def _found(
-    served: Served, answer: Answer, file: str, prompt: str, method: ForwardInf, session: str
+    served: Served, answer: Answer, file: str, prompt: str, method: ForwardInf, stop: threading.Event
 ) -> Generator[Updates, None, None]:
     """One attribution from the query's file to its kept result; the model must be ours alone meanwhile."""
     picture, original = query.read_query(file)
-    start, stop = time.perf_counter(), threading.Event()
-    served.running[session] = stop
-    try:
-        asked = served.attributor.query(picture.rgb, prompt, picture.sha256)
-        yield {answer.status: results_view.preparing("Taking gradient steps on the picture…")}
-        looked = drawn = 0.0
-        # Closed, so that the model is as it was before anyone else may use it, however this ends.
-        with closing(served.attributor.follow(asked, method)) as follow:
-            for now in follow:
-                if stop.is_set():
-                    break
-                if now.done == now.total or time.perf_counter() - looked < REFRESH:
-                    continue
-                looked = time.perf_counter()
-                so_far: Updates = {
-                    answer.status: results_view.progress(now.done, now.total, now.rate, now.seconds_left)
-                }
-                if looked - drawn >= REDRAW:
-                    drawn = looked
-                    so_far[answer.tiles] = results_view.gallery(now.scores().top(TOP), _images(served), _url_of(served))
-                yield so_far
-    finally:
-        served.running.pop(session, None)
+    start, held_out = time.perf_counter(), served.index.count - len(served.index.trained)
+    asked = served.attributor.query(picture.rgb, prompt, picture.sha256)
+    yield {answer.status: results_view.preparing("Taking gradient steps on the picture…")}
+    if stop.is_set():
+        yield answer.cleared(results_view.stopped(0, served.index.count), running=False)
+        return
+    looked = drawn = 0.0
+    # Closed, so that the model is as it was before anyone else may use it, however this ends.
+    with closing(served.attributor.follow(asked, method)) as follow:
+        for now in follow:
+            if stop.is_set():
+                break
+            if now.done == now.total or time.perf_counter() - looked < REFRESH:
+                continue
+            looked = time.perf_counter()
+            so_far: Updates = {
+                answer.status: results_view.progress(now.done, now.total, held_out, now.rate, now.seconds_left)
+            }
+            if looked - drawn >= REDRAW:
+                drawn = looked
+                best, images = now.scores().top(TOP), _images(served)
+                so_far[answer.tiles] = results_view.so_far(now.done / now.total, best, images, _url_of(served))
+            yield so_far
     if now.done < now.total:
         yield answer.cleared(results_view.stopped(now.done, now.total), running=False)
         return
@@ -174,8 +204,14 @@ def _found(
     record = as_record(served.attributor, asked, method, now.state, scores, alike, TOP, picture.notes)
     record |= {"file_name": Path(file).name, "seconds": round(time.perf_counter() - start, 1)}
     shown = query.png_of(to_square(picture.rgb, QUERY_SIDE))
-    result = served.results.save(record, as_csv(scores, served.index.catalog), original, shown)
+    sure = served.attributor.confidence(scores, method, asked.prompted)
+    result = served.results.save(record, as_csv(scores, served.index.catalog, sure), original, shown)
     yield _shown(served, answer, result)
+
+
+def _stop(visible: bool) -> object:
+    """The button that stops a sweep, as it is before it is pressed."""
+    return gr.update(value="Stop", interactive=True, visible=visible)
 
 
 def _shown(served: Served, answer: Answer, result: Result) -> Updates:
@@ -183,11 +219,12 @@ def _shown(served: Served, answer: Answer, result: Result) -> Updates:
     record, first = result.record, result.record["results"][0]["id"]
     return {
         answer.status: results_view.finished(record, result.id),
-        answer.stop: gr.update(visible=False),
+        answer.stop: _stop(visible=False),
         answer.tiles: results_view.answer(record, _images(served), _url_of(served), first),
         answer.chosen: _detail(served, result, first),
         answer.more: results_view.credits(record, served.index.catalog)
         + results_view.keep(result.id)
+        + results_view.whole_groups(record)
         + results_view.reproduced_by(record),
         answer.result: result.id,
     }
@@ -219,6 +256,7 @@ def _restored(served: Served, form: QueryForm, answer: Answer, result_id: str | 
             form.frame: view.kept_picture(result.picture.read_bytes(), record),
             form.file: str(result.folder / "query.bin"),
             form.prompt: record["query"]["prompt"],
+            answer.asked: str(result.folder / "query.bin"),
             **_shown(served, answer, result),
         }
     except Exception as error:

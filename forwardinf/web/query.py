@@ -56,17 +56,19 @@ class QueryForm:
     drawing: tuple[gr.Number, gr.Number, gr.Number]  # seed, steps, guidance
     settings: tuple[gr.components.Component, ...]  # direction, score, loss budget, gradient steps
     find: gr.Button
+    drawn_from: gr.State  # the prompt of the last picture drawn here, or None
+    given: tuple[gr.events.Dependency, ...]  # each ends with another picture in the frame, unless it was refused
 
 
 def add(served: Served, folder: Path) -> QueryForm:
     """Lay the query out in the current Blocks and wire it; drawn pictures are kept in `folder`."""
     texts = view.examples(served.catalog)
-    file = gr.State(None)
+    file, drawn_from = gr.State(None), gr.State(None)
     frame = html(elem_id="picture")
     upload = gr.File(label="Picture: drop, paste or choose one", height=150, elem_id="upload")
     prompt = gr.Textbox(
         label="Prompt",
-        info="What it was drawn from, if you know (may be empty); or what to draw.",
+        info="What it was drawn from, if you know, as that finds more; or what to draw.",
         placeholder=f"For example: {texts[0]}",
         max_lines=3,
         elem_id="prompt",
@@ -83,16 +85,23 @@ def add(served: Served, folder: Path) -> QueryForm:
     draw: dict[str, Any] = {
         "fn": _drawer(served, folder),
         "inputs": [prompt, *drawing],
-        "outputs": [notice, frame, file],
+        "outputs": [notice, frame, file, drawn_from],
         "show_progress_on": frame,
         **MODEL,
     }
-    upload.upload(_reader(), upload, [notice, frame, file, upload], show_progress_on=upload, api_visibility="private")
-    gr.on([generate.click, prompt.submit], **draw, trigger_mode="always_last")
-    another.click(_new_seed, None, drawing[0], **AT_ONCE).then(**draw)
-    for chip in chips:
-        chip.click(lambda text: text, chip, prompt, **AT_ONCE).then(**draw)
-    return QueryForm(notice, frame, file, prompt, drawing, settings, find)
+    given = [
+        upload.upload(
+            _reader(),
+            [upload, prompt, drawn_from],
+            [notice, frame, file, upload, prompt],
+            show_progress_on=upload,
+            api_visibility="private",
+        ),
+        gr.on([generate.click, prompt.submit], **draw, trigger_mode="always_last"),
+        another.click(_new_seed, None, drawing[0], **AT_ONCE).then(**draw),
+        *(chip.click(lambda text: text, chip, prompt, **AT_ONCE).then(**draw) for chip in chips),
+    ]
+    return QueryForm(notice, frame, file, prompt, drawing, settings, find, drawn_from, tuple(given))
 
 
 def read_query(path: str | None) -> tuple[Picture, bytes]:
@@ -134,12 +143,14 @@ def answered(outcome: str, error: Exception) -> str:
 
 
 def _reader() -> Callable[..., tuple[object, ...]]:
-    def read(path: str) -> tuple[object, ...]:
+    def read(path: str, prompt: str | None, drawn_from: str | None) -> tuple[object, ...]:
         try:
             picture, _ = read_query(path)
-            return "", view.given_picture(png_of(picture.rgb), Path(path).name, picture), path, None
+            # A prompt that something else was drawn from here says nothing of a picture from elsewhere.
+            kept = "" if prompt == drawn_from else gr.skip()
+            return "", view.given_picture(png_of(picture.rgb), Path(path).name, picture), path, None, kept
         except Exception as error:
-            return answered("Not read", error), gr.skip(), gr.skip(), None
+            return answered("Not read", error), gr.skip(), gr.skip(), None, gr.skip()
 
     return read
 
@@ -154,13 +165,14 @@ def _drawer(served: Served, folder: Path) -> Callable[..., tuple[object, ...]]:
     ) -> tuple[object, ...]:
         try:
             request = forms.generation_request(prompt, seed, steps, guidance)
+            progress(0, desc="Waiting for the model…")
             with served.lock:
                 path, shown = drawn(
                     served, folder, request, lambda done, total: progress((done, total), desc="Drawing")
                 )
-            return remarks(served, request.prompt), shown, str(path)
+            return remarks(served, request.prompt), shown, str(path), prompt
         except Exception as error:
-            return answered("Not drawn", error), gr.skip(), gr.skip()
+            return answered("Not drawn", error), gr.skip(), gr.skip(), gr.skip()
 
     return draw
 

@@ -12,14 +12,18 @@ from ..index.catalog import Catalog, TrainingImage, counted
 from ..report import verdict, without_prompt
 from . import view
 
-GROUPS = 8  # shown by name in a roll-up; the others together
+GROUPS = 8  # shown by name in a table; the others together
+GROUPED = {"collection": "Collection", "licence": "Licence", "creator": "Creator"}
 UrlOf = Callable[[TrainingImage], str]
 Scored = Sequence[tuple[str, float, float | None]]  # id, score, standard error where there is one; best first
 
 STEPS = (
     ("Lean on the picture", "The model takes a few small learning steps on your picture alone."),
     ("Look again at every training image", "Each one passes through the moved model once."),
-    ("See which ones moved", "The images whose loss changed most are estimated to have shaped the picture most."),
+    (
+        "See which ones moved",
+        "The images that it now meets most differently are estimated to have shaped the picture most.",
+    ),
 )
 
 
@@ -33,11 +37,13 @@ def preparing(text: str) -> str:
     return f'<div class="fi-progress"><progress aria-label="Preparing"></progress><p>{escape(text)}</p></div>'
 
 
-def progress(done: int, total: int, rate: float, seconds_left: float) -> str:
+def progress(done: int, total: int, held_out: int, rate: float, seconds_left: float) -> str:
+    """How far a sweep is; `held_out` of the `total` are no training images and are compared as a check."""
     left = f"{seconds_left:.0f}&nbsp;s left" if seconds_left < 90 else f"{seconds_left / 60:.0f}&nbsp;min left"
+    check = f", {held_out:,} held out as a check" if held_out else ""
     return (
         f'<div class="fi-progress"><progress aria-label="Images compared" value="{done}" max="{total}"></progress>'
-        f"<p><b>{done / total:.0%}</b> · {done:,} of {total:,} images · {rate:,.0f} images/s · {left}</p></div>"
+        f"<p><b>{done / total:.0%}</b> · {done:,} of {total:,} images{check} · {rate:,.0f} images/s · {left}</p></div>"
     )
 
 
@@ -50,7 +56,8 @@ def stopped(done: int, total: int) -> str:
 
 def finished(record: dict[str, Any], result_id: str) -> str:
     """The verdict, what was done, and the word of caution; carries the result's id for the link."""
-    compared, seconds, confidence = record["index"]["examples"], record.get("seconds"), record["confidence"]
+    index, seconds, confidence = record["index"], record.get("seconds"), record["confidence"]
+    compared = f"{index['trained']:,} training images" if "trained" in index else f"{index['examples']:,} images"
     took = f" in {seconds:.0f}&nbsp;s" if seconds else ""
     against = ""
     if confidence["stand_out"] is not None:
@@ -61,19 +68,26 @@ def finished(record: dict[str, Any], result_id: str) -> str:
     return (
         f'<div class="fi-done" role="status" data-result="{escape(result_id)}">'
         f'<p class="fi-verdict"><strong>{escape(verdict(confidence))}</strong></p>'
-        f"<p>{compared:,} images compared{took}, best first.{against} {escape(without_prompt(record))} "
+        f"<p>{compared} compared{took}, best first.{against} {escape(without_prompt(record))} "
         f"{escape(record['caution'])}</p></div>"
     )
 
 
-def gallery(scored: Scored, images: dict[str, TrainingImage], url_of: UrlOf) -> str:
-    """Training images as buttons that carry their ids, best first, while the sweep runs."""
+def so_far(share: float, scored: Scored, images: dict[str, TrainingImage], url_of: UrlOf) -> str:
+    """Training images as buttons that carry their ids, best first, while the sweep has seen a share of them."""
     tiles = (_tile(rank, images[i], s, e, url_of) for rank, (i, s, e) in enumerate(scored, 1))
-    return f'<ol class="fi-gallery fi-ranked">{"".join(tiles)}</ol>'
+    return (
+        f'<p class="fi-small">So far, after {share:.0%} of the images; the order still changes.</p>'
+        f'<ol class="fi-gallery fi-ranked fi-partial">{"".join(tiles)}</ol>'
+    )
 
 
 def answer(record: dict[str, Any], images: dict[str, TrainingImage], url_of: UrlOf, chosen: str) -> str:
-    """The same of a finished result, with what is sure of each image; `chosen` is pressed."""
+    """The same of a finished result, with what is sure of each image; `chosen` is pressed.
+
+    Where none stands out, none is shown as if it did.
+    """
+    quiet = " fi-quiet" if record["confidence"]["stand_out"] == 0 else ""
     tiles = (
         _tile(
             row["rank"],
@@ -86,18 +100,20 @@ def answer(record: dict[str, Any], images: dict[str, TrainingImage], url_of: Url
         )
         for row in record["results"]
     )
-    return f'<ol class="fi-gallery fi-ranked">{"".join(tiles)}</ol>'
+    return f'<ol class="fi-gallery fi-ranked{quiet}">{"".join(tiles)}</ol>'
 
 
 def _sureness(row: dict[str, Any]) -> str:
     """Whether an image stands out, and within which ranks it stays; in words that need no statistics."""
     mark = '<span class="fi-mark">stands out</span>' if row["stands_out"] else ""
-    return f'{mark}<span class="fi-steady" title="Rank with any one draw left out">{_steadiness(row)}</span>'
+    lent = '<span class="fi-steady">lent its caption</span>' if row.get("lent_caption") else ""
+    steady = f'<span class="fi-steady" title="Rank with any one draw left out">{_steadiness(row)}</span>'
+    return mark + lent + (steady if len(row["per_draw"]) > 1 else "")
 
 
 def _steadiness(row: dict[str, Any]) -> str:
     best, worst = row["rank_range"]
-    return f"always no. {best:,}" if best == worst else f"between no. {best:,} and {worst:,}"
+    return f"stays no. {best:,}" if best == worst else f"no. {best:,} to {worst:,}"
 
 
 def _tile(
@@ -128,13 +144,14 @@ def _spread(error: float | None, digits: int, what: str = "") -> str:
 def detail(row: dict[str, Any], image: TrainingImage, query_url: str, url: str) -> str:
     """One training image beside the query: how strongly, at which noise, and whose it is."""
     looks = f"{row['similarity']:.2f} <small>(no. {row['similarity_rank']:,} in looks alone)</small>"
+    draws = len(row["per_draw"])
+    steady = f"; {_steadiness(row)} <small>when one of {draws} draws is left out</small>" if draws > 1 else ""
+    lent = "its own, as no prompt was given <small>(so it scores higher than it would otherwise)</small>"
     facts = (
         ("Influence", f"{row['score']:.2f} {_spread(row['standard_error'], 2, ' <small>(standard error)</small>')}"),
         ("Stands out", _chance(row["stands_out"], row["p_value"])),
-        (
-            "Rank",
-            f"{row['rank']}; {_steadiness(row)} <small>with any of {len(row['per_draw'])} draws left out</small>",
-        ),
+        ("Rank", f"{row['rank']}{steady}"),
+        *([("Asked with the caption", lent)] if row.get("lent_caption") else []),
         ("Visual similarity", looks),
         *view.credit_facts(image),
     )
@@ -150,8 +167,8 @@ def detail(row: dict[str, Any], image: TrainingImage, query_url: str, url: str) 
 def _chance(stands_out: bool | None, p_value: float) -> str:
     if stands_out is None:
         return "not known <small>(there is no reference for these settings)</small>"
-    share = f"p = {p_value:.2f}: the share of pictures never seen that reach as much"
-    return f"{'yes' if stands_out else 'no'} <small>({share})</small>"
+    chance = f"p = {p_value:.2f}: the chance that a picture never seen reaches as much with any image"
+    return f"{'yes' if stands_out else 'no'} <small>({chance})</small>"
 
 
 def compare(query_url: str, url: str, caption: str) -> str:
@@ -181,47 +198,60 @@ def by_noise(per_draw: Sequence[float]) -> str:
 
 
 def credits(record: dict[str, Any], catalog: Catalog) -> str:
-    """The results by collection, licence and creator, beside chance, and whether each group ranks high as a whole."""
+    """The results by collection, licence and creator, beside what chance would give."""
     rows, trained = record["results"], catalog.of_split("train").images
-    parts = (("Collection", "collection"), ("Licence", "licence"), ("Creator", "creator"))
-    tables = "".join(_roll_up(title, key, record, trained) for title, key in parts)
+    tables = "".join(_roll_up(title, key, rows, trained) for key, title in GROUPED.items())
     return (
-        f'<h2 class="fi-section">Who made the first {len(rows)}</h2>'
+        f'<h2 class="fi-section">Who made these {len(rows)}</h2>'
         f'<div class="fi-rollups">{tables}</div>'
-        f'<p class="fi-small">“By chance” is what a random choice from the training set would give. The mean rank is '
-        f"over all of a group’s images among {len(trained):,}; p is the chance of one as good if images belonged to "
-        "groups at random, with the number of groups allowed for. Neither is an estimate of how much of the picture a "
-        "group accounts for.</p>"
+        '<p class="fi-small">“By chance” is what a random choice from the training set would give.</p>'
     )
 
 
-def _roll_up(title: str, key: str, record: dict[str, Any], trained: Sequence[TrainingImage]) -> str:
+def _roll_up(title: str, key: str, rows: Sequence[dict[str, Any]], trained: Sequence[TrainingImage]) -> str:
     share = {name: count / len(trained) for name, count in counted(trained, lambda image: getattr(image, key))}
-    tested = {group["name"]: group for group in record["groups"][key]}
-    rows = record["results"]
-    most_first = _counted_rows(rows, key)
-    body = "".join(
-        _group(_name(key, name), n, share[name] * len(rows), tested[name]) for name, n in most_first[:GROUPS]
-    )
+    most_first = Counter(row[key] for row in rows).most_common()
+    body = [(_name(key, name), f"{n}", f"{share[name] * len(rows):.1f}") for name, n in most_first[:GROUPS]]
     if others := most_first[GROUPS:]:
         chance = sum(share[name] for name, _ in others) * len(rows)
-        body += _group(f"{len(others)} others", sum(n for _, n in others), chance, None)
-    heads = "".join(f'<th scope="col">{head}</th>' for head in (title, "Images", "By chance", "Mean rank", "p"))
-    return f'<table class="fi-rollup"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+        body.append((f"{len(others)} others", f"{sum(n for _, n in others)}", f"{chance:.1f}"))
+    return _table((title, "Images", "By chance"), body)
 
 
-def _counted_rows(rows: Sequence[dict[str, Any]], key: str) -> list[tuple[str, int]]:
-    """How many of the results each group has, most first, then by its best rank."""
-    return Counter(row[key] for row in rows).most_common()
+def whole_groups(record: dict[str, Any]) -> str:
+    """Whether the images of a collection, a licence or a creator rank high as a whole; folded where none stands out."""
+    tables = "".join(_tested(title, record["groups"][key], key) for key, title in GROUPED.items())
+    alone = record["confidence"]["stand_out"] == 0
+    weak = " No single image stands out here, so take it as a leaning towards a style at most." if alone else ""
+    return (
+        f'<details class="fi-how"{"" if alone else " open"}>'
+        "<summary>Does anyone’s work rank high as a whole?</summary>"
+        '<p class="fi-small">The mean rank is over <em>all</em> of a group’s images, not only those above; p is the '
+        "chance of one as good if images belonged to groups at random. It allows for how many groups of a kind were "
+        "tested, so the same images may have one p as a collection and another as a creator’s. Images of one style "
+        f"move together. It is no estimate of how much of the picture a group accounts for.{weak}</p>"
+        f'<div class="fi-rollups">{tables}</div></details>'
+    )
 
 
-def _group(name: str, count: int, by_chance: float, tested: dict[str, Any] | None) -> str:
-    whole = f"<td>{tested['mean_rank']:,.0f}</td><td>{_p(tested['p_value'])}</td>" if tested else "<td>–</td><td>–</td>"
-    return f"<tr><td>{escape(name)}</td><td>{count}</td><td>{by_chance:.1f}</td>{whole}</tr>"
+def _tested(title: str, groups: Sequence[dict[str, Any]], key: str) -> str:
+    body = [
+        (_name(key, group["name"]), f"{group['images']:,}", f"{group['mean_rank']:,.0f}", _p(group["p_value"]))
+        for group in groups[:GROUPS]
+    ]
+    if len(groups) > GROUPS:
+        body.append((f"{len(groups) - GROUPS} others", "", "", f"from {_p(groups[GROUPS]['p_value'])}"))
+    return _table((title, "Images", "Mean rank", "p"), body)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<table class="fi-rollup"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _p(p_value: float) -> str:
-    return "&lt; 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _name(key: str, value: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import gradio as gr
 
 from ..index.catalog import TrainingImage, counted
@@ -9,7 +12,8 @@ from . import forms, theme, view
 from .served import Served
 from .theme import html
 
-SHOWN = 60
+SHOWN = 60  # on a page
+TO_THE_TOP = "() => document.querySelector('#found').scrollIntoView({ block: 'start' })"
 CHOOSE = """
 element.addEventListener('click', (event) => {
   const tile = event.target.closest('[data-id]');
@@ -31,10 +35,18 @@ def add(served: Served) -> None:
     def url_of(image: TrainingImage) -> str:
         return theme.url_of(catalog.path_of(image))
 
-    def search(text: str | None, collection: str, split: str, repeated: bool) -> tuple[str, str]:
+    def search(first: int, text: str | None, collection: str, split: str, repeated: bool) -> tuple[object, ...]:
+        """What a page of what was found shows, from the place `first` on; nothing is chosen on it."""
         found = forms.CatalogSearch(text or "", collection, split, repeated).found_in(catalog)
-        shown = found[:SHOWN]
-        return view.found(len(found), len(shown)), view.gallery(shown, url_of)
+        shown = found[first : first + SHOWN]
+        return (
+            view.found(len(found), first, len(shown)),
+            view.gallery(shown, url_of),
+            view.no_choice(),
+            first,
+            gr.update(visible=len(shown) < len(found), interactive=first > 0),
+            gr.update(visible=len(shown) < len(found), interactive=first + SHOWN < len(found)),
+        )
 
     def choose(event: gr.EventData) -> str:
         image = catalog.by_id.get(event.id)
@@ -48,26 +60,30 @@ def add(served: Served) -> None:
         + view.training_set_counts(catalog)
     )
     fields = _filters(served)
-    summary, tiles = search("", forms.EVERY_COLLECTION, "train", False)
+    summary, tiles, *_ = search(0, "", forms.EVERY_COLLECTION, "train", False)
+    place = gr.State(0)
     with gr.Row(elem_classes="fi-browse"):
         with gr.Column(scale=5, min_width=300):
             count = html(summary, elem_id="found")
             gallery = html(tiles, js_on_load=CHOOSE, elem_id="gallery")
+            with gr.Row(elem_classes="fi-buttons"):
+                before = gr.Button("Previous", elem_id="previous", min_width=100, interactive=False)
+                after = gr.Button("Next", elem_id="next", min_width=100)
         with gr.Column(scale=3, min_width=300, elem_classes="fi-chosen"):
             chosen = html(view.no_choice(), elem_id="credit")
     html(f'<h2 class="fi-section">Collections and licences</h2>{view.collections(catalog)}')
     with gr.Accordion("Everyone who made a picture", open=False, elem_id="creators"):
         html(view.creators(catalog))
 
-    gr.on(
-        [field.change for field in fields],
-        search,
-        fields,
-        [count, gallery],
-        trigger_mode="always_last",
-        show_progress="hidden",
-        api_visibility="private",
-    )
+    page: dict[str, Any] = {
+        "outputs": [count, gallery, chosen, place, before, after],
+        "show_progress": "hidden",
+        "api_visibility": "private",
+    }
+    gr.on([f.change for f in fields], partial(search, 0), fields, **page, trigger_mode="always_last")
+    for button, by in ((before, -SHOWN), (after, SHOWN)):
+        turned = button.click(lambda first, *asked, by=by: search(first + by, *asked), [place, *fields], **page)
+        turned.then(fn=None, js=TO_THE_TOP)
     gallery.select(choose, None, chosen, show_progress="hidden", api_visibility="private")
 
 

@@ -131,12 +131,13 @@ def provenance(catalog: Catalog, page: str) -> str:
 # The training set
 
 
-def found(count: int, shown: int) -> str:
+def found(count: int, first: int, shown: int) -> str:
+    """How many pictures were found, and which of them are shown; `first` is the place of the first of these, from 0."""
     if not count:
         return '<p class="fi-small" role="status">No picture matches. Try fewer words, or another filter.</p>'
     how_many = f"{count:,} pictures" if count > 1 else "1 picture"
-    part = f"; the first {shown} are shown" if shown < count else ""
-    return f'<p class="fi-small" role="status">{how_many}{part}</p>'
+    part = f"{first + 1:,} to {first + shown:,} of " if shown < count else ""
+    return f'<p class="fi-small" role="status">{part}{how_many}</p>'
 
 
 def gallery(images: Iterable[TrainingImage], url_of: Callable[[TrainingImage], str]) -> str:
