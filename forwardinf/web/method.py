@@ -54,7 +54,7 @@ PLAIN_SCORE = """3. **A score.** How far the model’s error on the image rose, 
 VERDICT = """4. **A verdict.** A list of the most influential images always has a first. So an image *stands out* only
    where its score lies above the highest that nine in ten of these {reference} pictures reach with any image. Where a
    picture owes nothing to the training set, this calls one in at most one answer of ten, if the picture is of the kind
-   of those compared with. *Between no. 2 and 5* are the ranks that an image takes when one of the looks is left out: a
+   of those compared with. *No. 2 to 5* are the ranks that an image takes when one of the looks is left out: a
    steady rank does not depend on one of them."""
 
 NO_VERDICT = """4. **No verdict.** A list of the most influential images always has a first. This index was built
