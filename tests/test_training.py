@@ -17,6 +17,7 @@ from forwardinf import manifest
 from forwardinf.errors import InvalidRequest
 from forwardinf.index.catalog import Catalog, TrainingImage
 from forwardinf.models import load_model
+from forwardinf.training import figures
 from forwardinf.training import vae as vae_training
 from forwardinf.training.artwork import assign_splits, normal_code
 from forwardinf.training.loop import Plan, Trainer, averaged, images_seen, schedule
@@ -164,3 +165,16 @@ def test_a_shipped_model_is_laid_out_for_training_without_what_describes_it(tmp_
     assert images_seen(tmp_path / "work/vae/loss.jsonl") == 64
     with pytest.raises(InvalidRequest, match="already holds a training"):
         unrelease(shipped, tmp_path / "work")
+
+
+def test_the_apps_memory_is_measured_and_within_its_target():
+    used = figures.app_peak_memory(ModelSpec(str(ASSETS / "emoji-diffusion")), ASSETS / "emoji") / 2**30
+    assert 0.3 < used <= figures.AT_MOST["app_peak_memory_gb"]
+
+
+def test_the_table_of_figures_says_which_target_is_missed():
+    names = ("parameters_unet", "picture_seconds", "nearest_of_prompted_collection")
+    table = figures.as_table(dict(zip(names, (1234, 2.5, 0.9), strict=True)))
+    assert "| parameters unet | 1,234 |  |" in table
+    assert "| picture seconds | 2.5 | ≤ 2: **not met** |" in table
+    assert "| nearest of prompted collection | 0.9 | ≥ 0.9: met |" in table
