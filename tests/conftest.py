@@ -120,7 +120,7 @@ def small_index(tmp_path_factory: pytest.TempPathFactory) -> Index:
     artwork = Catalog.load(ASSETS / "emoji")
     train, held_out = artwork.of_split("train").images, artwork.of_split("held_out").images
     few = sorted((*train[::50][:60], *held_out[:4]), key=lambda image: image.id)
-    plan = BuildPlan(draws=48, fisher_images=16, fisher_draws=2)
+    plan = BuildPlan(draws=24, fisher_images=16, fisher_draws=2)
     model = load_model(ModelSpec(str(ASSETS / "emoji-diffusion")))
     return build_index(model, Catalog(artwork.folder, tuple(few)), tmp_path_factory.mktemp("small") / "index", plan)
 
