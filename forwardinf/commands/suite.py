@@ -49,12 +49,13 @@ CONTENDERS = (
     Contender("random", "random"),
 )
 # Settings that `tune` tries of each method, which has as many as the others.
-_DAMPINGS = (("damping=0.01",), ("damping=1",), ("damping=10",), ("damping=0.1", "query_draws=192"))
+_MIRRORED = ((), ("loss_budget=0.05",), ("loss_budget=0.2",), ("damping=0.01",), ("damping=1",))
+_KERNEL = (("damping=0.1",), ("damping=0.01",), ("damping=1",), ("damping=10",), ("damping=0.1", "query_draws=192"))
 TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
-    "forward_inf": ((), ("loss_budget=0.05",), ("loss_budget=0.2",), ("damping=0.01",), ("damping=1",)),
+    "forward_inf": _MIRRORED,
     "plain": ((), ("loss_budget=0.05",), ("loss_budget=0.2",), ("score=absolute",), ("score=skew",)),
-    "abu": ((), ("loss_budget=0.05",), ("loss_budget=0.2",), ("damping=0.01",), ("damping=1",)),
-    "abu_plus": ((), ("loss_budget=0.05",), ("loss_budget=0.2",), ("damping=0.01",), ("damping=1",)),
+    "abu": _MIRRORED,
+    "abu_plus": _MIRRORED,
     "das": (
         ("damping=0.1",),
         ("damping=0.01",),
@@ -62,8 +63,8 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
         ("squared=false", "damping=0.1"),
         ("squared=false", "damping=1"),
     ),
-    "dtrak": (("damping=0.1",), *_DAMPINGS),
-    "trak": (("damping=0.1",), *_DAMPINGS),
+    "dtrak": _KERNEL,
+    "trak": _KERNEL,
     "tracin": (
         (),
         ("normalised=true",),

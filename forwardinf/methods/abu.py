@@ -10,8 +10,8 @@ Cost: that of `forward_inf`. Settings: those of `forward_inf`, which were chosen
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from .forward_inf import Curvature
 from .plain import Plain
 
 
@@ -19,7 +19,7 @@ from .plain import Plain
 class Abu(Plain):
     """Settings of the method, those of `forward_inf`; a reference of habits is not asked for it."""
 
-    curvature: Literal["fisher", "kronecker", "none"] = "fisher"
+    curvature: Curvature = "fisher"
 
 
 METHOD = Abu

@@ -7,16 +7,16 @@ AbU+ in Wang et al. 2025 (arXiv 2511.10721): as `abu`, the Fisher taken in an ei
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from .abu import Abu
+from .forward_inf import Curvature
 
 
 @dataclass(frozen=True)
 class AbuPlus(Abu):
     """Settings of the method, those of `forward_inf`; a reference of habits is not asked for it."""
 
-    curvature: Literal["fisher", "kronecker", "none"] = "kronecker"
+    curvature: Curvature = "kronecker"
 
 
 METHOD = AbuPlus

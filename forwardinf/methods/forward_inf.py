@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from ..models import AttributableModel
     from . import TrainingSet
 
-SCORES = ("difference", "absolute", "skew", "root")
+Curvature = Literal["fisher", "kronecker", "none"]
+Score = Literal["difference", "absolute", "skew", "root"]
+SCORES = get_args(Score)
 SKEW_FLOOR = 1e-3  # keeps the skew of two near-zero losses near zero (MUCS, arXiv 2605.17938)
 
 
@@ -53,11 +55,11 @@ class ForwardInf:
 
     steps: int = 1
     direction: Literal["ascent", "descent"] = "ascent"
-    curvature: Literal["fisher", "kronecker", "none"] = "fisher"  # what the gradient is preconditioned by
+    curvature: Curvature = "fisher"  # what the gradient is preconditioned by
     loss_budget: float = 0.1  # relative change of the query's loss that the steps add up to; descent wants less (0.02)
     own_draws: int = 0  # of the query, beside the sweep's
     damping: float = 0.1  # share of a layer's mean Fisher that is added to it
-    score: Literal["difference", "absolute", "skew", "root"] = "root"
+    score: Score = "root"
     standardised: bool = True  # per draw, over the examples
     one_sided: bool = True  # per draw, a change below the average counts as none
     likeness: bool = True  # whether an image that moved counts for more where it looks like the query
@@ -66,7 +68,7 @@ class ForwardInf:
     def __post_init__(self) -> None:
         if self.direction not in ("ascent", "descent"):
             raise InvalidRequest(f"The direction is “{self.direction}”; it must be ascent or descent.")
-        if self.curvature not in ("fisher", "kronecker", "none"):
+        if self.curvature not in get_args(Curvature):
             raise InvalidRequest(f"The curvature is “{self.curvature}”; it must be fisher, kronecker or none.")
         if self.score not in SCORES:
             raise InvalidRequest(f"The score is “{self.score}”; it must be one of {', '.join(SCORES)}.")

@@ -10,17 +10,16 @@ Cost: that of `forward_inf`, without an index's Fisher. Settings: those of `forw
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from .forward_inf import ForwardInf
+from .forward_inf import Curvature, ForwardInf, Score
 
 
 @dataclass(frozen=True)
 class Plain(ForwardInf):
     """Settings of the method, those of `forward_inf`; a reference of habits is not asked for it."""
 
-    curvature: Literal["fisher", "kronecker", "none"] = "none"
-    score: Literal["difference", "absolute", "skew", "root"] = "difference"
+    curvature: Curvature = "none"
+    score: Score = "difference"
     standardised: bool = False
     one_sided: bool = False
     likeness: bool = False

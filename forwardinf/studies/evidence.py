@@ -143,7 +143,7 @@ def _self_retrieval(reports: Sequence[Report]) -> Iterator[str]:
 
 def _best_first(row: dict[str, Any], report: Report) -> tuple[object, ...]:
     """Of one copy by several methods; where two are as good, ours is named first."""
-    return -row["rank_1"], -row["top_10"], label_of(report["settings"]) != OURS, report["settings"]["prompt"]
+    return -row["rank_1"], -row["top_10"], not _is_ours(report), report["settings"]["prompt"]
 
 
 def _customisation(reports: Sequence[Report]) -> Iterator[str]:
@@ -236,7 +236,7 @@ def _draw_recall(axes: Axes, reports: Sequence[Report]) -> None:
     """Recall of the exemplars by depth, on the reported part."""
     for report in sorted(reports, key=lambda report: -_reported(report)["map"]["mean"]):
         curve = _reported(report)["curve"]
-        ours = label_of(report["settings"]) == OURS
+        ours = _is_ours(report)
         style = {"color": ACCENT, "linewidth": 2.5, "zorder": 3} if ours else {"linewidth": 1.2}
         axes.plot([int(k) for k in curve], list(curve.values()), label=label_of(report["settings"]), **style)
     axes.set(xscale="log", xlabel="depth", ylabel="recall of the exemplars", ylim=(0, 1.02))
