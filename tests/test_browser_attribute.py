@@ -213,6 +213,25 @@ def test_who_comes_second_sees_the_queue_and_is_answered(browser, app_url, train
         expect(second.locator("[data-result]")).to_be_visible()
 
 
+def test_a_first_drawing_says_at_once_what_it_waits_for(browser, app_url, training_picture):
+    with opened(browser, app_url, viewport=DESKTOP) as first, opened(browser, app_url, viewport=PHONE) as second:
+        upload(first, training_picture)
+        expect(picture(first)).to_be_visible()
+        find(first)
+        expect(first.locator("#stop")).to_be_visible()
+        second.get_by_role("button", name=GOOD_PROMPT).click()
+        expect(second.locator("#picture").get_by_text("Yours comes after it")).to_be_visible()
+        first.locator("#stop").click()
+        expect(picture(second)).to_have_attribute("alt", f"Drawn from the prompt: {GOOD_PROMPT}")
+        expect(second.get_by_text("Yours comes after it")).to_have_count(0)
+
+
+def test_a_first_drawing_that_is_refused_leaves_no_empty_frame(page):
+    generate(page, "   ")
+    expect(notice(page).get_by_role("alert")).to_contain_text("The prompt is empty")
+    expect(page.locator("#picture")).to_be_hidden()
+
+
 HOSTILE = {
     "empty.png": b"",
     "text.png": b"this is no picture",

@@ -26,8 +26,6 @@ from .theme import html
 TOP = 20
 REFRESH = 0.5  # seconds between two looks at a running sweep
 REDRAW = 2.0  # seconds between two galleries, which take the browser far longer to draw than the rest
-WAITING = "Waiting for the model…"
-IN_LINE = "Someone else’s question is being answered. Yours comes after it…"
 QUERY_SIDE = 384  # pixels, of the query that a result keeps to be looked at
 Updates = dict[gr.components.Component, object]
 CHOOSE = """
@@ -104,8 +102,7 @@ def add(served: Served) -> None:
 def _wire(served: Served, form: QueryForm, answer: Answer, folder: Path) -> None:
     def in_line(browser: gr.Request) -> str:
         """Said at once, before the queue has come to this question."""
-        others = served.running.keys() - {browser.session_hash}
-        return results_view.preparing(IN_LINE if others else WAITING)
+        return results_view.preparing(query.awaiting(served, browser.session_hash))
 
     outputs = [form.notice, form.frame, form.file, form.prompt, form.drawn_from, *vars(answer).values()]
     form.find.click(fn=None, js=LOOK)
@@ -151,7 +148,11 @@ def _finder(served: Served, form: QueryForm, answer: Answer, folder: Path) -> Ca
             prompt, method = forms.conditioning(text), forms.attribution_method(*fields[3:])
             if not file and not prompt.strip():
                 raise InvalidRequest("Give a picture first, or say in the prompt what to draw.")
-            yield {form.notice: "", answer.asked: file, **answer.cleared(results_view.preparing(WAITING), running=True)}
+            yield {
+                form.notice: "",
+                answer.asked: file,
+                **answer.cleared(results_view.preparing(query.WAITING), running=True),
+            }
             yield {form.notice: view.reading_remarks(served.model.unread_text(prompt), knows_a_word=True)}
             with served.lock:
                 if not file:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FAILED = "Something went wrong; the details are in the server’s log."
+WAITING = "Waiting for the model…"
+IN_LINE = "Someone else’s question is being answered. Yours comes after it…"
 # Gradio's file field takes clicks and drops; a pasted picture is handed to it as if it had been dropped.
 PASTE = """
 document.addEventListener('paste', (event) => {
@@ -82,11 +84,17 @@ def add(served: Served, folder: Path) -> QueryForm:
     drawing, settings = _advanced()
     html(value="<span hidden></span>", js_on_load=PASTE)
 
+    def wait(browser: gr.Request, file: str | None) -> object:
+        """Said at once where there is no picture yet, on which progress would show."""
+        return gr.skip() if file else view.awaited_picture(awaiting(served, browser.session_hash))
+
+    waits: dict[str, Any] = {"fn": wait, "inputs": file, "outputs": frame, **AT_ONCE}
     draw: dict[str, Any] = {
         "fn": _drawer(served, folder),
-        "inputs": [prompt, *drawing],
+        "inputs": [file, prompt, *drawing],
         "outputs": [notice, frame, file, drawn_from],
         "show_progress_on": frame,
+        "trigger_mode": "always_last",
         **MODEL,
     }
     given = [
@@ -97,11 +105,16 @@ def add(served: Served, folder: Path) -> QueryForm:
             show_progress_on=upload,
             api_visibility="private",
         ),
-        gr.on([generate.click, prompt.submit], **draw, trigger_mode="always_last"),
-        another.click(_new_seed, None, drawing[0], **AT_ONCE).then(**draw),
-        *(chip.click(lambda text: text, chip, prompt, **AT_ONCE).then(**draw) for chip in chips),
+        gr.on([generate.click, prompt.submit], **waits).then(**draw),
+        another.click(_new_seed, None, drawing[0], **AT_ONCE).then(**waits).then(**draw),
+        *(chip.click(lambda text: text, chip, prompt, **AT_ONCE).then(**waits).then(**draw) for chip in chips),
     ]
     return QueryForm(notice, frame, file, prompt, drawing, settings, find, drawn_from, tuple(given))
+
+
+def awaiting(served: Served, session: str | None) -> str:
+    """What a question waits for, before the queue has come to it."""
+    return IN_LINE if served.running.keys() - {session} else WAITING
 
 
 def read_query(path: str | None) -> tuple[Picture, bytes]:
@@ -157,6 +170,7 @@ def _reader() -> Callable[..., tuple[object, ...]]:
 
 def _drawer(served: Served, folder: Path) -> Callable[..., tuple[object, ...]]:
     def draw(
+        file: str | None,
         prompt: object,
         seed: object,
         steps: object,
@@ -165,14 +179,14 @@ def _drawer(served: Served, folder: Path) -> Callable[..., tuple[object, ...]]:
     ) -> tuple[object, ...]:
         try:
             request = forms.generation_request(prompt, seed, steps, guidance)
-            progress(0, desc="Waiting for the model…")
+            progress(0, desc=WAITING)
             with served.lock:
                 path, shown = drawn(
                     served, folder, request, lambda done, total: progress((done, total), desc="Drawing")
                 )
             return remarks(served, request.prompt), shown, str(path), prompt
         except Exception as error:
-            return answered("Not drawn", error), gr.skip(), gr.skip(), gr.skip()
+            return answered("Not drawn", error), gr.skip() if file else "", gr.skip(), gr.skip()
 
     return draw
 

@@ -92,6 +92,13 @@ def drawn_picture(png: bytes, request: GenerationRequest, seconds: float) -> str
     )
 
 
+def awaited_picture(text: str) -> str:
+    """The frame before the first picture is in it."""
+    return (
+        f'<figure class="fi-figure fi-awaited"><div class="fi-frame"><p role="status">{escape(text)}</p></div></figure>'
+    )
+
+
 def given_picture(png: bytes, name: str, picture: Picture) -> str:
     """An uploaded picture as it was read, with what was converted and the hash of the bytes as they arrived."""
     width, height = picture.original_size
