@@ -47,12 +47,15 @@ def tiles(page: Page):
     return page.locator("#influences button")
 
 
-def attributed(page: Page, path: Path, prompt: str = "") -> None:
+def attributed(page: Page, path: Path, prompt: str | None = "") -> None:
+    """Ask of a picture with a prompt, or with what is in the field where that is None."""
     upload(page, path)
     expect(picture(page)).to_be_visible()
-    page.get_by_label("Prompt").fill(prompt)
+    if prompt is not None:
+        page.get_by_label("Prompt").fill(prompt)
     find(page)
     expect(page.locator("[data-result]")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"\?result="))
 
 
 def test_an_uploaded_training_image_comes_first_with_its_credit(page, planted, training_picture, small_index):
@@ -170,11 +173,22 @@ def test_another_picture_takes_the_answer_of_the_former_and_the_prompt_it_was_dr
     expect(page).to_have_url(f"{app_url}/")
     expect(page.locator("#status")).to_contain_text("The answer appears here")
     expect(page.get_by_label("Prompt")).to_have_value("")
+
+
+def test_a_prompt_typed_ahead_is_kept_for_an_uploaded_picture_but_not_for_the_next(
+    browser, page, training_picture, tmp_path
+):
+    other = tmp_path / "other.png"
+    Image.new("RGB", (40, 20), (0, 90, 200)).save(other)
     page.get_by_label("Prompt").fill("a prompt of one’s own")
-    upload(page, training_picture)
-    find(page)
-    expect(page.locator("[data-result]")).to_be_visible()
+    attributed(page, training_picture, None)
     expect(page.get_by_label("Prompt")).to_have_value("a prompt of one’s own")
+    with opened(browser, page.url, viewport=DESKTOP) as linked:
+        for asked in (page, linked):
+            expect(asked.get_by_label("Prompt")).to_have_value("a prompt of one’s own")
+            upload(asked, other)
+            expect(asked.locator("#picture")).to_contain_text("other.png")
+            expect(asked.get_by_label("Prompt")).to_have_value("")
 
 
 def test_another_picture_given_half_way_stops_the_answer_to_the_former(page, training_picture, tmp_path):
@@ -188,6 +202,9 @@ def test_another_picture_given_half_way_stops_the_answer_to_the_former(page, tra
     expect(page.locator("#picture")).to_contain_text("other.png")
     expect(page.locator("#stop")).to_be_hidden()
     expect(tiles(page)).to_have_count(0)
+    find(page)
+    expect(page.locator("[data-result]")).to_be_visible()
+    expect(page.locator("#picture")).to_contain_text("other.png")
 
 
 def test_a_tab_closed_half_way_frees_the_model_for_the_next(browser, app_url, training_picture):
@@ -213,12 +230,17 @@ def test_who_comes_second_sees_the_queue_and_is_answered(browser, app_url, train
         expect(second.locator("[data-result]")).to_be_visible()
 
 
-def test_a_first_drawing_says_at_once_what_it_waits_for(browser, app_url, training_picture):
-    with opened(browser, app_url, viewport=DESKTOP) as first, opened(browser, app_url, viewport=PHONE) as second:
+def test_a_first_drawing_says_at_once_what_it_waits_for(browser, training_picture, tmp_path):
+    """On the shipped index, whose sweep is still running when the second one asks."""
+    with (
+        running_app(tmp_path / "log.txt", results=str(tmp_path / "results")) as url,
+        opened(browser, url, viewport=DESKTOP) as first,
+        opened(browser, url, viewport=PHONE) as second,
+    ):
         upload(first, training_picture)
         expect(picture(first)).to_be_visible()
         find(first)
-        expect(first.locator("#stop")).to_be_visible()
+        expect(tiles(first).first).to_be_visible()
         second.get_by_role("button", name=GOOD_PROMPT).click()
         expect(second.locator("#picture").get_by_text("Yours comes after it")).to_be_visible()
         first.locator("#stop").click()

@@ -100,19 +100,20 @@ def add(served: Served) -> None:
 
 
 def _wire(served: Served, form: QueryForm, answer: Answer, folder: Path) -> None:
-    def in_line(browser: gr.Request) -> str:
-        """Said at once, before the queue has come to this question."""
-        return results_view.preparing(query.awaiting(served, browser.session_hash))
+    def in_line(browser: gr.Request) -> Updates:
+        """Said at once, before the queue has come to this question; until it ends, a second one would be lost."""
+        waits = results_view.preparing(query.awaiting(served, browser.session_hash))
+        return {answer.status: waits, form.find: gr.update(interactive=False)}
 
-    outputs = [form.notice, form.frame, form.file, form.prompt, form.drawn_from, *vars(answer).values()]
+    outputs = [form.notice, form.frame, form.file, form.prompt, form.used_prompt, *vars(answer).values()]
     form.find.click(fn=None, js=LOOK)
-    form.find.click(in_line, None, answer.status, **query.AT_ONCE).then(
+    form.find.click(in_line, None, [answer.status, form.find], **query.AT_ONCE).then(
         _finder(served, form, answer, folder),
         [form.file, form.prompt, *form.drawing, *form.settings],
         outputs,
         show_progress="hidden",
         **query.MODEL,
-    ).then(fn=None, js=SHOW_LINK)
+    ).then(lambda: gr.update(interactive=True), None, form.find, **query.AT_ONCE).then(fn=None, js=SHOW_LINK)
 
     def stop(browser: gr.Request) -> object:
         served.stop(browser.session_hash)
@@ -153,13 +154,14 @@ def _finder(served: Served, form: QueryForm, answer: Answer, folder: Path) -> Ca
                 answer.asked: file,
                 **answer.cleared(results_view.preparing(query.WAITING), running=True),
             }
-            yield {form.notice: view.reading_remarks(served.model.unread_text(prompt), knows_a_word=True)}
+            told = view.reading_remarks(served.model.unread_text(prompt), knows_a_word=True)
+            yield {form.notice: told, form.used_prompt: prompt}
             with served.lock:
                 if not file:
                     wanted = forms.generation_request(prompt, *fields[:3])
                     path, shown = query.drawn(served, folder, wanted)
                     file = str(path)
-                    yield {form.frame: shown, form.file: file, form.drawn_from: prompt, answer.asked: file}
+                    yield {form.frame: shown, form.file: file, answer.asked: file}
                 yield from served.worker.steps(_found(served, answer, file, prompt, method, stop))
         except Exception as error:
             told = query.answered("Not attributed", error)
@@ -257,6 +259,7 @@ def _restored(served: Served, form: QueryForm, answer: Answer, result_id: str | 
             form.frame: view.kept_picture(result.picture.read_bytes(), record),
             form.file: str(result.folder / "query.bin"),
             form.prompt: record["query"]["prompt"],
+            form.used_prompt: record["query"]["prompt"],
             answer.asked: str(result.folder / "query.bin"),
             **_shown(served, answer, result),
         }

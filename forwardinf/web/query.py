@@ -58,14 +58,14 @@ class QueryForm:
     drawing: tuple[gr.Number, gr.Number, gr.Number]  # seed, steps, guidance
     settings: tuple[gr.components.Component, ...]  # direction, score, loss budget, gradient steps
     find: gr.Button
-    drawn_from: gr.State  # the prompt of the last picture drawn here, or None
+    used_prompt: gr.State  # what a picture was last drawn from, or asked with, here; None before that
     given: tuple[gr.events.Dependency, ...]  # each ends with another picture in the frame, unless it was refused
 
 
 def add(served: Served, folder: Path) -> QueryForm:
     """Lay the query out in the current Blocks and wire it; drawn pictures are kept in `folder`."""
     texts = view.examples(served.catalog)
-    file, drawn_from = gr.State(None), gr.State(None)
+    file, used_prompt = gr.State(None), gr.State(None)
     frame = html(elem_id="picture")
     upload = gr.File(label="Picture: drop, paste or choose one", height=150, elem_id="upload")
     prompt = gr.Textbox(
@@ -92,7 +92,7 @@ def add(served: Served, folder: Path) -> QueryForm:
     draw: dict[str, Any] = {
         "fn": _drawer(served, folder),
         "inputs": [file, prompt, *drawing],
-        "outputs": [notice, frame, file, drawn_from],
+        "outputs": [notice, frame, file, used_prompt],
         "show_progress_on": frame,
         "trigger_mode": "always_last",
         **MODEL,
@@ -100,7 +100,7 @@ def add(served: Served, folder: Path) -> QueryForm:
     given = [
         upload.upload(
             _reader(),
-            [upload, prompt, drawn_from],
+            [upload, prompt, used_prompt],
             [notice, frame, file, upload, prompt],
             show_progress_on=upload,
             api_visibility="private",
@@ -109,7 +109,7 @@ def add(served: Served, folder: Path) -> QueryForm:
         another.click(_new_seed, None, drawing[0], **AT_ONCE).then(**waits).then(**draw),
         *(chip.click(lambda text: text, chip, prompt, **AT_ONCE).then(**waits).then(**draw) for chip in chips),
     ]
-    return QueryForm(notice, frame, file, prompt, drawing, settings, find, drawn_from, tuple(given))
+    return QueryForm(notice, frame, file, prompt, drawing, settings, find, used_prompt, tuple(given))
 
 
 def awaiting(served: Served, session: str | None) -> str:
@@ -156,11 +156,11 @@ def answered(outcome: str, error: Exception) -> str:
 
 
 def _reader() -> Callable[..., tuple[object, ...]]:
-    def read(path: str, prompt: str | None, drawn_from: str | None) -> tuple[object, ...]:
+    def read(path: str, prompt: str | None, used_prompt: str | None) -> tuple[object, ...]:
         try:
             picture, _ = read_query(path)
-            # A prompt that something else was drawn from here says nothing of a picture from elsewhere.
-            kept = "" if prompt == drawn_from else gr.skip()
+            # The prompt of a former picture says nothing of this one; one that was only typed may be meant for it.
+            kept = "" if prompt == used_prompt else gr.skip()
             return "", view.given_picture(png_of(picture.rgb), Path(path).name, picture), path, None, kept
         except Exception as error:
             return answered("Not read", error), gr.skip(), gr.skip(), None, gr.skip()
