@@ -179,6 +179,7 @@ def test_groups_are_tested_apart_from_the_credits_and_folded_where_no_image_stan
     shown = results_view.whole_groups(record)
     assert "<tr><td>&lt;i&gt;0</td><td>1,200</td><td>1</td><td>&lt; 0.001</td></tr>" in shown
     assert "<tr><td>3 others</td><td></td><td></td><td>from 0.200</td></tr>" in shown
+    assert "Creator, 11 tested" in shown
     assert "OpenMoji" in shown
     assert "<details" in shown
     assert " open>" in shown
@@ -193,6 +194,7 @@ def test_progress_says_how_far_how_fast_and_how_long():
     assert text == "71% · 710 of 1,000 images, 60 held out as a check · 412 images/s · 5&nbsp;s left"
     assert "held out" not in results_view.progress(710, 1000, 0, 412.4, 5.2)
     assert "2&nbsp;min left" in results_view.progress(1, 1000, 0, 8.0, 121)
+    assert "after 710 of 1,000 images, 60 held out as a check." in results_view.stopped(710, 1000, 60)
 
 
 def test_what_reproduces_a_result_is_told():

@@ -181,7 +181,7 @@ def _found(
     asked = served.attributor.query(picture.rgb, prompt, picture.sha256)
     yield {answer.status: results_view.preparing("Taking gradient steps on the picture…")}
     if stop.is_set():
-        yield answer.cleared(results_view.stopped(0, served.index.count), running=False)
+        yield answer.cleared(results_view.stopped(0, served.index.count, held_out), running=False)
         return
     looked = drawn = 0.0
     # Closed, so that the model is as it was before anyone else may use it, however this ends.
@@ -201,7 +201,7 @@ def _found(
                 so_far[answer.tiles] = results_view.so_far(now.done / now.total, best, images, _url_of(served))
             yield so_far
     if now.done < now.total:
-        yield answer.cleared(results_view.stopped(now.done, now.total), running=False)
+        yield answer.cleared(results_view.stopped(now.done, now.total, held_out), running=False)
         return
     scores, alike = now.scores(), served.attributor.similarities(picture.rgb)
     record = as_record(served.attributor, asked, method, now.state, scores, alike, TOP, picture.notes)

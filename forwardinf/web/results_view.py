@@ -40,18 +40,22 @@ def preparing(text: str) -> str:
 def progress(done: int, total: int, held_out: int, rate: float, seconds_left: float) -> str:
     """How far a sweep is; `held_out` of the `total` are no training images and are compared as a check."""
     left = f"{seconds_left:.0f}&nbsp;s left" if seconds_left < 90 else f"{seconds_left / 60:.0f}&nbsp;min left"
-    check = f", {held_out:,} held out as a check" if held_out else ""
+    compared = _compared(done, total, held_out)
     return (
         f'<div class="fi-progress"><progress aria-label="Images compared" value="{done}" max="{total}"></progress>'
-        f"<p><b>{done / total:.0%}</b> · {done:,} of {total:,} images{check} · {rate:,.0f} images/s · {left}</p></div>"
+        f"<p><b>{done / total:.0%}</b> · {compared} · {rate:,.0f} images/s · {left}</p></div>"
     )
 
 
-def stopped(done: int, total: int) -> str:
+def stopped(done: int, total: int, held_out: int) -> str:
     return (
-        f'<div class="fi-notice" role="status"><strong>Stopped</strong> after {done:,} of {total:,} images. '
+        f'<div class="fi-notice" role="status"><strong>Stopped</strong> after {_compared(done, total, held_out)}. '
         "Nothing was kept; the model is as it was.</div>"
     )
+
+
+def _compared(done: int, total: int, held_out: int) -> str:
+    return f"{done:,} of {total:,} images" + (f", {held_out:,} held out as a check" if held_out else "")
 
 
 def finished(record: dict[str, Any], result_id: str) -> str:
@@ -241,7 +245,7 @@ def _tested(title: str, groups: Sequence[dict[str, Any]], key: str) -> str:
     ]
     if len(groups) > GROUPS:
         body.append((f"{len(groups) - GROUPS} others", "", "", f"from {_p(groups[GROUPS]['p_value'])}"))
-    return _table((title, "Images", "Mean rank", "p"), body)
+    return _table((f"{title}, {len(groups)} tested", "Images", "Mean rank", "p"), body)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
