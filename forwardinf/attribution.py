@@ -8,9 +8,10 @@ scores.top(10)
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,19 +159,29 @@ class Attributor:
         Closing the iterator restores the model and stops.
         """
 
-        def measure(model: AttributableModel, batch: LatentBatch, plan: DrawPlan) -> Tensor:
-            return method.measure(model, state, batch, plan)
-
-        batches: Iterator[LatentBatch] = (shard.batch for shard in self.index.shards())
-        with self.model.with_deltas(state.deltas):
-            yield from sweep(self.model, batches, self.index.info.plan, self.index.count, batch_size, measure)
+        start, total, plan = time.perf_counter(), self.index.count, self.index.info.plan
+        planned = list(rounds(state, plan))
+        forwards, before = sum(len(taken.taken) for _, taken in planned), 0
+        for own, taken in planned:
+            measure = partial(_measured, method, own)
+            batches = (shard.batch for shard in self.index.shards())
+            with self.model.with_deltas(own.deltas):
+                for now in sweep(self.model, batches, taken, total, batch_size, measure):
+                    share = (before + len(taken.taken) * now.done / total) / forwards
+                    seconds = max(time.perf_counter() - start, 1e-9)
+                    yield replace(now, done=round(share * total), rate=share * total / seconds,
+                                  seconds_left=seconds * (1 - share) / share)  # fmt: skip
+            before += len(taken.taken)
 
     def losses(self, swept: list[SweepProgress]) -> SweepLosses:
-        """What has been swept so far, beside the base losses of the same examples."""
-        ids = tuple(example_id for progress in swept for example_id in progress.example_ids)
-        return SweepLosses(
-            ids, self.index.base_losses[: len(ids)], torch.cat([progress.measured for progress in swept])
-        )
+        """What has been swept so far, beside the base losses of the same examples.
+
+        Where the sweep goes over them more than once, what it measured in each round that is over lies side by side.
+        """
+        over = _by_round(swept, self.index.count)
+        ids = tuple(example_id for progress in over[0] for example_id in progress.example_ids)
+        measured = torch.cat([torch.cat([p.measured for p in own]) for own in over], dim=1)
+        return SweepLosses(ids, self.index.base_losses[: len(ids)], self.index.base_sizes[: len(ids)], measured)
 
     def similarities(self, picture: Image) -> Tensor:
         """How alike every indexed image looks to an RGB picture: cosines `[n]` in the index's order, at most 1.
@@ -229,7 +240,7 @@ class Attributor:
         if not prompted:
             return reference.unprompted
         trained = torch.tensor([image.id in self.index.trained for image in self.index.catalog.images])
-        return highest(reference.per_draw, reference.weights, trained)
+        return highest(reference.per_draw, reference.weights, trained, sized=reference.sized)
 
     def reference(self, method: AttributionMethod) -> Reference | None:
         """How indexed images score for pictures that the model never saw; None where `method` did not ask that."""
@@ -275,3 +286,30 @@ class Attributor:
                 f"not with this {embedder.name} ({embedder.fingerprint[:12]}…). Use that one, or build the index again."
             )
         return embedder
+
+
+def rounds(state: QueryState, plan: DrawPlan) -> Iterator[tuple[QueryState, DrawPlan]]:
+    """Each state that a sweep goes over all images with, and the draws that it takes."""
+    own: QueryState | None = state
+    while own is not None:
+        yield own, plan if own.draws is None else plan.part(own.draws)
+        own = own.then
+
+
+def _measured(
+    method: AttributionMethod, state: QueryState, model: AttributableModel, batch: LatentBatch, plan: DrawPlan
+) -> Tensor:
+    return method.measure(model, state, batch, plan)
+
+
+def _by_round(swept: list[SweepProgress], total: int) -> list[list[SweepProgress]]:
+    """What was swept in the first round so far, or in each round that is over."""
+    rounds: list[list[SweepProgress]] = [[]]
+    examples = 0
+    for progress in swept:
+        if examples == total:
+            rounds.append([])
+            examples = 0
+        rounds[-1].append(progress)
+        examples += len(progress.example_ids)
+    return rounds if examples == total or len(rounds) == 1 else rounds[:-1]

@@ -54,23 +54,25 @@ class Habit:
     def beyond(self, scores: InfluenceScores) -> InfluenceScores:
         """By how many spreads each image is beyond its habit; one that is not has 0, and by how much in `per_draw`."""
         rows = [self.positions[example_id] for example_id in scores.example_ids]
-        moved = (scores.per_draw - self.mean[rows]) / self.spread[rows]
-        found = InfluenceScores.over(scores.example_ids, moved, scores.weights)
+        known = slice(scores.per_draw.shape[1])  # of the draws, those that have been asked so far
+        moved = (scores.per_draw - self.mean[rows, known]) / self.spread[rows, known]
+        found = InfluenceScores.over(scores.example_ids, moved, scores.weights, scores.sized)
         return replace(found, scores=found.scores.clamp(min=0))
 
 
-def highest(reference: Tensor, weights: Tensor, among: Tensor, asked: Tensor | None = None) -> Tensor:
+def highest(reference: Tensor, weights: Tensor, among: Tensor, asked: Tensor | None = None, sized: int = 0) -> Tensor:
     """The highest score under each reference picture, `[b]`.
 
-    From their scores at each draw `[b n d]`, what these are multiplied by `[b n]`, and a mask `[n]` of what counts; or
-    from the scores that the same pictures have when they are `asked` otherwise, with the weights of these. Beyond the
-    habit that the other reference pictures show, where there are enough for one. It rests on one picture fewer than the
-    habit a query is held against, so these spread a little more, which errs on the side of not calling.
+    From their scores at each draw `[b n d]`, the last `sized` draws of sizes, what these are multiplied by `[b n]`, and
+    a mask `[n]` of what counts; or from the scores that the same pictures have when they are `asked` otherwise, with
+    the weights of these. Beyond the habit that the other reference pictures show, where there are enough for one. It
+    rests on one picture fewer than the habit a query is held against, so these spread a little more, which errs on the
+    side of not calling.
     """
     ids = tuple(map(str, range(reference.shape[1])))
     reached = []
     for number, (per_draw, weight) in enumerate(zip(reference if asked is None else asked, weights, strict=True)):
-        scores = InfluenceScores.over(ids, per_draw, weight)
+        scores = InfluenceScores.over(ids, per_draw, weight, sized)
         if len(reference) >= FEWEST:
             others = torch.cat([reference[:number], reference[number + 1 :]])
             scores = Habit.of(ids, others).beyond(scores)

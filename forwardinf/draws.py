@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -27,20 +27,31 @@ class DrawPlan:
     seed: int
     count: int
     shared: bool = False
+    only: range | None = None  # the draws that `part` left; None for all
+
+    @property
+    def taken(self) -> range:
+        """The numbers of its draws."""
+        return range(self.count) if self.only is None else self.only
+
+    def part(self, draws: range) -> DrawPlan:
+        """Of these draws alone, each what it is in the whole."""
+        return replace(self, only=draws)
 
     def draws(self, example_ids: Sequence[str], shape: Sequence[int]) -> Draws:
         """The draws of some examples: `u [b d]` and `noise [b d c h w]` in float32 on the CPU."""
         owners = [""] if self.shared else example_ids
-        u = torch.empty(len(owners), self.count, dtype=torch.float64)
-        noise = torch.empty(len(owners), self.count, *shape)
+        taken = torch.tensor(self.taken)
+        u = torch.empty(len(owners), len(taken), dtype=torch.float64)
+        noise = torch.empty(len(owners), len(taken), *shape)
         stream = torch.Generator()  # seeded anew for every draw; making one for each would take most of the time
         for owner, quantiles, noises in zip(owners, u.unbind(), noise.unbind(), strict=True):
-            for k, (quantile, eps) in enumerate(zip(quantiles.unbind(), noises.unbind(), strict=True)):
+            for k, quantile, eps in zip(self.taken, quantiles.unbind(), noises.unbind(), strict=True):
                 stream.manual_seed(_key(self.seed, owner, k))
                 quantile.uniform_(generator=stream)
                 eps.normal_(generator=stream)
         # The open interval: a quantile of exactly 0 or 1 has no timestep.
-        strata = torch.arange(self.count) + u.clamp(1e-6, 1 - 1e-6)
+        strata = taken + u.clamp(1e-6, 1 - 1e-6)
         examples = len(example_ids)
         return Draws((strata / self.count).float().expand(examples, -1), noise.expand(examples, *noise.shape[1:]))
 

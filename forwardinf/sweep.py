@@ -43,6 +43,13 @@ def losses_of(model: AttributableModel, batch: LatentBatch, plan: DrawPlan) -> T
     return model.loss(batch, plan.draws(batch.example_ids, batch.latents.shape[1:])).float().cpu()
 
 
+@torch.inference_mode()
+def losses_and_sizes_of(model: AttributableModel, batch: LatentBatch, plan: DrawPlan) -> Tensor:
+    """The same, and behind them the mean squares of the model's predictions, `[b 2d]`."""
+    parts = model.loss_and_size(batch, plan.draws(batch.example_ids, batch.latents.shape[1:]))
+    return torch.cat(parts, dim=1).float().cpu()
+
+
 def sweep(
     model: AttributableModel,
     shards: Iterable[LatentBatch],
@@ -65,7 +72,7 @@ def sweep(
 
     def examples(latents: Tensor) -> int:
         usual = CPU_POSITIONS // latents[0, 0].numel() if on_cpu else BATCH_SIZE
-        return max(1, (batch_size or usual) // plan.count >> halvings)
+        return max(1, (batch_size or usual) // len(plan.taken) >> halvings)
 
     with _Workers(min(torch.get_num_threads(), MAX_WORKERS) if on_cpu else 1) as workers:
         waiting = _in_parts(shards, examples)

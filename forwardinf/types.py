@@ -10,7 +10,7 @@ Axes, in the order in which they appear in shapes:
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ class MirroredWeights:
     step_sizes: tuple[float, ...]  # factor of the (preconditioned) gradient, one per step
     loss_before: float
     loss_after: float
+    draws: range | None = None  # of the index's plan, at which the sweep asks; None for all
+    then: MirroredWeights | None = None  # with which the sweep goes over all images once more
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class SweepLosses:
 
     example_ids: tuple[str, ...]
     base: Tensor  # [n d] float32
+    base_sizes: Tensor  # [n d] float32, mean squares of what the model predicts
     measured: Tensor  # [n ...] float32; for a mirrored method first of all the losses [n d] under the moved weights
 
 
@@ -102,27 +105,47 @@ class InfluenceScores:
     standard_errors: Tensor  # [n], over draws; not a number where a method has one figure for all draws
     per_draw: Tensor  # [n d]; [n 1] where a method has one figure for all draws
     weights: Tensor | None = None  # [n], that all of these are still to be multiplied by; None for 1
+    sized: int = 0  # of the draws, the last: they tell of sizes, whose square still is to be added, without weights
 
     @classmethod
-    def over(cls, example_ids: tuple[str, ...], per_draw: Tensor, weights: Tensor | None = None) -> InfluenceScores:
+    def over(
+        cls, example_ids: tuple[str, ...], per_draw: Tensor, weights: Tensor | None = None, sized: int = 0
+    ) -> InfluenceScores:
         """Scores as means over draws, with their standard errors, from `per_draw [n d]`."""
         draws = per_draw.shape[1]
         errors = per_draw.std(dim=1) / draws**0.5 if draws > 1 else per_draw[:, 0] * float("nan")
-        return cls(example_ids, per_draw.mean(dim=1), errors, per_draw, weights)
+        return cls(example_ids, per_draw.mean(dim=1), errors, per_draw, weights, sized)
 
     def weighted(self) -> InfluenceScores:
-        """The scores as they count, with their weights on them."""
+        """The scores as they count, with their weights on them, and sizes by the square of their mean."""
+        if self.sized:
+            return self._with_sizes()
         if self.weights is None:
             return self
         w = self.weights
         return InfluenceScores(self.example_ids, self.scores * w, self.standard_errors * w, self.per_draw * w[:, None])
+
+    def _with_sizes(self) -> InfluenceScores:
+        """What a draw counts is scaled so that the mean over all draws is the score, but for what is below 0."""
+        import torch
+
+        draws = self.per_draw.shape[1]
+        errors, sizes = self.per_draw.tensor_split((draws - self.sized,), dim=1)
+        if self.weights is not None:
+            errors = errors * self.weights[:, None]
+        size = sizes.mean(dim=1, keepdim=True).clamp(min=0)
+        shares = [errors * (draws / errors.shape[1]), sizes * size * (draws / self.sized)]
+        found = InfluenceScores.over(self.example_ids, torch.cat(shares, dim=1))
+        return replace(found, scores=errors.mean(dim=1).clamp(min=0) + size[:, 0].square())
 
     def of(self, example_ids: Collection[str]) -> InfluenceScores:
         """The scores of these examples alone, in the order they have here."""
         kept = [i for i, example_id in enumerate(self.example_ids) if example_id in example_ids]
         ids = tuple(self.example_ids[i] for i in kept)
         weights = None if self.weights is None else self.weights[kept]
-        return InfluenceScores(ids, self.scores[kept], self.standard_errors[kept], self.per_draw[kept], weights)
+        return InfluenceScores(
+            ids, self.scores[kept], self.standard_errors[kept], self.per_draw[kept], weights, self.sized
+        )
 
     def top(self, k: int) -> list[tuple[str, float, float]]:
         """The `k` most influential examples: (id, score, standard error); ties in id order."""

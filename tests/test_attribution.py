@@ -105,9 +105,15 @@ def test_an_interrupted_build_goes_on_and_gives_the_same_bytes(
         build_index(model, training_images(folder), out, PLAN)
 
 
-def test_base_losses_are_those_of_the_stored_latents(model: StableDiffusion, index: Index):
+def test_base_losses_and_sizes_are_those_of_the_stored_latents(model: StableDiffusion, index: Index):
     (shard,) = index.shards()
     assert shard.batch.latents.dtype == torch.float16
+    draws = index.info.plan.draws(shard.batch.example_ids, shard.batch.latents.shape[1:])
+    sizes = model.prediction(shard.batch, draws).detach().square().flatten(2).mean(dim=2)
+    torch.testing.assert_close(index.base_sizes, sizes)
+    part = index.part([shard.batch.example_ids[2]])
+    assert torch.equal(part.base_sizes, index.base_sizes[2:3])
+    assert torch.equal(next(part.shards()).base_sizes, index.base_sizes[2:3])
     assert torch.equal(
         torch.cat([p.measured for p in sweep(model, [shard.batch], index.info.plan, COUNT)]), index.base_losses
     )
@@ -143,7 +149,7 @@ def test_an_older_index_is_refused(index: Index, tmp_path: Path):
     fields = json.loads((index.folder / "index.json").read_text())
     older = {key: value for key, value in fields.items() if "embedder" not in key} | {"schema": 1}
     (tmp_path / "index.json").write_text(json.dumps(older))
-    with pytest.raises(IndexMismatch, match=r"schema 1; this version reads 4\. Build it again"):
+    with pytest.raises(IndexMismatch, match=r"schema 1; this version reads 5\. Build it again"):
         Index.open(tmp_path)
 
 
@@ -366,7 +372,8 @@ def test_a_cancelled_and_a_failed_sweep_restore_the_model_and_a_good_one_follows
 
 
 def test_scores_follow_their_formulas():
-    losses = SweepLosses(("a", "b"), torch.tensor([[1.0, 2.0], [0.5, 0.5]]), torch.tensor([[1.5, 2.0], [0.25, 0.5]]))
+    base, moved = torch.tensor([[1.0, 2.0], [0.5, 0.5]]), torch.tensor([[1.5, 2.0], [0.25, 0.5]])
+    losses = SweepLosses(("a", "b"), base, torch.zeros(2, 2), moved)
     plain = ForwardInf(likeness=False, standardised=False, one_sided=False, score="difference")
     assert plain.scores(None, losses).scores.tolist() == [0.25, -0.125]
     assert plain.scores(None, losses).standard_errors[0] == pytest.approx(0.25)

@@ -35,6 +35,7 @@ from forwardinf.errors import DamagedAsset, UnsupportedModel
 from forwardinf.generation import GenerationRequest
 from forwardinf.index.build import BuildPlan, build_index, training_images
 from forwardinf.index.store import Index
+from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.models import load_model
 from forwardinf.models.sdxl import StableDiffusionXL
 from forwardinf.models.stable_diffusion import StableDiffusion
@@ -149,6 +150,9 @@ def test_default_settings_carry_over(kind: str, checkpoints: dict[str, Path], pa
         assert len(scores.example_ids) == COUNT
         assert scores.per_draw.isfinite().all()
         assert scores.scores.max() > scores.scores.min()
+    *_, sized = attributor.follow(attributor.query(picture(patches, 0), "patch 0"), ForwardInf(size_draws=2))
+    assert sized.state.then.loss_after / sized.state.then.loss_before - 1 == pytest.approx(0.03, rel=0.051)
+    assert sized.scores().per_draw.isfinite().all()
     assert all(torch.equal(a, b) for a, b in zip(weights_of(attributor.model), before, strict=True))
 
 

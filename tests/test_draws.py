@@ -52,3 +52,11 @@ def test_the_stream_of_a_draw_stays_what_it_was():
     assert draws.u[0].tolist() == pytest.approx([0.38712671, 0.63863343])
     assert draws.noise[0, :, 0, 0].tolist() == pytest.approx([1.17256057, -0.33428302])
     assert draws.u.dtype == draws.noise.dtype == torch.float32
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_part_of_a_plan_has_the_draws_of_the_whole(shared: bool):
+    plan = DrawPlan(3, 5, shared)
+    whole, part = plan.draws(["a", "b"], (1, 2, 2)), plan.part(range(2, 5)).draws(["a", "b"], (1, 2, 2))
+    assert torch.equal(part.u, whole.u[:, 2:])
+    assert torch.equal(part.noise, whole.noise[:, 2:])

@@ -15,7 +15,7 @@ from PIL import Image
 
 from conftest import tiny_pipeline, write_patches
 from forwardinf import methods
-from forwardinf.attribution import Attributor, IndexedImages
+from forwardinf.attribution import Attributor, IndexedImages, rounds
 from forwardinf.commands.options import references_for
 from forwardinf.draws import DrawPlan
 from forwardinf.errors import DamagedAsset, InvalidRequest
@@ -41,6 +41,7 @@ BY_NAME = [
     ("forward_inf", {"own_draws": 8}),
     ("plain", {}),
     ("abu", {}),
+    ("forward_inf", {"size_draws": 1}),
     ("abu_plus", {}),
     ("mucs", {"learning_rate": 1e-3, "max_steps": 8, "batch": 8}),
     ("tracin", {"query_draws": 16}),
@@ -140,11 +141,14 @@ def test_what_is_measured_depends_neither_on_batch_size_nor_on_order(
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(0))
     ids = tuple(shard.batch.example_ids[i] for i in order)
     shuffled = LatentBatch(ids, shard.batch.latents[order], shard.batch.conditioning[order])
-    with attributor.model.with_deltas(state.deltas):
-        measured = method.measure(attributor.model, state, shuffled, attributor.index.info.plan)
+    parts = []
+    for own, plan in rounds(state, attributor.index.info.plan):
+        with attributor.model.with_deltas(own.deltas):
+            parts.append(method.measure(attributor.model, own, shuffled, plan))
+    measured = torch.cat(parts, dim=1)
     torch.testing.assert_close(measured, whole.measured[order], rtol=1e-4, atol=1e-6)
-    base = attributor.index.base_losses[order]
-    found = method.scores(state, SweepLosses(ids, base, measured)).scores
+    losses = SweepLosses(ids, whole.base[order], whole.base_sizes[order], measured)
+    found = method.scores(state, losses).scores
     torch.testing.assert_close(found, method.scores(state, whole).scores[order], rtol=1e-3, atol=1e-5)
 
 
@@ -317,6 +321,57 @@ def test_mucs_unlearns_only_what_is_below_the_null_loss_and_stops_when_all_is_fo
     assert state.loss_after > state.loss_before
     with model.with_deltas(state.deltas), torch.no_grad():
         assert float(method._forget_loss(model, query, state.steps)) >= FORGOTTEN * method.null_loss
+
+
+def test_sizes_are_asked_at_the_noisiest_draws_under_weights_of_their_own(attributor: Attributor, query: Query):
+    model, plan = attributor.model, attributor.index.info.plan
+    method = ForwardInf(size_draws=1)
+    state = attributor.mirror(query, method)
+    assert (state.draws, state.then.draws, state.then.then) == (range(3), range(3, 4), None)
+    assert state.loss_after / state.loss_before == pytest.approx(1.1, abs=0.006)
+    draws = plan.draws([query.id], query.latents.shape[1:])
+    with torch.no_grad():
+        before = float(model.prediction(query.batch(), draws).square().mean())
+        with model.with_deltas(state.then.deltas):
+            after = float(model.prediction(query.batch(), draws).square().mean())
+    assert after / before == pytest.approx(1.03, abs=0.003)
+
+    losses = attributor.losses(list(attributor.sweep(state, method=method)))
+    (shard,) = attributor.index.shards()
+    with model.with_deltas(state.deltas):
+        moved = losses_of(model, shard.batch, plan)[:, :3]
+    all_draws = plan.draws(shard.batch.example_ids, query.latents.shape[1:])
+    with model.with_deltas(state.then.deltas), torch.no_grad():
+        sizes = model.prediction(shard.batch, all_draws).square().mean(dim=(2, 3, 4))[:, 3:]
+    torch.testing.assert_close(losses.measured[:, [0, 1, 2, 4]], torch.cat([moved, sizes], dim=1), rtol=1e-4, atol=1e-6)
+    base = torch.cat([attributor.index.base_losses[:, :3], attributor.index.base_sizes[:, 3:]], dim=1)
+    change = torch.cat([moved, sizes], dim=1).sqrt() - base.sqrt()
+    expected = ((change - change.mean(dim=0)) / change.std(dim=0)).clamp(min=0)
+    scores = method.scores(state, losses)
+    assert scores.sized == 1
+    torch.testing.assert_close(scores.per_draw, expected, rtol=1e-3, atol=1e-3)
+    assert ForwardInf(size_draws=9).prepare(model, query, seen(attributor)).draws == range(
+        1
+    )  # an error is always asked
+
+
+def test_sizes_count_by_their_square_once_all_have_been_asked(attributor: Attributor, query: Query):
+    method = ForwardInf(size_draws=1)
+    swept = list(attributor.sweep(attributor.mirror(query, method), batch_size=1, method=method))
+    assert len(swept) == 2 * COUNT
+    done = [progress.done for progress in swept]
+    assert (done, done[-1]) == (sorted(done), swept[-1].total)
+    for so_far in (COUNT - 1, COUNT, COUNT + 1, 2 * COUNT - 1):
+        losses = attributor.losses(swept[:so_far])
+        assert losses.measured.shape == (min(so_far, COUNT), 4)  # errors at three draws, and likeness
+    following = attributor.follow(query, method)
+    first = next(following)
+    assert (first.raw_scores().sized, first.scores().per_draw.shape) == (0, (COUNT, 3))
+    *_, last = following
+    scores, raw = last.scores(), last.raw_scores()
+    errors, sizes = raw.per_draw[:, :3].mean(dim=1), raw.per_draw[:, 3]
+    torch.testing.assert_close(scores.scores, errors * raw.weights + sizes.square())
+    torch.testing.assert_close(scores.per_draw.mean(dim=1), scores.scores)
 
 
 def test_mucs_scores_the_relative_rise_at_the_noisier_draws(attributor: Attributor, query: Query):

@@ -155,13 +155,14 @@ def _begin(out: Path, info: IndexInfo) -> None:
 def _shard(model: PictureModel, part: Catalog, plan: DrawPlan) -> Shard:
     import torch
 
-    from ..sweep import sweep
+    from ..sweep import losses_and_sizes_of, sweep
 
     ids = tuple(image.id for image in part.images)
     conditioning = model.encode_prompt([image.caption for image in part.images])
     batch = LatentBatch(ids, _encoded(model, part), conditioning)
-    losses = [progress.measured for progress in sweep(model, [batch], plan, len(ids))]
-    return Shard(batch, torch.cat(losses))
+    swept = sweep(model, [batch], plan, len(ids), measure=losses_and_sizes_of)
+    losses, sizes = torch.cat([progress.measured for progress in swept]).chunk(2, dim=1)
+    return Shard(batch, losses, sizes)
 
 
 def _encoded(model: PictureModel, part: Catalog) -> Tensor:

@@ -49,6 +49,11 @@ class Reference:
 
         return torch.from_numpy(self.found[..., :-1])
 
+    @property
+    def sized(self) -> int:
+        """How many of the draws, the last, tell of sizes."""
+        return min(int(self.settings["method"].get("size_draws", 0)), self.found.shape[2] - 2)
+
     @cached_property
     def weights(self) -> Tensor:
         """What the scores are multiplied by, `[b n]`."""

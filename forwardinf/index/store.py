@@ -3,7 +3,8 @@
 index.json            model fingerprint, draw plan, tunable weights, embedder, counts
 catalog.parquet       one row per example
 thumbnails/           pictures to show, at most 128 px, without metadata
-shards/00000.safetensors    latents [n c h w] in float16, conditioning [n ...], base_losses [n d] in float32
+shards/00000.safetensors    latents [n c h w] in float16, conditioning [n ...], base_losses and base_sizes [n d]
+                            in float32
 fisher.safetensors    diagonal Fisher of the tunable weights; see curvatures.py
 kronecker.safetensors       where it was asked for: the Fisher in Kronecker-factored eigenbases, in float32
 neighbours.faiss      an embedding per example
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from ..curvature import WeightCurvature
     from ..models import AttributableModel
 
-SCHEMA = 4
+SCHEMA = 5
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,14 @@ class IndexInfo:
 class Shard:
     batch: LatentBatch
     base_losses: Tensor  # [n d]
+    base_sizes: Tensor  # [n d], mean squares of what the model predicts
 
     def part(self, example_ids: frozenset[str]) -> Shard:
         """The rows of these examples, in this shard's order."""
         rows = [i for i, example_id in enumerate(self.batch.example_ids) if example_id in example_ids]
         ids = tuple(self.batch.example_ids[i] for i in rows)
-        return Shard(LatentBatch(ids, self.batch.latents[rows], self.batch.conditioning[rows]), self.base_losses[rows])
+        batch = LatentBatch(ids, self.batch.latents[rows], self.batch.conditioning[rows])
+        return Shard(batch, self.base_losses[rows], self.base_sizes[rows])
 
 
 @dataclass(frozen=True)
@@ -137,15 +140,12 @@ class Index:
     @cached_property
     def base_losses(self) -> Tensor:
         """Losses under the model as it is, `[n d]`, of the examples that a sweep visits; reads no latents."""
-        import torch
-        from safetensors import safe_open
+        return self._of_all_shards("base_losses")
 
-        parts = []
-        for number in range(self._shard_count):
-            with safe_open(shard_path(self.folder, number), framework="pt") as shard:
-                parts.append(shard.get_tensor("base_losses"))
-        whole = torch.cat(parts)
-        return whole if self.only is None else whole[[i.id in self.only for i in self.catalog.images]]
+    @cached_property
+    def base_sizes(self) -> Tensor:
+        """Mean squares of what the model as it is predicts, `[n d]`, of the same."""
+        return self._of_all_shards("base_sizes")
 
     @cached_property
     def mean_latents(self) -> Tensor:
@@ -175,6 +175,17 @@ class Index:
     def kronecker(self) -> dict[str, WeightCurvature]:
         """The Fisher in its eigenbases by weight; raises IndexMismatch where the index was built without."""
         return read_kronecker(self.folder)
+
+    def _of_all_shards(self, name: str) -> Tensor:
+        import torch
+        from safetensors import safe_open
+
+        parts = []
+        for number in range(self._shard_count):
+            with safe_open(shard_path(self.folder, number), framework="pt") as shard:
+                parts.append(shard.get_tensor(name))
+        whole = torch.cat(parts)
+        return whole if self.only is None else whole[[i.id in self.only for i in self.catalog.images]]
 
     @cached_property
     def _weights(self) -> frozenset[str]:
@@ -217,7 +228,8 @@ def read_shard(folder: Path, shard_size: int, catalog: Catalog, number: int) -> 
 
     tensors = load_file(shard_path(folder, number))
     ids = tuple(image.id for image in catalog.images[number * shard_size : (number + 1) * shard_size])
-    return Shard(LatentBatch(ids, tensors["latents"], tensors["conditioning"]), tensors["base_losses"])
+    batch = LatentBatch(ids, tensors["latents"], tensors["conditioning"])
+    return Shard(batch, tensors["base_losses"], tensors["base_sizes"])
 
 
 def write_shard(folder: Path, number: int, shard: Shard) -> None:
@@ -230,6 +242,7 @@ def write_shard(folder: Path, number: int, shard: Shard) -> None:
         "latents": shard.batch.latents.contiguous(),
         "conditioning": shard.batch.conditioning.contiguous(),
         "base_losses": shard.base_losses.contiguous(),
+        "base_sizes": shard.base_sizes.contiguous(),
     }
     save_file(tensors, path.with_suffix(".partial"))
     os.replace(path.with_suffix(".partial"), path)

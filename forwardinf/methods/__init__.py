@@ -75,12 +75,22 @@ class QueryState(Protocol):
     def deltas(self) -> dict[str, Tensor]:
         """By how much the sweep moves the tunable weights, by name; empty leaves them alone."""
 
+    @property
+    def draws(self) -> range | None:
+        """The draws of the index's plan that the sweep takes; None takes all."""
+
+    @property
+    def then(self) -> QueryState | None:
+        """What the sweep goes over all images with once more after this; None where once is enough."""
+
 
 @dataclass(frozen=True)
 class Unmoved:
     """Base of the state of a method that sweeps under the model's own weights."""
 
     deltas: dict[str, Tensor] = field(default_factory=dict, init=False)
+    draws: None = field(default=None, init=False)
+    then: None = field(default=None, init=False)
 
 
 State = TypeVar("State", bound=QueryState)
@@ -93,7 +103,10 @@ class AttributionMethod(Protocol[State]):
         """What is done once for a query; the model's weights are as before when this returns."""
 
     def measure(self, model: AttributableModel, state: State, batch: LatentBatch, plan: DrawPlan) -> Tensor:
-        """What the sweep takes from a batch, `[b ...]` in float32 on the CPU; of each example by itself."""
+        """What the sweep takes from a batch, `[b ...]` in float32 on the CPU; of each example by itself.
+
+        `plan` has the draws that the state wants.
+        """
 
     def scores(self, state: State, losses: SweepLosses) -> InfluenceScores:
         """The influence of every swept example; higher always means more influential."""

@@ -9,17 +9,22 @@ image is asked about the very timesteps and noises at which the model was moved,
 that moved counts for more where it also looks more like the query than most do (`likeness`). Likeness alone counts for
 nothing. It is what is known before anything is asked, and what few draws leave open it helps to tell.
 
+`size_draws` asks at the noisiest draws for the size of what the network predicts instead of its error, after a step of
+its own that raises it for the query, as D-TRAK (Zheng et al. 2024, arXiv 2311.00500) differentiates it: an image that
+was learned by heart has hardly any error left to change. Such a change counts by its square, which tells what lies far
+beyond an image's habit from what lies a little beyond it, and without likeness; 0, the default, asks for errors alone.
+
 `curvature="kronecker"` takes the Fisher in an eigenbasis of each weight matrix, close to the EK-FAC of AbU+ (in arXiv
 2511.10721); `kronecker_fisher` says what differs. It needs an index that was built with it.
 
-Cost: one backward per step on the query's draws and at most 12 forwards to size it; then one forward per training image
-and draw. Nothing on disk beside the index.
+Cost: one backward per step on the query's draws and at most 12 forwards to size it, both twice with `size_draws`; then
+one forward per training image and draw. Nothing on disk beside the index.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -29,7 +34,7 @@ from ..curvature import preconditioned_by
 from ..draws import DrawPlan
 from ..errors import InvalidRequest
 from ..likeness import likeness
-from ..sweep import losses_of
+from ..sweep import losses_and_sizes_of, losses_of
 from ..types import Draws, InfluenceScores, LatentBatch, MirroredWeights, Query, SweepLosses
 
 if TYPE_CHECKING:
@@ -46,7 +51,8 @@ SKEW_FLOOR = 1e-3  # keeps the skew of two near-zero losses near zero (MUCS, arX
 
 @dataclass(frozen=True)
 class ForwardInfState(MirroredWeights):
-    looks: tuple[Tensor, Tensor] | None  # latents of the query [1 c h w], and the mean [c h w] they are taken about
+    looks: tuple[Tensor, Tensor] | None = None  # latents of the query [1 c h w], and the mean [c h w] they are about
+    sized: bool = False  # whether the sweep asks for the size of the prediction, not for its error
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ class ForwardInf:
     direction: Literal["ascent", "descent"] = "ascent"
     curvature: Curvature = "fisher"  # what the gradient is preconditioned by
     loss_budget: float = 0.1  # relative change of the query's loss that the steps add up to; descent wants less (0.02)
+    size_draws: int = 0  # of the sweep's, the noisiest: the size of the prediction is asked there, not its error
+    size_budget: float = 0.03  # relative change of the size of the query's prediction by the steps for it
     own_draws: int = 0  # of the query, beside the sweep's
     damping: float = 0.1  # share of a layer's mean Fisher that is added to it
     score: Score = "root"
@@ -76,28 +84,47 @@ class ForwardInf:
             raise InvalidRequest(f"The number of gradient steps is {self.steps}; it must lie between 1 and 100.")
         if not 0 < self.loss_budget < (1 if self.direction == "descent" else 100):
             raise InvalidRequest(f"The loss budget is {self.loss_budget}; it must be above 0, and below 1 for descent.")
+        if self.size_draws < 0 or not 0 < self.size_budget < 1:
+            raise InvalidRequest(
+                f"The draws for sizes are {self.size_draws} and their budget is {self.size_budget}; there must be at "
+                "least 0 of them, and the budget must lie between 0 and 1."
+            )
 
     def prepare(self, model: AttributableModel, query: Query, training_set: TrainingSet) -> ForwardInfState:
         """Take the gradient steps on the query; the model's weights are as before when this returns."""
+        looks = (query.latents.cpu(), training_set.mean_latents.cpu()) if self.likeness else None
+        count = training_set.plan.count
+        erring = count - min(self.size_draws, count - 1)
+        state = self._moved(model, query, training_set, sized=False)
+        if erring == count:
+            return replace(state, looks=looks)
+        then = replace(self._moved(model, query, training_set, sized=True), draws=range(erring, count))
+        return replace(state, looks=looks, draws=range(erring), then=then)
+
+    def _moved(self, model: AttributableModel, query: Query, training_set: TrainingSet, sized: bool) -> ForwardInfState:
+        """The weights moved so that the query's loss, or the size of the prediction, changes by its budget."""
         precondition = self._preconditioner(training_set)
         sign = 1 if self.direction == "ascent" else -1
-        draws = self._draws(query, training_set.plan)
+        ask = _Objective(model, query, self._draws(query, training_set.plan), sized)
         deltas = {name: torch.zeros_like(p) for name, p in model.tunable_parameters().items()}
-        before = _query_loss(model, query, draws, deltas)
+        before = reached = ask.value(deltas)
+        budget = self.size_budget if sized else self.loss_budget
         factors: list[float] = []
-        reached = before
         for step in range(1, self.steps + 1):
-            target = before * (1 + sign * self.loss_budget) ** (step / self.steps)
-            gradient = _gradient(model, query, draws, deltas)
-            move = {name: sign * g for name, g in precondition(gradient).items()}
-            factor, reached = _line_search(model, query, draws, deltas, move, reached, target)
+            target = before * (1 + sign * budget) ** (step / self.steps)
+            move = {name: sign * g for name, g in precondition(ask.gradient(deltas)).items()}
+            factor, reached = _line_search(ask, deltas, move, reached, target)
             factors.append(factor)
             deltas = {name: delta + factor * move[name] for name, delta in deltas.items()}
-        looks = (query.latents.cpu(), training_set.mean_latents.cpu()) if self.likeness else None
-        return ForwardInfState(query.id, deltas, sign, self.steps, tuple(factors), before, reached, looks)
+        return ForwardInfState(query.id, deltas, sign, self.steps, tuple(factors), before, reached, sized=sized)
 
     def measure(self, model: AttributableModel, state: ForwardInfState, batch: LatentBatch, plan: DrawPlan) -> Tensor:
-        """Losses `[b d]` under the moved weights; behind them, where it counts, how alike each is to the query."""
+        """Losses `[b d]` under the moved weights; behind them, where it counts, how alike each is to the query.
+
+        Of a state for sizes, mean squares of the prediction.
+        """
+        if state.sized:
+            return losses_and_sizes_of(model, batch, plan)[:, len(plan.taken) :]
         losses = losses_of(model, batch, plan)
         if state.looks is None:
             return losses
@@ -112,7 +139,7 @@ class ForwardInf:
         Weights are 1, and more by as many standard deviations as an image is more like the query than the average is.
         """
         sign = 1.0 if self.direction == "ascent" else -1.0
-        base, mirrored = losses.base, losses.measured[:, : losses.base.shape[1]]
+        base, mirrored, alike = self._sides(state, losses)
         change = sign * (mirrored.sqrt() - base.sqrt() if self.score == "root" else mirrored - base)
         if self.score == "absolute":
             change = change.abs()
@@ -122,9 +149,20 @@ class ForwardInf:
             change = _standardised(change)
         if self.one_sided:
             change = change.clamp(min=0)
-        alike = losses.measured[:, base.shape[1] :]
         weights = 1 + _standardised(alike)[:, 0].clamp(min=0) if self.likeness else None
-        return InfluenceScores.over(losses.example_ids, change, weights)
+        sized = 0 if state is None or state.draws is None else base.shape[1] - len(state.draws)
+        return InfluenceScores.over(losses.example_ids, change, weights, sized)
+
+    def _sides(self, state: ForwardInfState, losses: SweepLosses) -> tuple[Tensor, Tensor, Tensor]:
+        """Before and after the move `[n d]`, losses and behind them sizes, and likenesses `[n 1]`, where they count.
+
+        Before the round for sizes is over, losses alone.
+        """
+        erring = losses.base.shape[1] if state is None or state.draws is None else len(state.draws)
+        split = erring + self.likeness
+        errors, alike, sizes = losses.measured.tensor_split((erring, split), dim=1)
+        base = torch.cat([losses.base[:, :erring], losses.base_sizes[:, erring : erring + sizes.shape[1]]], dim=1)
+        return base, torch.cat([errors, sizes], dim=1), alike
 
     def _preconditioner(self, training_set: TrainingSet) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
         if self.curvature == "kronecker":
@@ -154,36 +192,40 @@ def preconditioned(gradient: dict[str, Tensor], fisher: dict[str, Tensor] | None
     return {name: g.float() / damped[name].to(g.device) for name, g in gradient.items()}
 
 
-def _gradient(model: AttributableModel, query: Query, draws: Draws, deltas: dict[str, Tensor]) -> dict[str, Tensor]:
-    with model.with_deltas(deltas):
-        loss = model.loss(query.batch(), draws).mean()
-        tunable = model.tunable_parameters()
-        gradients = torch.autograd.grad(loss, list(tunable.values()))
-    return dict(zip(tunable, gradients, strict=True))
+@dataclass(frozen=True)
+class _Objective:
+    """What a step on a query raises: its mean loss, or the mean size of the prediction for it."""
 
+    model: AttributableModel
+    query: Query
+    draws: Draws
+    sized: bool
 
-@torch.no_grad()
-def _query_loss(model: AttributableModel, query: Query, draws: Draws, deltas: dict[str, Tensor]) -> float:
-    with model.with_deltas(deltas):
-        return float(model.loss(query.batch(), draws).mean())
+    @torch.no_grad()
+    def value(self, deltas: dict[str, Tensor]) -> float:
+        with self.model.with_deltas(deltas):
+            return float(self._mean())
+
+    def gradient(self, deltas: dict[str, Tensor]) -> dict[str, Tensor]:
+        with self.model.with_deltas(deltas):
+            tunable = self.model.tunable_parameters()
+            gradients = torch.autograd.grad(self._mean(), list(tunable.values()))
+        return dict(zip(tunable, gradients, strict=True))
+
+    def _mean(self) -> Tensor:
+        return self.model.loss_and_size(self.query.batch(), self.draws)[self.sized].mean()
 
 
 def _line_search(
-    model: AttributableModel,
-    query: Query,
-    draws: Draws,
-    deltas: dict[str, Tensor],
-    move: dict[str, Tensor],
-    start: float,
-    target: float,
+    ask: _Objective, deltas: dict[str, Tensor], move: dict[str, Tensor], start: float, target: float
 ) -> tuple[float, float]:
-    """The factor of `move` that brings the query's loss to `target`, within 5 % of the way, in at most 12 tries."""
+    """The factor of `move` that brings what is asked to `target`, within 5 % of the way, in at most 12 tries."""
     slope = sum(float((m.square()).sum()) for m in move.values()) ** 0.5
     factor, low, high = 1e-3 / max(slope, 1e-30), 0.0, float("inf")
     best = (0.0, start)
     for _ in range(12):
         moved = {name: delta + factor * move[name] for name, delta in deltas.items()}
-        reached = _query_loss(model, query, draws, moved)
+        reached = ask.value(moved)
         progress = (reached - start) / (target - start)
         if abs(reached - target) < abs(best[1] - target):
             best = (factor, reached)

@@ -49,6 +49,9 @@ class AttributableModel(Protocol):
     def loss(self, batch: LatentBatch, draws: Draws) -> Tensor:
         """Training loss of each example at each of its draws, `[b d]` in float32; differentiable."""
 
+    def loss_and_size(self, batch: LatentBatch, draws: Draws) -> tuple[Tensor, Tensor]:
+        """The same, and the mean square of what the network answers, by one forward; `[b d]` each."""
+
     def prediction(self, batch: LatentBatch, draws: Draws) -> Tensor:
         """What the network answers for each example at each of its draws, `[b d ...]` in float32; differentiable."""
 

@@ -108,9 +108,13 @@ class LatentDiffusion(ABC):
 
         The squared error is taken in float32 whatever dtype the UNet runs in.
         """
+        return self.loss_and_size(batch, draws)[0]
+
+    def loss_and_size(self, batch: LatentBatch, draws: Draws) -> tuple[Tensor, Tensor]:
         predicted, x_0, eps, alpha = self._denoised(batch, draws)
         error = predicted - self._target(x_0, eps, alpha)
-        return error.square().mean(dim=(1, 2, 3)).view(draws.u.shape)
+        loss, size = (x.square().mean(dim=(1, 2, 3)).view(draws.u.shape) for x in (error, predicted))
+        return loss, size
 
     def prediction(self, batch: LatentBatch, draws: Draws) -> Tensor:
         """The UNet's output, of whichever prediction type, `[b d c h w]`."""
