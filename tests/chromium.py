@@ -157,8 +157,13 @@ def assert_real_pixels(page: Page) -> None:
     assert colours > 8
 
 
+# A button that has just been enabled again still fades in, and is paler than it will be.
+STILL = "document.getAnimations().every((a) => a.effect.getTiming().iterations === Infinity)"
+
+
 def violations(page: Page) -> list[str]:
-    """What axe-core finds wrong with a page once all of its parts are loaded."""
+    """What axe-core finds wrong with a page once all of its parts are loaded, and nothing moves any more."""
     expect(page.locator("p.loading")).to_have_count(0)
+    page.wait_for_function(STILL)
     found = Axe().run(page).response["violations"]
     return [f"{rule['id']}: {node['html']}" for rule in found for node in rule["nodes"]]

@@ -56,6 +56,7 @@ def attributed(page: Page, path: Path, prompt: str | None = "") -> None:
     find(page)
     expect(page.locator("[data-result]")).to_be_visible()
     expect(page).to_have_url(re.compile(r"\?result="))
+    expect(page.locator("#find")).to_be_enabled()
 
 
 def test_an_uploaded_training_image_comes_first_with_its_credit(page, planted, training_picture, small_index):
