@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .models import AttributableModel
 
 MAX_HALVINGS, MAX_WORKERS = 3, 8
-BATCH_SIZE = 64  # latents
-CPU_POSITIONS = 2**14  # of a batch's latents together: 256 latents of 8 × 8, or 4 of 64 × 64
+# Of a batch's latents together: on a CPU 256 latents of 8 × 8 or 4 of 64 × 64, elsewhere 16 times as many.
+CPU_POSITIONS, GPU_POSITIONS = 2**14, 2**18
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ def sweep(
 ) -> Iterator[SweepProgress]:
     """What `measure` says of every example of `shards` under the model as it is now, a batch at a time.
 
-    `batch_size` counts latents, that is examples times draws: by default 64, or on a CPU as many as take a second or
-    two. It is halved on running out of memory, at most three times. What is measured depends on neither. Closing the
-    iterator stops the sweep.
+    `batch_size` counts latents, that is examples times draws: by default as many as take a CPU a second or two, or as
+    keep a GPU busy. It is halved on running out of memory, at most three times. What is measured depends on neither.
+    Closing the iterator stops the sweep.
 
     On a CPU as many batches are measured at once as torch has threads, up to 8, each by its share of them: threads that
     share a batch wait for each other after every layer, all the more where something else runs on the machine.
@@ -71,7 +71,7 @@ def sweep(
     on_cpu = model.spec.device == "cpu"
 
     def examples(latents: Tensor) -> int:
-        usual = CPU_POSITIONS // latents[0, 0].numel() if on_cpu else BATCH_SIZE
+        usual = (CPU_POSITIONS if on_cpu else GPU_POSITIONS) // latents[0, 0].numel()
         return max(1, (batch_size or usual) // len(plan.taken) >> halvings)
 
     with _Workers(min(torch.get_num_threads(), MAX_WORKERS) if on_cpu else 1) as workers:

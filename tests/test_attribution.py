@@ -9,6 +9,7 @@ import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -300,6 +301,18 @@ def test_scores_do_not_depend_on_batch_size_or_order(model: StableDiffusion, ind
     ids = tuple(shard.batch.example_ids[i] for i in order)
     shuffled = LatentBatch(ids, shard.batch.latents[order], shard.batch.conditioning[order])
     torch.testing.assert_close(losses_of(model, shuffled, plan), whole[order], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("device", "shape", "expected"),
+    [("cpu", (4, 8, 8), 64), ("cuda", (4, 8, 8), 1024), ("cpu", (4, 64, 64), 1), ("cuda", (4, 64, 64), 16)],
+)
+def test_a_batch_holds_what_keeps_the_device_busy(device: str, shape: tuple[int, ...], expected: int):
+    ids = tuple(map(str, range(2000)))
+    batch = LatentBatch(ids, torch.zeros(1).expand(len(ids), *shape), torch.zeros(len(ids), 1))
+    model = SimpleNamespace(spec=ModelSpec("none", device=device))
+    swept = sweep(model, [batch], DrawPlan(0, 4), len(ids), measure=lambda _, part, __: part.conditioning)
+    assert next(swept).done == expected
 
 
 def test_running_out_of_memory_halves_the_batch_three_times_at_most(
