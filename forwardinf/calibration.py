@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RATE = 0.10  # nominal false-discovery rate of the verdict
-SHARED = 0.5  # share of the average image's spread that is added to each; less finds more, more adds up better (LDS)
+SHARED = 2  # times the average image's spread that are added to each; less finds more, more adds up better (LDS)
 SMALL, PERMUTATIONS = 10, 100_000  # images of a group that is compared with so many random ones
 FEWEST = 3  # reference pictures that tell a habit: without any one of them a spread is still defined
 
@@ -45,7 +45,7 @@ class Habit:
         """The habit that scores `[b n d]` under b ≥ 2 reference pictures show.
 
         Few pictures tell a spread badly, and an image that hardly moved under any of them must not stand out because it
-        now moved a little: so a share of the average image's spread is added to each.
+        now moved a little: so `SHARED` times the average image's spread is added to each.
         """
         own = reference.std(dim=0)
         positions = {example_id: i for i, example_id in enumerate(example_ids)}

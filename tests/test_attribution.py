@@ -262,7 +262,8 @@ def test_forward_inf_is_the_change_of_loss_along_the_querys_own_gradient(
     curved: Attributor, folder: Path, curvature: str
 ):
     attributor, model, index = curved, curved.model, curved.index
-    method = ForwardInf(curvature=curvature, score="difference", standardised=False, one_sided=False, likeness=False)
+    bare = {"standardised": False, "one_sided": False, "likeness": False, "size_draws": 0}
+    method = ForwardInf(curvature=curvature, score="difference", **bare)
     query = attributor.query(picture(folder, 3), "patch 3")
     found = attributor.attribute(picture(folder, 3), "patch 3", method)
 

@@ -228,7 +228,7 @@ def test_the_reference_holds_the_scores_of_held_out_pictures_and_is_checked(refe
     assert torch.allclose(reference.weights[0][others], raw.weights, atol=1e-3)
     assert not reference.found[0, row].any()
     trained = torch.tensor([image.split == "train" for image in catalog.images])
-    assert torch.equal(referenced.unseen(METHOD), highest(reference.per_draw, reference.weights, trained))
+    assert torch.equal(referenced.unseen(METHOD), highest(reference.per_draw, reference.weights, trained, sized=1))
     assert referenced.unseen(ForwardInf(loss_budget=0.05)) is None
     assert Attributor(referenced.model, referenced.index.part(reference.queries)).unseen(METHOD) is None
 
@@ -258,9 +258,8 @@ def test_an_answer_without_a_prompt_is_compared_with_pictures_asked_without_one(
         everywhere[[image.id != query_id for image in catalog.images]] = raw.per_draw
         bare.append(everywhere)
     unseen = referenced.unseen(METHOD, prompted=False)
-    assert torch.allclose(
-        unseen, highest(reference.per_draw, reference.weights, trained, torch.stack(bare)), rtol=1e-3, atol=1e-3
-    )
+    expected = highest(reference.per_draw, reference.weights, trained, torch.stack(bare), sized=1)
+    assert torch.allclose(unseen, expected, rtol=1e-3, atol=1e-3)
     assert not torch.allclose(unseen, referenced.unseen(METHOD), rtol=1e-2)
     query = referenced.query(_picture(catalog))
     *_, last = referenced.follow(query, METHOD)

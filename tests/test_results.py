@@ -201,3 +201,11 @@ def test_what_reproduces_a_result_is_told():
     shown = results_view.reproduced_by(RECORD)
     for told in ("forward_inf", "0.10000 → 0.11000", "(empty)", "all", "00" * 32):
         assert told in shown
+
+
+def test_the_bar_that_tells_of_the_predictions_size_says_so():
+    shown = results_view.by_noise([1.0, 2.0], sized=1)
+    assert 'title="noise level 1 of 2: 1.0"' in shown
+    assert 'title="noise level 2 of 2, by the size of the prediction: 2.0"' in shown
+    assert "The last bar is of how strong the model’s prediction is" in shown
+    assert "how strong" not in results_view.by_noise([1.0, 2.0])

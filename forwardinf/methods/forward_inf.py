@@ -9,10 +9,10 @@ image is asked about the very timesteps and noises at which the model was moved,
 that moved counts for more where it also looks more like the query than most do (`likeness`). Likeness alone counts for
 nothing. It is what is known before anything is asked, and what few draws leave open it helps to tell.
 
-`size_draws` asks at the noisiest draws for the size of what the network predicts instead of its error, after a step of
-its own that raises it for the query, as D-TRAK (Zheng et al. 2024, arXiv 2311.00500) differentiates it: an image that
-was learned by heart has hardly any error left to change. Such a change counts by its square, which tells what lies far
-beyond an image's habit from what lies a little beyond it, and without likeness; 0, the default, asks for errors alone.
+A fifth is that the noisiest draw (`size_draws`) asks for the size of what the network predicts, not for its error, and
+after a step of its own that raises it for the query, as D-TRAK (Zheng et al. 2024, arXiv 2311.00500) differentiates it:
+an image that was learned by heart has hardly any error left to change. Such a change counts by its square, which tells
+what lies far beyond an image's habit from what lies a little beyond it, and without likeness.
 
 `curvature="kronecker"` takes the Fisher in an eigenbasis of each weight matrix, close to the EK-FAC of AbU+ (in arXiv
 2511.10721); `kronecker_fisher` says what differs. It needs an index that was built with it.
@@ -63,7 +63,7 @@ class ForwardInf:
     direction: Literal["ascent", "descent"] = "ascent"
     curvature: Curvature = "fisher"  # what the gradient is preconditioned by
     loss_budget: float = 0.1  # relative change of the query's loss that the steps add up to; descent wants less (0.02)
-    size_draws: int = 0  # of the sweep's, the noisiest: the size of the prediction is asked there, not its error
+    size_draws: int = 1  # of the sweep's, the noisiest: the size of the prediction is asked there, not its error
     size_budget: float = 0.03  # relative change of the size of the query's prediction by the steps for it
     own_draws: int = 0  # of the query, beside the sweep's
     damping: float = 0.1  # share of a layer's mean Fisher that is added to it

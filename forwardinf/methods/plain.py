@@ -23,6 +23,7 @@ class Plain(ForwardInf):
     standardised: bool = False
     one_sided: bool = False
     likeness: bool = False
+    size_draws: int = 0
 
 
 METHOD = Plain

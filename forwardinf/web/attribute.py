@@ -236,7 +236,10 @@ def _shown(served: Served, answer: Answer, result: Result) -> Updates:
 def _detail(served: Served, result: Result, example_id: str) -> str:
     row = next(row for row in result.record["results"] if row["id"] == example_id)
     image = _images(served)[example_id]
-    return results_view.detail(row, image, view.data_url(result.picture.read_bytes()), _url_of(served)(image))
+    # Records of earlier versions know of no sizes; of one draw alone none is asked for its size.
+    sized = min(result.record["method"].get("size_draws", 0), len(row["per_draw"]) - 1)
+    query_url = view.data_url(result.picture.read_bytes())
+    return results_view.detail(row, image, query_url, _url_of(served)(image), sized)
 
 
 def _choose(served: Served, result_id: str | None, example_id: str) -> object:

@@ -21,9 +21,11 @@ then meets differently.
    error on the picture changes by a set share. Weights on which the whole training set leans are held
    back, so that the step is about this picture and not about everything (Wang et al. 2024). The model reads the
    picture’s prompt meanwhile; where none is given, the caption of the training image that looks most like it.
-2. **One look at each training image.** Each of the {examples:,} images is noised {draws} times, from a little to almost
-   wholly, and the model’s error at restoring it is compared with the error before the step. The noise is the same both
-   times, and the same for every image and for the picture, so that nothing else can make a difference.
+2. **{draws} looks at each training image.** Each of the {examples:,} images is noised {draws} times, from a little to
+   almost wholly, and the model’s error at restoring it is compared with the error before the step. The noise is the
+   same both times, and the same for every image and for the picture, so that nothing else can make a difference. An
+   image that was learned by heart leaves hardly any error to change. So the noisiest look asks instead how *strong* the
+   model’s prediction is, after a step of its own that makes it stronger for the picture.
 {score}
 {verdict}
 5. **Groups.** A creator, a collection or a licence is not judged by adding up scores, but by whether its images rank
@@ -41,15 +43,15 @@ licence of each picture.
 
 SCORE = """3. **A score.** Some images meet the model differently whenever it is touched at all, others hardly ever
    do. So the same was asked of {reference} pictures that the model never saw and that look like no training image. What
-   counts is how far the model’s error on an image rose beyond what is usual *for that image*: 0 where it did not. An
-   image that moved counts for more where it also looks more like the picture than most do; looks alone count for
-   nothing. Its *standard error* says how much the {draws} looks disagree. Higher means more influential, by this
-   estimate."""
+   counts is how far an image moved beyond what is usual *for that image*: 0 where it did not. A rise of its error
+   counts for more where it also looks more like the picture than most do; looks alone count for nothing. What the
+   noisiest look finds counts by its square, whatever the image looks like. The *standard error* says how much the
+   {draws} looks disagree. Higher means more influential, by this estimate."""
 
-PLAIN_SCORE = """3. **A score.** How far the model’s error on the image rose, on a scale on which the rise is 0 for the
-   average image and seldom above 1. An image that moved counts for more where it also looks more like the picture than
-   most do; looks alone count for nothing. Its *standard error* says how much the {draws} looks disagree. Higher means
-   more influential, by this estimate."""
+PLAIN_SCORE = """3. **A score.** How far an image moved, on a scale on which the average image has 0. A rise of its
+   error counts for more where it also looks more like the picture than most do; looks alone count for nothing. What the
+   noisiest look finds counts by its square, whatever the image looks like. The *standard error* says how much the
+   {draws} looks disagree. Higher means more influential, by this estimate."""
 
 VERDICT = """4. **A verdict.** A list of the most influential images always has a first. So an image *stands out* only
    where its score lies above the highest that nine in ten of these {reference} pictures reach with any image. Where a

@@ -145,8 +145,11 @@ def _spread(error: float | None, digits: int, what: str = "") -> str:
     return "" if error is None or math.isnan(error) else f"± {error:.{digits}f}{what}"
 
 
-def detail(row: dict[str, Any], image: TrainingImage, query_url: str, url: str) -> str:
-    """One training image beside the query: how strongly, at which noise, and whose it is."""
+def detail(row: dict[str, Any], image: TrainingImage, query_url: str, url: str, sized: int = 0) -> str:
+    """One training image beside the query: how strongly, at which noise, and whose it is.
+
+    At the `sized` noisiest draws the size of the prediction was asked.
+    """
     looks = f"{row['similarity']:.2f} <small>(no. {row['similarity_rank']:,} in looks alone)</small>"
     draws = len(row["per_draw"])
     steady = f"; {_steadiness(row)} <small>when one of {draws} draws is left out</small>" if draws > 1 else ""
@@ -163,7 +166,7 @@ def detail(row: dict[str, Any], image: TrainingImage, query_url: str, url: str) 
     return (
         f'<section class="fi-detail" aria-label="Chosen training image">'
         f"<h2>#{row['rank']} · {escape(image.caption)}</h2>"
-        f'<div class="fi-sides"><div>{compare(query_url, url, image.caption)}{by_noise(row["per_draw"])}</div>'
+        f'<div class="fi-sides"><div>{compare(query_url, url, image.caption)}{by_noise(row["per_draw"], sized)}</div>'
         f"<dl>{rows}</dl></div></section>"
     )
 
@@ -186,18 +189,24 @@ def compare(query_url: str, url: str, caption: str) -> str:
     )
 
 
-def by_noise(per_draw: Sequence[float]) -> str:
-    """Influence at each draw, from little noise (detail) to much (layout), as bars that are also readable as text."""
+def by_noise(per_draw: Sequence[float], sized: int = 0) -> str:
+    """Influence at each draw, from little noise (detail) to much (layout), as bars that are also readable as text.
+
+    The last `sized` of them tell of the size of the prediction, not of its error.
+    """
+    asked = [""] * (len(per_draw) - sized) + [", by the size of the prediction"] * sized
     top = max(1e-9, *(abs(value) for value in per_draw))
     bars = "".join(
         f'<li style="--size:{abs(value) / top:.3f}" class="{"fi-up" if value >= 0 else "fi-down"}" '
-        f'title="noise level {k} of {len(per_draw)}: {value:.1f}"><span>{value:.1f}</span></li>'
-        for k, value in enumerate(per_draw, 1)
+        f'title="noise level {k} of {len(per_draw)}{by}: {value:.1f}"><span>{value:.1f}</span></li>'
+        for k, (value, by) in enumerate(zip(per_draw, asked, strict=True), 1)
     )
+    last = "The last bar is" if sized == 1 else f"The last {sized} bars are"
+    note = f'<p class="fi-small">{last} of how strong the model’s prediction is, not of its error.</p>' if sized else ""
     return (
         '<figure class="fi-noise"><figcaption>Influence by timestep</figcaption>'
         f'<ol>{bars}</ol><p class="fi-small fi-ends"><span>little noise</span>'
-        "<span>much noise</span></p></figure>"
+        f"<span>much noise</span></p>{note}</figure>"
     )
 
 
