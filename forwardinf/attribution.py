@@ -237,10 +237,7 @@ class Attributor:
         reference = self.reference(method) if self.index.only is None else None
         if reference is None:
             return None
-        if not prompted:
-            return reference.unprompted
-        trained = torch.tensor([image.id in self.index.trained for image in self.index.catalog.images])
-        return highest(reference.per_draw, reference.weights, trained, sized=reference.sized)
+        return self._highest_unseen if prompted else reference.unprompted
 
     def reference(self, method: AttributionMethod) -> Reference | None:
         """How indexed images score for pictures that the model never saw; None where `method` did not ask that."""
@@ -269,6 +266,14 @@ class Attributor:
         """The image that looks most like a picture, of those trained on; raises what `similarities` raises."""
         alike = zip(self.similarities(picture).tolist(), self.index.catalog.images, strict=True)
         return max((found for found in alike if found[1].id in self.index.trained), key=lambda found: found[0])[1]
+
+    @cached_property
+    def _highest_unseen(self) -> Tensor:
+        """What `unseen` has of the index's reference asked with captions: the same for every answer."""
+        reference = self.index.reference
+        assert reference is not None
+        trained = torch.tensor([image.id in self.index.trained for image in self.index.catalog.images])
+        return highest(reference.per_draw, reference.weights, trained, sized=reference.sized)
 
     @cached_property
     def _embedder(self) -> Embedder:

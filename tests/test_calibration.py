@@ -229,6 +229,7 @@ def test_the_reference_holds_the_scores_of_held_out_pictures_and_is_checked(refe
     assert not reference.found[0, row].any()
     trained = torch.tensor([image.split == "train" for image in catalog.images])
     assert torch.equal(referenced.unseen(METHOD), highest(reference.per_draw, reference.weights, trained, sized=1))
+    assert referenced.unseen(METHOD) is referenced.unseen(METHOD)  # computed once
     assert referenced.unseen(ForwardInf(loss_budget=0.05)) is None
     assert Attributor(referenced.model, referenced.index.part(reference.queries)).unseen(METHOD) is None
 
