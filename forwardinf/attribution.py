@@ -272,8 +272,7 @@ class Attributor:
         """What `unseen` has of the index's reference asked with captions: the same for every answer."""
         reference = self.index.reference
         assert reference is not None
-        trained = torch.tensor([image.id in self.index.trained for image in self.index.catalog.images])
-        return highest(reference.per_draw, reference.weights, trained, sized=reference.sized)
+        return highest(reference.per_draw, reference.weights, self.index.trained_mask, sized=reference.sized)
 
     @cached_property
     def _embedder(self) -> Embedder:

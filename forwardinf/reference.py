@@ -99,9 +99,8 @@ def referenced(
 
 def _highest_unprompted(index: Index, making: ReferenceInTheMaking) -> Tensor:
     """`[b]`, beyond the habits that show under captions: a habit is the image's, however it is asked."""
-    trained = torch.tensor([image.id in index.trained for image in index.catalog.images])
     captioned, bare = making.found(prompted=True), making.found(prompted=False)
-    return highest(captioned.per_draw, bare.weights, trained, bare.per_draw, captioned.sized)
+    return highest(captioned.per_draw, bare.weights, index.trained_mask, bare.per_draw, captioned.sized)
 
 
 def unlike_any(index: Index) -> list[str]:

@@ -124,6 +124,13 @@ class Index:
         """Ids of the examples that the model was trained on; the others are there to compare with."""
         return frozenset(image.id for image in self.catalog.images if image.split == "train")
 
+    @cached_property
+    def trained_mask(self) -> Tensor:
+        """Which images of the catalog the model was trained on, in its order: `[n]` of bool."""
+        import torch
+
+        return torch.tensor([image.id in self.trained for image in self.catalog.images])
+
     def part(self, example_ids: Iterable[str]) -> Index:
         """This index, sweeping these examples alone; raises InvalidRequest naming one that it does not hold."""
         only = frozenset(example_ids)
