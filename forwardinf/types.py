@@ -9,9 +9,9 @@ Axes, in the order in which they appear in shapes:
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -94,6 +94,14 @@ class SweepLosses:
     base: Tensor  # [n d] float32
     base_sizes: Tensor  # [n d] float32, mean squares of what the model predicts
     measured: Tensor  # [n ...] float32; for a mirrored method first of all the losses [n d] under the moved weights
+
+
+def size_draws_of(settings: Mapping[str, Any], draws: int) -> int:
+    """How many of so many draws, the last, a method of these settings asks for sizes: all but one at most.
+
+    0 where the settings know of no sizes, as those of rivals and of earlier versions.
+    """
+    return min(int(settings.get("size_draws", 0)), draws - 1)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 from ..errors import DamagedAsset
-from ..types import InfluenceScores
+from ..types import InfluenceScores, size_draws_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +52,7 @@ class Reference:
     @property
     def sized(self) -> int:
         """How many of the draws, the last, tell of sizes."""
-        return min(int(self.settings["method"].get("size_draws", 0)), self.found.shape[2] - 2)
+        return size_draws_of(self.settings["method"], self.per_draw.shape[2])
 
     @cached_property
     def weights(self) -> Tensor:

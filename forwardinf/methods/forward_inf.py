@@ -35,7 +35,7 @@ from ..draws import DrawPlan
 from ..errors import InvalidRequest
 from ..likeness import likeness
 from ..sweep import losses_and_sizes_of, losses_of
-from ..types import Draws, InfluenceScores, LatentBatch, MirroredWeights, Query, SweepLosses
+from ..types import Draws, InfluenceScores, LatentBatch, MirroredWeights, Query, SweepLosses, size_draws_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +94,7 @@ class ForwardInf:
         """Take the gradient steps on the query; the model's weights are as before when this returns."""
         looks = (query.latents.cpu(), training_set.mean_latents.cpu()) if self.likeness else None
         count = training_set.plan.count
-        erring = count - min(self.size_draws, count - 1)
+        erring = count - size_draws_of(vars(self), count)
         state = self._moved(model, query, training_set, sized=False)
         if erring == count:
             return replace(state, looks=looks)

@@ -18,6 +18,7 @@ from ..index.catalog import TrainingImage
 from ..methods.forward_inf import ForwardInf
 from ..report import as_csv, as_record
 from ..results import Result
+from ..types import size_draws_of
 from . import forms, query, results_view, theme, view
 from .query import QueryForm
 from .served import Served
@@ -236,8 +237,7 @@ def _shown(served: Served, answer: Answer, result: Result) -> Updates:
 def _detail(served: Served, result: Result, example_id: str) -> str:
     row = next(row for row in result.record["results"] if row["id"] == example_id)
     image = _images(served)[example_id]
-    # Records of earlier versions know of no sizes; of one draw alone none is asked for its size.
-    sized = min(result.record["method"].get("size_draws", 0), len(row["per_draw"]) - 1)
+    sized = size_draws_of(result.record["method"], len(row["per_draw"]))
     query_url = view.data_url(result.picture.read_bytes())
     return results_view.detail(row, image, query_url, _url_of(served)(image), sized)
 
