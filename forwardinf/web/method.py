@@ -27,6 +27,7 @@ then meets differently.
    image that was learned by heart leaves hardly any error to change. So the noisiest look asks instead how *strong* the
    model’s prediction is, after a step of its own that makes it stronger for the picture.
 {score}
+{what_counts}
 {verdict}
 5. **Groups.** A creator, a collection or a licence is not judged by adding up scores, but by whether its images rank
    higher, as a whole, than as many drawn at random would (a rank-sum test, allowing for the number of groups).
@@ -43,15 +44,14 @@ licence of each picture.
 
 SCORE = """3. **A score.** Some images meet the model differently whenever it is touched at all, others hardly ever
    do. So the same was asked of {reference} pictures that the model never saw and that look like no training image. What
-   counts is how far an image moved beyond what is usual *for that image*: 0 where it did not. A rise of its error
-   counts for more where it also looks more like the picture than most do; looks alone count for nothing. What the
-   noisiest look finds counts by its square, whatever the image looks like. The *standard error* says how much the
-   {draws} looks disagree. Higher means more influential, by this estimate."""
+   counts is how far an image moved beyond what is usual *for that image*: 0 where it did not."""
 
-PLAIN_SCORE = """3. **A score.** How far an image moved, on a scale on which the average image has 0. A rise of its
-   error counts for more where it also looks more like the picture than most do; looks alone count for nothing. What the
-   noisiest look finds counts by its square, whatever the image looks like. The *standard error* says how much the
-   {draws} looks disagree. Higher means more influential, by this estimate."""
+PLAIN_SCORE = "3. **A score.** How far an image moved, on a scale on which the average image has 0."
+
+WHAT_COUNTS = """   A rise of its error counts for more where it also looks more like the
+   picture than most do; looks alone count for nothing. What the noisiest look finds counts by its square, whatever the
+   image looks like. The *standard error* says how much the {draws} looks disagree. Higher means more influential, by
+   this estimate."""
 
 VERDICT = """4. **A verdict.** A list of the most influential images always has a first. So an image *stands out* only
    where its score lies above the highest that nine in ten of these {reference} pictures reach with any image. Where a
@@ -91,7 +91,8 @@ def _how_it_works(index: Index) -> str:
     asked = len(index.reference.queries) if index.reference else 0
     counts = {"examples": len(index.trained), "draws": index.info.draw_count, "reference": asked}
     score, verdict = (SCORE, VERDICT) if asked else (PLAIN_SCORE, NO_VERDICT)
-    return HOW_IT_WORKS.format(**counts, score=score.format(**counts), verdict=verdict.format(**counts))
+    parts = {"score": score, "what_counts": WHAT_COUNTS, "verdict": verdict}
+    return HOW_IT_WORKS.format(**counts, **{name: text.format(**counts) for name, text in parts.items()})
 
 
 def _document(title: str, path: Path) -> None:

@@ -194,12 +194,13 @@ def by_noise(per_draw: Sequence[float], sized: int = 0) -> str:
 
     The last `sized` of them tell of the size of the prediction, not of its error.
     """
-    asked = [""] * (len(per_draw) - sized) + [", by the size of the prediction"] * sized
+    errors = len(per_draw) - sized
     top = max(1e-9, *(abs(value) for value in per_draw))
     bars = "".join(
         f'<li style="--size:{abs(value) / top:.3f}" class="{"fi-up" if value >= 0 else "fi-down"}" '
-        f'title="noise level {k} of {len(per_draw)}{by}: {value:.1f}"><span>{value:.1f}</span></li>'
-        for k, (value, by) in enumerate(zip(per_draw, asked, strict=True), 1)
+        f'title="noise level {k} of {len(per_draw)}{", by the size of the prediction" if k > errors else ""}: '
+        f'{value:.1f}"><span>{value:.1f}</span></li>'
+        for k, value in enumerate(per_draw, 1)
     )
     last = "The last bar is" if sized == 1 else f"The last {sized} bars are"
     note = f'<p class="fi-small">{last} of how strong the model’s prediction is, not of its error.</p>' if sized else ""
