@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 
+from .draws import DrawPlan
+from .row_cache import RowCache
 from .sweep import part_of
 from .types import Draws, LatentBatch
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from .models import AttributableModel
@@ -39,6 +43,36 @@ def by_draw(batch: LatentBatch, draws: Draws) -> Iterator[tuple[LatentBatch, Dra
     for example, its in by_example(batch, draws):
         for k in range(its.u.shape[1]):
             yield example, its.part(slice(None), slice(k, k + 1))
+
+
+@dataclass(frozen=True)
+class KeptByExample:
+    """Figures of single examples that are the same for every query, on disk where there is a file for them."""
+
+    width: int  # figures of each example
+    rows: dict[str, int]  # of the file, by example id
+    file: RowCache | None
+
+    @classmethod
+    def of(cls, path: Path | None, ids: Sequence[str], width: int) -> KeptByExample:
+        """Raises DamagedAsset where another shape is kept at `path`."""
+        file = RowCache.open(path, len(ids), width) if path else None
+        return cls(width, {example_id: row for row, example_id in enumerate(ids)}, file)
+
+    def measured(self, batch: LatentBatch, plan: DrawPlan, measure: Callable[[LatentBatch, Draws], Tensor]) -> Tensor:
+        """Of each example of a batch, `[b width]` in float32: what is kept, or else what `measure` says of it alone."""
+        draws = plan.draws(batch.example_ids, batch.latents.shape[1:])
+        figures = torch.empty(len(batch.example_ids), self.width)
+        for own, (example, its) in zip(figures, by_example(batch, draws), strict=True):
+            row = self.rows[example.example_ids[0]]
+            kept = self.file.get(row) if self.file else None
+            if kept is not None:
+                own.copy_(torch.from_numpy(kept))
+                continue
+            own.copy_(measure(example, its))
+            if self.file:
+                self.file.put(row, own.numpy())
+        return figures
 
 
 @dataclass(frozen=True)

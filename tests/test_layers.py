@@ -24,7 +24,7 @@ ALLOWED = {
     "models": {"generation", "manifest"},
     "curvature": {"draws", "gradients", "models"},
     "sweep": {"draws", "models"},
-    "gradients": {"models", "sweep"},
+    "gradients": {"draws", "models", "row_cache", "sweep"},
     "row_cache": set(),
     "embedders": {"images", "models"},
     "index": {"curvature", "draws", "embedders", "images", "manifest", "models", "row_cache", "sweep"},

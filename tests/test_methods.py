@@ -33,7 +33,7 @@ from forwardinf.studies import self_retrieval
 from forwardinf.studies.journal import Journal
 from forwardinf.studies.self_retrieval import SelfRetrieval
 from forwardinf.sweep import losses_of
-from forwardinf.types import Draws, LatentBatch, MirroredWeights, ModelSpec, Query, SweepLosses
+from forwardinf.types import Draws, LatentBatch, ModelSpec, Query, SweepLosses
 
 COUNT = 8
 BY_NAME = [
@@ -160,8 +160,8 @@ def test_a_cancelled_attribution_leaves_the_weights_as_they_were(
     state = attributor.mirror(query, method)
     assert unchanged(attributor.model, before)
     running = attributor.sweep(state, 4, method)
-    assert next(running).done == 1
-    assert unchanged(attributor.model, before) != isinstance(state, MirroredWeights)
+    assert len(next(running).example_ids) == 1
+    assert unchanged(attributor.model, before) == (not state.deltas)
     running.close()
     assert unchanged(attributor.model, before)
 
@@ -202,16 +202,44 @@ def test_settings_out_of_range_are_refused(name: str, wrong: dict):
 @pytest.mark.parametrize("normalised", [False, True])
 def test_tracin_is_the_inner_product_of_gradients(attributor: Attributor, query: Query, normalised: bool):
     model, plan = attributor.model, attributor.index.info.plan
-    measured = swept(attributor, TracIn(normalised, query_draws=3), query).measured
+    method = TracIn(normalised, query_draws=3)
+    state = attributor.mirror(query, method)
+    per_draw = method.scores(state, attributor.losses(list(attributor.sweep(state, method=method)))).per_draw
     asked = DrawPlan(0, 3).draws([query.id], query.latents.shape[1:])
     queries = [own_gradient(model, loss) for loss in model.loss(query.batch(), asked)[0]]
     (shard,) = attributor.index.shards()
-    one = LatentBatch(shard.batch.example_ids[:1], shard.batch.latents[:1], shard.batch.conditioning[:1])
-    losses = model.loss(one, plan.draws(one.example_ids, one.latents.shape[1:]))[0]
-    for k, loss in enumerate(losses):
-        own = own_gradient(model, loss)
-        pairs = [float(own @ g / (own.norm() * g.norm() if normalised else 1)) for g in queries]
-        assert float(measured[0, k]) == pytest.approx(sum(pairs) / 3, rel=1e-3, abs=1e-6)
+    losses = model.loss(shard.batch, plan.draws(shard.batch.example_ids, shard.batch.latents.shape[1:]))
+    exact = torch.empty_like(per_draw)
+    for i, k in np.ndindex(*per_draw.shape):
+        own = own_gradient(model, losses[i, k])
+        exact[i, k] = sum(own @ g / (own.norm() * g.norm() if normalised else 1) for g in queries) / 3
+    assert float((per_draw - exact).norm() / exact.norm()) < 1e-3
+
+
+def test_tracin_takes_what_is_known_before_its_rounds_are_over(attributor: Attributor, query: Query):
+    method = TracIn(normalised=True, query_draws=3)
+    state = attributor.mirror(query, method)
+    assert len(list(rounds(state, attributor.index.info.plan))) == 3
+    swept = list(attributor.sweep(state, 4, method))
+    part = len(swept) // 3
+    found = [method.scores(state, attributor.losses(swept[: part * n])).per_draw for n in (1, 2, 3)]
+    assert float((found[0] - found[1]).norm() / found[1].norm()) < 0.2  # a difference to one side is less exact
+    lengths = attributor.losses(swept).measured[:, 8:]
+    torch.testing.assert_close(found[2], found[1] / lengths)
+
+
+def test_retracs_lengths_are_computed_once(
+    attributor: Attributor, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    method = TracIn(normalised=True, query_draws=2)
+    cached = replace(attributor, cache=tmp_path / "cache")
+    first = cached.attribute(picture(folder, 3), "patch 3", method)
+    assert torch.equal(first.scores, attributor.attribute(picture(folder, 3), "patch 3", method).scores)
+    state = cached.mirror(cached.query(picture(folder, 3), "patch 3"), method)
+    with monkeypatch.context() as patched:
+        patched.setattr("forwardinf.methods.tracin.gradient", None)  # none is taken any more
+        again = cached.losses(list(cached.sweep(state, method=method)))
+    assert torch.equal(method.scores(state, again).scores, first.scores)
 
 
 def test_a_sketch_is_a_projection_that_keeps_inner_products_on_average():

@@ -7,6 +7,7 @@ TrainingSet.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
@@ -136,3 +137,10 @@ def settings_of(method: AttributionMethod) -> dict[str, Any]:
     """The method's name and every setting, in JSON's types."""
     settings: dict[str, Any] = json.loads(json.dumps(asdict(method)))  # type: ignore[call-overload]
     return {"name": type(method).__module__.rpartition(".")[2], **settings}
+
+
+def kept_file(training_set: TrainingSet, model: AttributableModel, name: str, *settings: object) -> Path | None:
+    """Where a method keeps what is the same for every query, named by all that decides it; None to keep nothing."""
+    decisive = (*settings, model.fingerprint, model.spec.tunable, model.spec.dtype, training_set.fingerprint)
+    digest = hashlib.sha256(json.dumps([name, *decisive]).encode()).hexdigest()[:16]
+    return training_set.cache and training_set.cache / f"{name}-{digest}.npy"

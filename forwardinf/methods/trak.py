@@ -17,8 +17,6 @@ smaller of n and k.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,10 +24,9 @@ import torch
 
 from ..draws import DrawPlan
 from ..errors import InvalidRequest
-from ..gradients import Objective, Sketch, by_example, gradient, sketch
-from ..row_cache import RowCache
-from ..types import InfluenceScores, LatentBatch, Query, SweepLosses
-from . import TrainingSet, Unmoved
+from ..gradients import KeptByExample, Objective, Sketch, gradient, sketch
+from ..types import Draws, InfluenceScores, LatentBatch, Query, SweepLosses
+from . import TrainingSet, Unmoved, kept_file, settings_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,8 +39,7 @@ class TrakState(Unmoved):
     features: Tensor  # [k], the query's
     sketch: Sketch
     trained: frozenset[str]
-    rows: dict[str, int]  # of the cache, by example id
-    cache: RowCache | None
+    kept: KeptByExample
 
 
 @dataclass(frozen=True)
@@ -67,27 +63,17 @@ class Trak:
         projection = sketch(weights, self.dimensions, self.seed)
         draws = DrawPlan(self.seed, self.query_draws).draws([query.id], query.latents.shape[1:])
         features = projection.project(gradient(model, self.objective(model), query.batch(), draws))
-        rows = {example_id: row for row, example_id in enumerate(training_set.ids)}
-        cache = None
-        if training_set.cache:
-            path = training_set.cache / f"{self._key(model, training_set)}.npy"
-            cache = RowCache.open(path, len(rows), self.dimensions)
-        return TrakState(features, projection, training_set.trained, rows, cache)
+        file = kept_file(training_set, model, settings_of(self)["name"], self.dimensions, self.seed)
+        kept = KeptByExample.of(file, training_set.ids, self.dimensions)
+        return TrakState(features, projection, training_set.trained, kept)
 
     def measure(self, model: AttributableModel, state: TrakState, batch: LatentBatch, plan: DrawPlan) -> Tensor:
         """Projected gradients `[b k]`."""
-        draws = plan.draws(batch.example_ids, batch.latents.shape[1:])
-        features = torch.empty(len(batch.example_ids), self.dimensions)
-        for own, (example, its) in zip(features, by_example(batch, draws), strict=True):
-            row = state.rows[example.example_ids[0]]
-            kept = state.cache.get(row) if state.cache else None
-            if kept is not None:
-                own.copy_(torch.from_numpy(kept))
-                continue
-            own.copy_(state.sketch.project(gradient(model, self.objective(model), example, its)))
-            if state.cache:
-                state.cache.put(row, own.numpy())
-        return features
+
+        def projected(example: LatentBatch, draws: Draws) -> Tensor:
+            return state.sketch.project(gradient(model, self.objective(model), example, draws))
+
+        return state.kept.measured(batch, plan, projected)
 
     def scores(self, state: TrakState, losses: SweepLosses) -> InfluenceScores:
         """One figure for all draws of an example, so no standard error."""
@@ -98,13 +84,6 @@ class Trak:
     def objective(self, model: AttributableModel) -> Objective:
         """What is differentiated, `[b d]`."""
         return model.loss
-
-    def _key(self, model: AttributableModel, training_set: TrainingSet) -> str:
-        """Names the features by all that decides them."""
-        name = type(self).__module__.rpartition(".")[2]
-        decisive = (model.fingerprint, model.spec.tunable, model.spec.dtype, training_set.fingerprint)
-        text = json.dumps([name, self.dimensions, self.seed, *decisive])
-        return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 METHOD = Trak
