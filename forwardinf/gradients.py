@@ -84,13 +84,12 @@ class Sketch:
     """
 
     dimensions: int
-    sums: Tensor  # [w], which sum each weight goes into
-    signs: Tensor  # [w]
+    slots: Tensor  # [w], which sum each weight goes into; by as many as `dimensions` higher where it is subtracted
 
     def project(self, vector: Tensor) -> Tensor:
         """`[w]` to `[dimensions]` in float32 on the CPU."""
-        signed = vector.float().cpu() * self.signs
-        return torch.zeros(self.dimensions).index_add_(0, self.sums, signed)
+        sums = torch.zeros(2 * self.dimensions).index_add_(0, self.slots, vector.float().cpu())
+        return sums[: self.dimensions] - sums[self.dimensions :]
 
 
 @lru_cache(maxsize=1)
@@ -98,5 +97,5 @@ def sketch(weights: int, dimensions: int, seed: int) -> Sketch:
     """The same on every machine, as it is drawn on the CPU from its seed."""
     random = torch.Generator().manual_seed(seed)
     sums = torch.randint(dimensions, (weights,), generator=random, dtype=torch.int32)
-    signs = torch.randint(2, (weights,), generator=random, dtype=torch.int8) * 2 - 1
-    return Sketch(dimensions, sums, signs)
+    added = torch.randint(2, (weights,), generator=random, dtype=torch.int8)
+    return Sketch(dimensions, sums + dimensions * (1 - added.int()))
