@@ -68,6 +68,22 @@ def test_a_refused_request_is_one_line_and_writes_nothing(forwardinf: Run, tiny_
         assert not out.exists()
 
 
+@pytest.mark.parametrize("command", [["generate", "apple"], ["study", "lds"], ["study", "customisation"]])
+def test_a_device_that_is_not_there_is_named_with_those_that_are(
+    forwardinf: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+):
+    where = {"study": ["--work", str(tmp_path)], "generate": ["-o", str(tmp_path / "a.png")]}[command[0]]
+    where += ["--journal", str(tmp_path)] if "customisation" in command else []
+    asked = forwardinf(*command, *where, "--device", "gpu")
+    monkeypatch.setenv("FORWARDINF_DEVICE", "cuda:99")
+    set_once = forwardinf(*command, *where)
+    for done, device in ((asked, "gpu"), (set_once, "cuda:99")):
+        assert done.returncode == 2
+        assert f"“{device}” cannot be used on this machine, which has: cpu" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_answers_without_loading_torch():
     code = (
         "import sys; from forwardinf.cli import main; sys.argv[1:] = ['--help']\ntry: main()\nexcept SystemExit: pass\n"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..config import ASSETS
+from ..config import ASSETS, load_settings
 from ..types import ModelSpec
 from .options import (
     STUDIES,
@@ -17,6 +17,7 @@ from .options import (
     Method,
     MethodSettings,
     References,
+    TorchDevice,
     method_from,
     progress_bar,
     references_for,
@@ -62,6 +63,7 @@ def lds(
     artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
     shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
     folder: Annotated[Path, typer.Option("--lab", help="the ground truth, made by `study lab`")] = LAB,
+    device: TorchDevice = None,
     method: Method = "forward_inf",
     tunable: Annotated[str, typer.Option(help="weights a query moves")] = ModelSpec.tunable,
     draws: Annotated[int | None, typer.Option(min=1, help="of the sweep, by default an index's own default")] = None,
@@ -81,7 +83,7 @@ def lds(
 
     require_folder_of(out)
     by = method_from(method, setting)
-    truth = GroundTruth.open(folder, Catalog.load(artwork), shipped)
+    truth = GroundTruth.open(folder, Catalog.load(artwork), shipped, load_settings(device=device).device)
     asked = room.Lds(queries, part)
     attributor = attributor_of(truth, tunable, work / "lab", by, draws or BuildPlan.draws)
     with progress_bar("reference") as bar:
@@ -181,6 +183,7 @@ def customisation(
     artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
     shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
     folder: Annotated[Path, typer.Option("--folder", help="made by `study cases`")] = CASES,
+    device: TorchDevice = None,
     method: Method = "forward_inf",
     tunable: Annotated[str, typer.Option(help="weights a query moves")] = ModelSpec.tunable,
     draws: Annotated[int | None, typer.Option(min=1, help="of the sweep, by default an index's own default")] = None,
@@ -202,7 +205,7 @@ def customisation(
     by = method_from(method, setting)
     asked_first = references_for(by, reference, room.REFERENCE)
     asked = room.Customisation(part, count, pictures, draws or BuildPlan.draws, asked_first)
-    made = CustomCases.open(folder, Catalog.load(artwork), shipped)
+    made = CustomCases.open(folder, Catalog.load(artwork), shipped, load_settings(device=device).device)
     finished = Journal(journal / "customisation.jsonl")
     with progress_bar("picture") as bar:
         trials = room.run(asked, made, tunable, by, finished, work / "customisation", reporting_to(bar))

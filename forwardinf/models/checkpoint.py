@@ -13,7 +13,7 @@ import transformers.utils.logging
 from diffusers import DiffusionPipeline
 
 from .. import manifest
-from ..errors import DamagedAsset, MissingAsset, UnsupportedModel
+from ..errors import DamagedAsset, InvalidSettings, MissingAsset, UnsupportedModel
 
 if TYPE_CHECKING:
     from ..types import ModelSpec
@@ -34,8 +34,10 @@ def pipeline_class(spec: ModelSpec) -> str:
 def load_pipeline(spec: ModelSpec, kind: type[Pipeline], needed: tuple[str, ...], **options: object) -> Pipeline:
     """A folder or Hub id as a pipeline of `kind`, safetensors only; a folder with a manifest is checked first.
 
-    Raises MissingAsset or DamagedAsset, and UnsupportedModel where it lacks one of the `needed` components.
+    Raises MissingAsset or DamagedAsset, UnsupportedModel where it lacks one of the `needed` components, and
+    InvalidSettings where this machine lacks its device.
     """
+    require_device(spec.device)
     folder = Path(spec.checkpoint)
     if (folder / manifest.NAME).is_file():
         manifest.verify_manifest(folder)
@@ -50,6 +52,19 @@ def load_pipeline(spec: ModelSpec, kind: type[Pipeline], needed: tuple[str, ...]
             f"“{folder.name}” has no {lacking[0]}, which a {kind.__name__} needs here. Try a complete checkpoint."
         )
     return pipeline
+
+
+def require_device(device: str) -> None:
+    """Raise InvalidSettings where torch has no such device on this machine, saying which it has."""
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # torch's own, of each kind of device another
+        there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        there += ["mps"] if torch.backends.mps.is_available() else []
+        raise InvalidSettings(
+            f"The device “{device}” cannot be used on this machine, which has: {', '.join(there)}. "
+            "A GPU also needs a build of torch for it."
+        ) from error
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from ..errors import InvalidRequest, UnsupportedModel
 from ..generation import GenerationRequest
 from ..types import Draws, LatentBatch, ModelSpec
+from .checkpoint import require_device
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline, SchedulerMixin
@@ -53,6 +54,7 @@ class LatentDiffusion(ABC):
     """A PictureModel around a diffusers pipeline, which stays in evaluation mode."""
 
     def __init__(self, pipeline: DiffusionPipeline, spec: ModelSpec, text_encoders: Sequence[Module]) -> None:
+        require_device(spec.device)
         self.spec = spec
         self.pipeline = pipeline.to(spec.device)
         self.pipeline.set_progress_bar_config(disable=True)

@@ -109,14 +109,15 @@ class CustomCases:
     artwork: Catalog
     shipped: Path
     plan: CustomPlan
+    device: str = "cpu"  # on which models are attributed
 
     @classmethod
-    def open(cls, folder: Path, artwork: Catalog, shipped: Path) -> CustomCases:
+    def open(cls, folder: Path, artwork: Catalog, shipped: Path, device: str = "cpu") -> CustomCases:
         """Raises MissingAsset or DamagedAsset naming the file that is not as it should be."""
         if not (folder / "plan.json").is_file():
             raise MissingAsset(f"“{folder.name}” has no plan.json, so no cases. Make some with `study cases`.")
         manifest.verify_manifest(folder)
-        return cls(folder, artwork, shipped, _read_plan(folder))
+        return cls(folder, artwork, shipped, _read_plan(folder), device)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -138,7 +139,7 @@ class CustomCases:
 
     def model(self, case: CustomCase, tunable: str) -> StableDiffusion:
         """The fine-tuned model; raises IndexMismatch where it is not the one that drew the pictures."""
-        model = load_customised(self.shipped, load_file(self._weights_path(case)), tunable)
+        model = load_customised(self.shipped, load_file(self._weights_path(case)), tunable, self.device)
         if model.fingerprint != json.loads((self.folder_of(case) / "case.json").read_text(encoding="utf-8"))["model"]:
             raise IndexMismatch(
                 f"Case {case.number} of “{self.folder.name}” was made from another model than “{self.shipped.name}”. "

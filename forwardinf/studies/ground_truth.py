@@ -97,14 +97,15 @@ class GroundTruth:
     artwork: Catalog
     shipped: Path
     plan: LabPlan
+    device: str = "cpu"  # on which the model is attributed
 
     @classmethod
-    def open(cls, folder: Path, artwork: Catalog, shipped: Path) -> GroundTruth:
+    def open(cls, folder: Path, artwork: Catalog, shipped: Path, device: str = "cpu") -> GroundTruth:
         """Raises MissingAsset or DamagedAsset naming the file that is not as it should be."""
         if not (folder / "lab.json").is_file():
             raise MissingAsset(f"“{folder.name}” is not a lab: it has no lab.json. Make one with `study lab`.")
         manifest.verify_manifest(folder)
-        return cls(folder, artwork, shipped, _read_plan(folder))
+        return cls(folder, artwork, shipped, _read_plan(folder), device)
 
     @cached_property
     def losses(self) -> np.ndarray:
@@ -134,7 +135,7 @@ class GroundTruth:
 
     def model(self, tunable: str) -> StableDiffusion:
         """The model that is attributed."""
-        return load_lab(self.plan.recipe, self.shipped, read_weights(self.folder, "full"), tunable)
+        return load_lab(self.plan.recipe, self.shipped, read_weights(self.folder, "full"), tunable, self.device)
 
     @cached_property
     def _rows(self) -> np.ndarray:

@@ -71,16 +71,16 @@ def customise(shipped: Path, recipe: CustomRecipe, exemplars: LabImages, compani
 
 
 @torch.no_grad()
-def load_customised(shipped: Path, kept: Weights, tunable: str) -> StableDiffusion:
+def load_customised(shipped: Path, kept: Weights, tunable: str, device: str = "cpu") -> StableDiffusion:
     """The shipped model with its matrices moved by what `customise` kept.
 
-    In float64, where products of float16 add up exactly: the same weights on every machine.
+    Moved on the CPU, in float64, where products of float16 add up exactly: the same weights on every machine.
     """
     pipeline = load(ModelSpec(str(shipped))).pipeline
     for name, weights in pipeline.unet.named_parameters():
         if name + UP in kept:
             weights.copy_(weights.double() + kept[name + UP].double() @ kept[name + DOWN].double())
-    return StableDiffusion(pipeline, ModelSpec("customised", tunable=tunable))
+    return StableDiffusion(pipeline, ModelSpec("customised", device=device, tunable=tunable))
 
 
 def _factors(name: str, delta: torch.Tensor, rank: int) -> Weights:

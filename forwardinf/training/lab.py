@@ -88,13 +88,15 @@ def train_on(
         return _trained(unet, model, part, plan, Path(work), seed + 1)
 
 
-def load_lab(recipe: Recipe, shipped: Path, weights: Weights, tunable: str = "all") -> StableDiffusion:
+def load_lab(
+    recipe: Recipe, shipped: Path, weights: Weights, tunable: str = "all", device: str = "cpu"
+) -> StableDiffusion:
     """The shipped pipeline with the lab's UNet in it."""
     pipeline = load(ModelSpec(str(shipped))).pipeline
     unet = recipe.new_unet()
     unet.load_state_dict(weights)
     pipeline.register_modules(unet=unet)
-    return StableDiffusion(pipeline, ModelSpec("lab", tunable=tunable))
+    return StableDiffusion(pipeline, ModelSpec("lab", device=device, tunable=tunable))
 
 
 def _trained(
