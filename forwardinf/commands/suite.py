@@ -49,11 +49,23 @@ CONTENDERS = (
     Contender("random", "random"),
 )
 # Settings that `tune` tries of each method, which has as many as the others.
-_MIRRORED = ((), ("loss_budget=0.05",), ("loss_budget=0.2",), ("damping=0.01",), ("damping=1",))
+_MIRRORED = (
+    ("loss_budget=0.1",),
+    ("loss_budget=0.05",),
+    ("loss_budget=0.2",),
+    ("loss_budget=0.1", "damping=0.01"),
+    ("loss_budget=0.1", "damping=1"),
+)
 _KERNEL = (("damping=0.1",), ("damping=0.01",), ("damping=1",), ("damping=10",), ("damping=0.1", "query_draws=192"))
 TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
     "forward_inf": _MIRRORED,
-    "plain": ((), ("loss_budget=0.05",), ("loss_budget=0.2",), ("score=absolute",), ("score=skew",)),
+    "plain": (
+        ("score=difference",),
+        ("score=difference", "loss_budget=0.05"),
+        ("score=difference", "loss_budget=0.2"),
+        ("score=absolute",),
+        ("score=skew",),
+    ),
     "abu": _MIRRORED,
     "abu_plus": _MIRRORED,
     "das": (
@@ -72,10 +84,17 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
         ("query_draws=12",),
         ("normalised=true", "query_draws=192"),
     ),
-    "mucs": ((), ("learning_rate=3e-4",), ("learning_rate=5e-5",), ("forget_weight=0.5",), ("noise_from=0.1",)),
+    "mucs": (
+        ("noise_from=0.3",),
+        ("noise_from=0.3", "learning_rate=3e-4"),
+        ("noise_from=0.3", "learning_rate=5e-5"),
+        ("noise_from=0.3", "forget_weight=0.5"),
+        ("noise_from=0.1",),
+    ),
 }
 RETRIEVED_BY = ("forward_inf", "centred_latents", "latents", "similarity")  # the others would take many hours
-LEFT_OUT_BY = ("forward_inf", "dtrak", "centred_latents", "similarity", "random")  # with the two best rivals by LDS
+# Of gradients, of steps and of looks the rival that did best on the queries for choosing, and what the UNet sees.
+LEFT_OUT_BY = ("forward_inf", "dtrak", "abu_plus", "centred_latents", "similarity", "random")
 
 
 @study.command("all")

@@ -1,10 +1,11 @@
-"""Forward-INF as the paper has it: an ascent step on the query without curvature, and the rise of each image's loss.
+"""Forward-INF as the paper has it: an ascent step on the query without curvature, and how far each image's loss moved.
 
-Ko et al. 2024 (arXiv 2402.08922): θ′ = θ + s · ∇L(ẑ; θ), score L(z; θ′) − L(z; θ). Two things differ from their code: s
-makes the query's loss rise by `loss_budget` where it has a learning rate of Adam, and the rise is signed where it is
-absolute there (`score=absolute`), which ranks an image whose loss fell as high as one whose loss rose.
+Ko et al. 2024 (arXiv 2402.08922): θ′ = θ + s · ∇L(ẑ; θ), score |L(z; θ′) − L(z; θ)|, as their code has it. One thing
+differs: s makes the query's loss rise by `loss_budget` where they have a learning rate of Adam. By the lab's queries
+for choosing (`study tune`) the magnitude of a change did better than the change with its sign or its share of the loss,
+and the budget mattered little.
 
-Cost: that of `forward_inf`, without an index's Fisher. Settings: those of `forward_inf`, which were chosen for it.
+Cost: that of `forward_inf`, without an index's Fisher.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from .forward_inf import Curvature, ForwardInf, Score
 
 @dataclass(frozen=True)
 class Plain(ForwardInf):
-    """Settings of the method, those of `forward_inf`; a reference of habits is not asked for it."""
+    """Settings of the method, of the kind that `forward_inf` has; a reference of habits is not asked for it."""
 
     curvature: Curvature = "none"
-    score: Score = "difference"
+    score: Score = "absolute"
     standardised: bool = False
     one_sided: bool = False
     likeness: bool = False
