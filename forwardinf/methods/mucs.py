@@ -10,8 +10,8 @@ network that answers 0, as one with random weights nearly does. Then
 
     score(z) = mean over the noisier draws of (ℓ′ − ℓ) / (ℓ′ + ℓ + 1e-3)
 
-Those are here all above a tenth of the noise schedule, which did better on the lab's queries for choosing (`study tune`)
-than to leave out three tenths, as they do, at three learning rates and two weights of forgetting.
+Those are here all above a tenth of the noise schedule, which did better on the lab's queries for choosing (`study
+tune`) than to leave out three tenths, as they do, at three learning rates and two weights of forgetting.
 
 Cost: a forward and a backward per step over the query's draws and as many images to retain; then one forward per
 training image and noisier draw. Nothing on disk beside the index.
