@@ -26,6 +26,7 @@ TABLES = "figures.md"
 OURS = "forward_inf"
 GOAL_CASES = 12  # of customisation, in the reported part
 GREY, ACCENT, OTHER = "#80868b", "#0d9488", "#9aa0a6"  # legible on a light page and on a dark one
+COLOURS = 10  # before matplotlib begins with the first again
 Report = dict[str, Any]
 
 
@@ -113,7 +114,7 @@ def draw(reports: Sequence[Report], folder: Path) -> list[str]:
     for section in SECTIONS:
         if section.plot and (found := section.of(reports)):
             with plt.rc_context(style):
-                figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+                figure, axes = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
                 section.plot.onto(axes, found)
                 figure.savefig(folder / section.plot.name, transparent=True, metadata={"Date": None})
                 plt.close(figure)
@@ -234,13 +235,14 @@ def _calibration(reports: Sequence[Report]) -> Iterator[str]:
 
 def _draw_recall(axes: Axes, reports: Sequence[Report]) -> None:
     """Recall of the exemplars by depth, on the reported part."""
-    for report in sorted(reports, key=lambda report: -_reported(report)["map"]["mean"]):
+    for place, report in enumerate(sorted(reports, key=lambda report: -_reported(report)["map"]["mean"])):
         curve = _reported(report)["curve"]
         ours = _is_ours(report)
-        style = {"color": ACCENT, "linewidth": 2.5, "zorder": 3} if ours else {"linewidth": 1.2}
+        drawn: dict[str, Any] = {"linewidth": 1.2, "linestyle": "-" if place < COLOURS else "--"}
+        style = {"color": ACCENT, "linewidth": 2.5, "zorder": 3} if ours else drawn
         axes.plot([int(k) for k in curve], list(curve.values()), label=label_of(report["settings"]), **style)
     axes.set(xscale="log", xlabel="depth", ylabel="recall of the exemplars", ylim=(0, 1.02))
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _draw_lds(axes: Axes, reports: Sequence[Report]) -> None:
