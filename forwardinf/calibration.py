@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RATE = 0.10  # nominal false-discovery rate of the verdict
+ENOUGH = 9  # reference pictures under which an image can have a p-value of RATE: 1 / (1 + 9)
 SHARED = 2  # times the average image's spread that are added to each; less finds more, more adds up better (LDS)
 SMALL, PERMUTATIONS = 10, 100_000  # images of a group that is compared with so many random ones
 FEWEST = 3  # reference pictures that tell a habit: without any one of them a spread is still defined
@@ -90,8 +91,13 @@ class Confidence:
 
     @property
     def stand_out(self) -> int | None:
-        """How many images stand out at the nominal rate; None where that cannot be said."""
-        return None if self.p_values is None else int((self.p_values <= RATE).sum())
+        """How many images stand out at the nominal rate; None where so few reference pictures cannot tell."""
+        return None if self.standing_out is None else int(self.standing_out.sum())
+
+    @property
+    def standing_out(self) -> Tensor | None:
+        """Which images do, `[n]`; None as for `stand_out`."""
+        return None if self.p_values is None or self.reference_queries < ENOUGH else self.p_values <= RATE
 
 
 def p_values(scores: Tensor, highest: Tensor) -> Tensor:

@@ -158,7 +158,7 @@ def index_build(
     if asked:
         with progress_bar("picture") as bar:
             built = build_reference(Attributor(loaded, built), DEFAULT_METHOD, source, asked, seed, reporting_to(bar))
-    compared = f"{asked} held-out asked" if asked else "none held-out asked"
+    compared = f"{len(built.reference.queries) if asked and built.reference else 'none'} held-out asked"
     made = f"{built.info.draw_count} draws each, {compared}, fingerprint {built.fingerprint[:12]}…"
     typer.echo(f"{out}: {built.info.examples:,} images, {made}")
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .calibration import RATE, Confidence, ranked_groups
+from .calibration import ENOUGH, RATE, Confidence, ranked_groups
 from .methods import AttributionMethod, QueryState, settings_of
 from .types import InfluenceScores, MirroredWeights, Query
 
@@ -81,15 +81,13 @@ def as_record(
 
 def _sureness(scores: InfluenceScores, confidence: Confidence) -> dict[str, dict[str, Any]]:
     """What is said of each image's score beside its standard error."""
-    p = [None] * len(scores.example_ids) if confidence.p_values is None else confidence.p_values.tolist()
-    ranges = confidence.rank_ranges.tolist()
+    unknown = [None] * len(scores.example_ids)
+    p = unknown if confidence.p_values is None else confidence.p_values.tolist()
+    stand_out = unknown if confidence.standing_out is None else confidence.standing_out.tolist()
+    each = zip(scores.example_ids, p, stand_out, confidence.rank_ranges.tolist(), strict=True)
     return {
-        example_id: {
-            "p_value": p_value,
-            "stands_out": None if p_value is None else p_value <= RATE,
-            "rank_range": rank_range,
-        }
-        for example_id, p_value, rank_range in zip(scores.example_ids, p, ranges, strict=True)
+        example_id: {"p_value": p_value, "stands_out": stands_out, "rank_range": rank_range}
+        for example_id, p_value, stands_out, rank_range in each
     }
 
 
@@ -115,6 +113,12 @@ def as_table(record: dict[str, Any]) -> str:
 def verdict(confidence: dict[str, Any]) -> str:
     """What may be said of an answer as a whole."""
     found, rate = confidence["stand_out"], confidence["false_discovery_rate"]
+    if found is None and confidence["reference_queries"]:
+        count = confidence["reference_queries"]
+        return (
+            f"The index holds scores of {count} reference {'picture' if count == 1 else 'pictures'}, too few to say "
+            f"whether any image stands out: that takes {ENOUGH}. Build it with more held-out images."
+        )
     if found is None:
         return (
             "There is nothing to compare this answer with: the index holds no reference for these settings, so it is "

@@ -368,6 +368,9 @@ def test_unrelated_pictures_are_the_same_everywhere_and_more_go_on_from_fewer():
 
 def test_a_calibration_study_asks_counts_and_goes_on(referenced: Attributor, tmp_path: Path, monkeypatch):
     journal = Journal(tmp_path / "calibration.jsonl")
+    with pytest.raises(InvalidRequest, match="no reference of 9 pictures or more"):
+        room.run(Calibration(3, 2), referenced, METHOD, journal)
+    monkeypatch.setattr(room, "ENOUGH", 2)
     trials = room.run(Calibration(3, 2), referenced, METHOD, journal)
     chosen_by = {null.name for null in unrelated(room.CHOSEN_BY, 16)}
     assert not chosen_by & {trial["query"] for trial in trials}
@@ -379,7 +382,7 @@ def test_a_calibration_study_asks_counts_and_goes_on(referenced: Attributor, tmp
     assert trials[0]["p_value"] == pytest.approx(least)
     monkeypatch.setattr(Attributor, "follow", lambda *_: pytest.fail("asked again"))
     assert room.run(Calibration(3, 2), referenced, METHOD, journal) == trials
-    with pytest.raises(InvalidRequest, match="holds no reference for this method"):
+    with pytest.raises(InvalidRequest, match="for these settings of forward_inf"):
         room.run(Calibration(3, 2), referenced, ForwardInf(loss_budget=0.2), journal)
 
 

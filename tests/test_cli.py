@@ -133,7 +133,8 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
     assert all(0.5 <= row["p_value"] <= 1 for row in record["results"])  # one reference can show no more
     assert [(group["name"], group["images"]) for group in record["groups"]["creator"]] == [("Ada", 4)]
     plain = forwardinf(*asked)
-    assert plain.stdout.startswith("No training image stands out")
+    assert plain.stdout.startswith("The index holds scores of 1 reference picture, too few to say")
+    assert (record["confidence"]["stand_out"], record["results"][0]["stands_out"]) == (None, None)
     assert forwardinf(*asked, "--steps", "2").stdout.startswith("There is nothing to compare this answer with")
     assert "neither copying nor infringement" in plain.stdout
     assert "img" not in plain.stderr  # no progress bar where nobody watches

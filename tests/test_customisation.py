@@ -28,7 +28,7 @@ from forwardinf.models.stable_diffusion import StableDiffusion, load
 from forwardinf.studies import customisation as room
 from forwardinf.studies.custom_cases import CustomCases, CustomPlan, make
 from forwardinf.studies.customisation import Customisation, average_precision, best_recall, recall
-from forwardinf.studies.intervals import bootstrap_interval
+from forwardinf.studies.intervals import mean_interval
 from forwardinf.studies.journal import Journal
 from forwardinf.sweep import losses_of
 from forwardinf.training.customise import CustomRecipe, customise, load_customised
@@ -210,13 +210,12 @@ def test_recall_and_average_precision_are_those_worked_out_by_hand():
     assert average_precision([4]) == 0.25
 
 
-def test_the_bootstrap_interval_holds_the_mean_and_narrows_with_more():
-    values = np.random.default_rng(1).random(400)
-    few, many = bootstrap_interval(values[:20]), bootstrap_interval(values)
-    assert few[0] < values[:20].mean() < few[1]
-    assert many[1] - many[0] == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
-    assert few[1] - few[0] > 2 * (many[1] - many[0])
-    assert bootstrap_interval(np.ones(5)) == (1, 1)
+def test_an_interval_holds_the_true_mean_as_often_as_it_says_also_of_eight_values():
+    asked = np.random.default_rng(1).normal(3, 2, (2000, 8))
+    within = [low <= 3 <= high for low, high in map(mean_interval, asked)]
+    assert 0.94 < np.mean(within) < 0.96
+    assert mean_interval([0.0, 1.0, 2.0]) == pytest.approx((1 - 4.3027 / 3**0.5, 1 + 4.3027 / 3**0.5), abs=1e-4)
+    assert mean_interval(np.ones(5)) == (1, 1)
 
 
 def scoring(ranks: dict[str, int]) -> object:

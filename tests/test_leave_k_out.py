@@ -26,7 +26,6 @@ from forwardinf.models.stable_diffusion import StableDiffusion, load
 from forwardinf.studies import leave_k_out as room
 from forwardinf.studies import retraining
 from forwardinf.studies.ground_truth import GroundTruth, LabPlan, LabQuery, make, read_weights
-from forwardinf.studies.intervals import bootstrap_interval
 from forwardinf.studies.journal import Journal
 from forwardinf.studies.lab_scores import attributor_of
 from forwardinf.studies.lds import Lds
@@ -220,20 +219,13 @@ def test_the_full_models_own_weights_change_nothing_and_others_are_measured(
     assert other.loss > 0
 
 
-def test_the_interval_of_a_mean_is_that_of_values_drawn_again():
-    assert bootstrap_interval([3.0, 3.0, 3.0]) == (3, 3)
-    assert bootstrap_interval([0.0, 1.0]) == (0, 1)  # means 0, 1/2 and 1 with chances 1/4, 1/2 and 1/4
-    # The mean of 8 is binomial / 8: chances 0.4 % of 0 and 3.1 % of 1/8, so that the 2.5 % quantile is 1/8.
-    assert bootstrap_interval([0.0] * 4 + [1.0] * 4) == (1 / 8, 7 / 8)
-
-
 def test_differences_to_random_are_those_of_each_query():
     random = [Outcome(1.0, 0.2, 0.0), Outcome(5.0, 0.2, 0.0), Outcome(9.0, 0.2, 0.0)]
     method = [Outcome(2.0, 0.1, 0.3), Outcome(6.0, 0.2, 0.3), Outcome(10.0, 0.6, 0.3)]
     found = room.summary(method, random)
     assert found["loss"]["each"] == [2, 6, 10]
     assert found["loss"]["mean"] == 6
-    assert found["loss"]["interval"] == (2, 10)  # all three the least one has a chance of 1 in 27, above 2.5 %
+    assert found["loss"]["interval"] == pytest.approx((6 - 4.3027 * 4 / 3**0.5, 6 + 4.3027 * 4 / 3**0.5), abs=1e-3)
     assert found["loss"]["over_random"] == {"mean": 1, "interval": (1, 1)}
     assert found["pixels"]["over_random"]["mean"] == pytest.approx(0.1)
     assert found["features"]["over_random"]["interval"] == pytest.approx((0.3, 0.3))

@@ -135,11 +135,12 @@ def test_what_was_compared_are_the_training_images():
         (0, "No training image stands out: what follows is merely similar."),
         (1, "1 of these stands out (false-discovery rate 10%)."),
         (5, "5 of these stand out (false-discovery rate 10%)."),
-        (None, "There is nothing to compare this answer with"),
+        (None, "scores of 8 reference pictures, too few to say whether any image stands out: that takes 9."),
     ],
 )
 def test_the_verdict_says_how_many_stand_out_or_that_none_does(found, told):
-    confidence = {**RECORD["confidence"], "stand_out": found}
+    asked = 8 if found is None else 40
+    confidence = {**RECORD["confidence"], "stand_out": found, "reference_queries": asked}
     shown = results_view.finished({**RECORD, "confidence": confidence}, "00" * 8)
     assert told in shown
     assert ("pictures that the model never saw" in shown) == (found is not None)

@@ -21,10 +21,10 @@ from typing import Any
 from PIL import Image
 
 from ..attribution import Attributor
-from ..calibration import RATE, p_values
+from ..calibration import ENOUGH, RATE, p_values
 from ..errors import InvalidRequest
 from ..generation import GenerationRequest
-from ..methods import AttributionMethod
+from ..methods import AttributionMethod, settings_of
 from .intervals import clustered_interval, wilson_interval
 from .journal import Journal
 from .settings import settings_on
@@ -68,11 +68,16 @@ def run(
     journal: Journal,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Trial]:
-    """Every trial; those in the journal are kept. Raises InvalidRequest where the index has no reference."""
-    if attributor.unseen(method) is None or attributor.unseen(method, prompted=False) is None:
+    """Every trial; those in the journal are kept.
+
+    Raises InvalidRequest where the index's reference cannot tell what stands out by this method.
+    """
+    compared = [attributor.unseen(method, prompted) for prompted in (True, False)]
+    if any(unseen is None or len(unseen) < ENOUGH for unseen in compared):
         raise InvalidRequest(
-            f"“{attributor.index.folder.name}” holds no reference for this method and its settings, with and without "
-            "prompts, so nothing is called. Build the index with --reference, or take the method's defaults."
+            f"“{attributor.index.folder.name}” holds no reference of {ENOUGH} pictures or more for these settings of "
+            f"{settings_of(method)['name']}, with and without prompts, so nothing can be called. `index build` asks "
+            "them by the default method; take that as it is, with an index that has held-out images enough."
         )
     settings = settings_on(attributor, method)
     finished = {t["query"]: t for t in journal.trials() if t["settings"] == settings}

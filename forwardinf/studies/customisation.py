@@ -26,7 +26,7 @@ from ..index.reference import SCHEMA
 from ..methods import AttributionMethod, settings_of
 from ..reference import referenced
 from .custom_cases import KINDS, PARTS, CustomCase, CustomCases
-from .intervals import bootstrap_interval
+from .intervals import mean_interval
 from .journal import Journal
 from .lab_scores import indexed
 
@@ -167,7 +167,10 @@ def _summary(cases: list[list[Trial]]) -> dict[str, Any]:
 
     def over_cases(figure: Callable[[Sequence[int]], float]) -> dict[str, Any]:
         values = np.array([np.mean([figure(trial["ranks"]) for trial in trials]) for trials in cases])
-        return {"mean": float(values.mean()), "interval": bootstrap_interval(values) if len(values) > 1 else None}
+        if len(values) < 2:
+            return {"mean": float(values.mean()), "interval": None}
+        low, high = mean_interval(values)
+        return {"mean": float(values.mean()), "interval": (max(0.0, low), min(1.0, high))}
 
     best = {k: float(np.mean([best_recall(len(trials[0]["ranks"]), k) for trials in cases])) for k in DEPTHS}
     return {
@@ -205,7 +208,7 @@ def _setting_lines(settings: dict[str, Any]) -> Iterator[str]:
         f"{settings['pictures']} pictures of each case, ranked among {settings['candidates']:,} training images "
         "and the case's exemplars."
     )
-    yield "Brackets: 95 % bootstrap intervals over cases. Recall@1 stays below 1 where a case has several exemplars."
+    yield "Brackets: 95 % intervals over cases. Recall@1 stays below 1 where a case has several exemplars."
 
 
 def _shown(figure: dict[str, Any]) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal
-RESAMPLES = 10_000
 
 
 def wilson_interval(hits: float, count: float) -> tuple[float, float]:
@@ -35,8 +34,13 @@ def clustered_interval(hits: Mapping[str, int], counts: Mapping[str, int]) -> tu
     return wilson_interval(share * count / design_effect, count / design_effect)
 
 
-def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of the mean of `values` (Efron 1979); the same for the same values."""
-    drawn = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.quantile(np.asarray(values, dtype=np.float64)[drawn].mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)
+def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of the mean of two `values` or more by Student's t (1908).
+
+    A percentile bootstrap of eight or twelve values is too narrow: it holds a normal mean 89 or 92 times of 100.
+    """
+    from scipy.stats import t  # takes more than a second, which the app's start would wait for
+
+    mean, count = float(np.mean(values)), len(values)
+    half = float(t.ppf(0.975, count - 1) * np.std(values, ddof=1) / count**0.5)
+    return mean - half, mean + half

@@ -23,7 +23,7 @@ from ..attribution import Attributor
 from ..errors import InvalidRequest
 from ..methods import AttributionMethod, load_method, settings_of
 from .ground_truth import PARTS, GroundTruth
-from .intervals import bootstrap_interval
+from .intervals import mean_interval
 from .journal import Journal
 from .lab_scores import scores_of
 from .retraining import SEED, Outcome, Removal, Retraining
@@ -178,7 +178,7 @@ def as_table(report: dict[str, Any]) -> str:
 
 
 def _mean(values: Sequence[float]) -> dict[str, Any]:
-    return {"mean": float(np.mean(values)), "interval": bootstrap_interval(values)}
+    return {"mean": float(np.mean(values)), "interval": mean_interval(values)}
 
 
 def _shown(mean: dict[str, Any]) -> str:

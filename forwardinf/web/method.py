@@ -6,6 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from ..calibration import ENOUGH, FEWEST
 from ..index.store import Index
 from . import theme, view
 from .served import Served
@@ -59,6 +60,10 @@ VERDICT = """4. **A verdict.** A list of the most influential images always has 
    of those compared with. *No. 2 to 5* are the ranks that an image takes when one of the looks is left out: a
    steady rank does not depend on one of them."""
 
+TOO_FEW = """4. **No verdict.** A list of the most influential images always has a first. {reference} pictures that the
+   model never saw were asked when this index was built; it takes {enough} to say whether an image stands out.
+   *No. 2 to 5* are the ranks that an image takes when one of the looks is left out."""
+
 NO_VERDICT = """4. **No verdict.** A list of the most influential images always has a first. This index was built
    without asking pictures that the model never saw, so it is not said whether an image stands out."""
 
@@ -89,8 +94,10 @@ def add(served: Served) -> None:
 
 def _how_it_works(index: Index) -> str:
     asked = len(index.reference.queries) if index.reference else 0
-    counts = {"examples": len(index.trained), "draws": index.info.draw_count, "reference": asked}
-    score, verdict = (SCORE, VERDICT) if asked else (PLAIN_SCORE, NO_VERDICT)
+    counts = {"examples": len(index.trained), "draws": index.info.draw_count, "reference": asked,
+              "enough": ENOUGH}  # fmt: skip
+    score = SCORE if asked >= FEWEST else PLAIN_SCORE
+    verdict = VERDICT if asked >= ENOUGH else TOO_FEW if asked else NO_VERDICT
     parts = {"score": score, "what_counts": WHAT_COUNTS, "verdict": verdict}
     return HOW_IT_WORKS.format(**counts, **{name: text.format(**counts) for name, text in parts.items()})
 

@@ -171,9 +171,11 @@ def detail(row: dict[str, Any], image: TrainingImage, query_url: str, url: str, 
     )
 
 
-def _chance(stands_out: bool | None, p_value: float) -> str:
-    if stands_out is None:
+def _chance(stands_out: bool | None, p_value: float | None) -> str:
+    if p_value is None:
         return "not known <small>(there is no reference for these settings)</small>"
+    if stands_out is None:
+        return "not known <small>(the reference holds too few pictures)</small>"
     chance = f"p = {p_value:.2f}: the chance that a picture never seen reaches as much with any image"
     return f"{'yes' if stands_out else 'no'} <small>({chance})</small>"
 
