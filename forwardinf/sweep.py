@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -85,7 +86,8 @@ def sweep(
             batch, future = pending.popleft()
             try:
                 measured = future.result()
-            except torch.OutOfMemoryError:
+            except torch.OutOfMemoryError as error:
+                traceback.clear_frames(error.__traceback__)  # which hold on to all that the failed forward had made
                 if halvings == MAX_HALVINGS or len(batch.example_ids) == 1:
                     raise
                 halvings += 1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
 import shutil
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -317,20 +319,29 @@ def test_a_batch_holds_what_keeps_the_device_busy(device: str, shape: tuple[int,
 
 
 def test_running_out_of_memory_halves_the_batch_three_times_at_most(
-    model: StableDiffusion, index: Index, monkeypatch: pytest.MonkeyPatch
+    model: StableDiffusion, index: Index, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ):
     (shard,) = index.shards()
     plan = index.info.plan
     expected = torch.cat([p.measured for p in sweep(model, [shard.batch], plan, COUNT)])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one after the other, as on a GPU
     taken = model.loss
+
+    held: list[weakref.ref[torch.Tensor]] = []
 
     def limited(limit: int) -> object:
         def loss(batch: LatentBatch, draws: object) -> torch.Tensor:
+            assert not any(activation() is not None for activation in held)  # else there is no room for this one either
             if len(batch.example_ids) > limit:
+                activation = torch.zeros(1)
+                held.append(weakref.ref(activation))
                 raise torch.OutOfMemoryError
             return taken(batch, draws)
 
         return loss
+
+    gc.disable()  # which would let go of it some time
+    request.addfinalizer(gc.enable)
 
     monkeypatch.setattr(model, "loss", limited(2))
     halved = torch.cat([p.measured for p in sweep(model, [shard.batch], plan, COUNT, batch_size=48)])
@@ -338,6 +349,7 @@ def test_running_out_of_memory_halves_the_batch_three_times_at_most(
     monkeypatch.setattr(model, "loss", limited(0))
     with pytest.raises(torch.OutOfMemoryError):
         list(sweep(model, [shard.batch], plan, COUNT, batch_size=48))
+    assert len(held) == 3 + 4
 
 
 @pytest.mark.parametrize("threads", [1, 3])

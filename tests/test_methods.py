@@ -192,6 +192,14 @@ def test_a_study_takes_any_method_and_records_its_settings(
         ("dtrak", {"dimensions": 0}),
         ("similarity", {"space": "pixels"}),
         ("forward_inf", {"curvature": "hessian"}),
+        ("forward_inf", {"damping": -1}),
+        ("forward_inf", {"steps": 1.5}),
+        ("forward_inf", {"steps": True}),
+        ("forward_inf", {"loss_budget": float("nan")}),
+        ("forward_inf", {"likeness": "False"}),  # Python's word, which would count as true
+        ("tracin", {"normalised": "False"}),
+        ("das", {"squared": 0}),
+        ("trak", {"damping": "1"}),
     ],
 )
 def test_settings_out_of_range_are_refused(name: str, wrong: dict):

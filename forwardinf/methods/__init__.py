@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_type_hints
 
 from ..errors import InvalidRequest
 from ..types import InfluenceScores, LatentBatch, Query, SweepLosses
@@ -94,6 +95,7 @@ class Unmoved:
     then: None = field(default=None, init=False)
 
 
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 State = TypeVar("State", bound=QueryState)
 
 
@@ -126,11 +128,20 @@ def load_method(name: str, **settings: object) -> AttributionMethod:
     settable = [setting.name for setting in fields(method)]
     if unknown := sorted(given.keys() - set(settable)):
         raise InvalidRequest(f"{name} has no setting “{unknown[0]}”; its settings are: {', '.join(settable)}.")
-    try:
-        loaded: AttributionMethod = method(**given)
-    except TypeError as error:
-        raise InvalidRequest(f"A setting of {name} is not of the kind it should be: {error}.") from error
+    kinds = get_type_hints(method)
+    for key, value in given.items():
+        kind = kinds[key] if kinds[key] in KINDS else str  # one of several words
+        if not _is_a(kind, value):
+            raise InvalidRequest(f"The setting “{key}” of {name} is {json.dumps(value)}; it must be {KINDS[kind]}.")
+    loaded: AttributionMethod = method(**given)
     return loaded
+
+
+def _is_a(kind: type, value: object) -> bool:
+    """Whether a value is of a kind; true is no number here, and a whole number is a number."""
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    return type(value) is kind
 
 
 def settings_of(method: AttributionMethod) -> dict[str, Any]:

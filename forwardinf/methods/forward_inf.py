@@ -84,6 +84,10 @@ class ForwardInf:
             raise InvalidRequest(f"The number of gradient steps is {self.steps}; it must lie between 1 and 100.")
         if not 0 < self.loss_budget < (1 if self.direction == "descent" else 100):
             raise InvalidRequest(f"The loss budget is {self.loss_budget}; it must be above 0, and below 1 for descent.")
+        if not self.damping > 0:
+            raise InvalidRequest(f"The damping is {self.damping}; it must be above 0.")
+        if self.own_draws < 0:
+            raise InvalidRequest(f"The number of own draws is {self.own_draws}; it must be at least 0.")
         if self.size_draws < 0 or not 0 < self.size_budget < 1:
             raise InvalidRequest(
                 f"The draws for sizes are {self.size_draws} and their budget is {self.size_budget}; there must be at "
