@@ -131,4 +131,5 @@ def _eigenbases(
 
 
 def _eigenvectors(symmetric: Tensor) -> Tensor:
-    return torch.linalg.eigh(symmetric.double()).eigenvectors.float().contiguous()
+    there = symmetric.cpu() if symmetric.device.type == "mps" else symmetric  # which has no float64
+    return torch.linalg.eigh(there.double()).eigenvectors.float().contiguous().to(symmetric.device)

@@ -50,10 +50,11 @@ class DrawPlan:
                 stream.manual_seed(_key(self.seed, owner, k))
                 quantile.uniform_(generator=stream)
                 eps.normal_(generator=stream)
-        # The open interval: a quantile of exactly 0 or 1 has no timestep.
+        # The open interval, in float32 too: a quantile of exactly 0 or 1 has no timestep.
         strata = taken + u.clamp(1e-6, 1 - 1e-6)
+        quantiles = (strata / self.count).float().clamp(max=1 - 2**-24)
         examples = len(example_ids)
-        return Draws((strata / self.count).float().expand(examples, -1), noise.expand(examples, *noise.shape[1:]))
+        return Draws(quantiles.expand(examples, -1), noise.expand(examples, *noise.shape[1:]))
 
 
 def _key(seed: int, owner: str, draw: int) -> int:

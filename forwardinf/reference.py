@@ -13,12 +13,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from PIL import Image
 
 from . import manifest
 from .attribution import Attributor
 from .calibration import highest
 from .errors import InvalidRequest
+from .images import read_training_picture
 from .index.catalog import Catalog
 from .index.reference import ReferenceInTheMaking
 from .index.store import Index
@@ -69,8 +69,8 @@ def build_reference(
         on_progress(done, len(asked))
         if not making.has(query_id, prompted):
             image = pictures.by_id[query_id]
-            with Image.open(pictures.path_of(image)) as file:
-                query = attributor.query(file.convert("RGB"), image.caption if prompted else "")
+            picture = read_training_picture(pictures.path_of(image))
+            query = attributor.query(picture, image.caption if prompted else "")
             others = replace(attributor, index=index.part(example_id for example_id in ids if example_id != query_id))
             *_, last = others.follow(query, method)
             making.put(query_id, prompted, last.raw_scores(), ids)

@@ -23,6 +23,7 @@ from forwardinf.calibration import Confidence
 from forwardinf.curvature import diagonal_fisher, kronecker_fisher, preconditioned_by
 from forwardinf.draws import DrawPlan
 from forwardinf.errors import DamagedAsset, IndexMismatch, InvalidRequest, MissingAsset
+from forwardinf.images import read_picture, to_square
 from forwardinf.index.build import BuildPlan, build_index, training_images
 from forwardinf.index.catalog import Catalog
 from forwardinf.index.curvatures import read_fisher, weights_of, write_fisher, write_kronecker
@@ -137,6 +138,28 @@ def test_metadata_that_cannot_be_used_is_named(tmp_path: Path, line: str, named:
     (tmp_path / "metadata.jsonl").write_text(line)
     with pytest.raises(InvalidRequest, match=named):
         training_images(tmp_path)
+
+
+def test_an_image_that_cannot_be_read_is_named(tmp_path: Path):
+    write_patches(tmp_path, 2)
+    (tmp_path / "01.png").write_bytes(b"no picture")
+    with pytest.raises(InvalidRequest, match=r"line 2 names a picture that cannot be read: “01\.png”"):
+        training_images(tmp_path)
+
+
+def test_the_index_and_a_query_see_the_same_picture(model: StableDiffusion, tmp_path: Path):
+    write_patches(tmp_path, 1)
+    patch = Image.open(tmp_path / "00.png")
+    patch.putalpha(Image.linear_gradient("L").resize(patch.size))
+    turned = Image.Exif()
+    turned[274] = 6
+    patch.save(tmp_path / "00.png", exif=turned)
+    built = build_index(model, training_images(tmp_path), tmp_path / "index", BuildPlan(draws=2, fisher_images=1))
+    seen = read_picture((tmp_path / "00.png").read_bytes()).rgb
+    (shard,) = built.shards()
+    torch.testing.assert_close(shard.batch.latents, model.encode_image([to_square(seen, model.picture_size)]).half())
+    with Image.open(built.catalog.path_of(built.catalog.images[0])) as thumbnail:
+        assert thumbnail.tobytes() == seen.tobytes()
 
 
 def test_a_query_may_move_only_weights_that_the_index_knows(index: Index, folder: Path):

@@ -408,12 +408,21 @@ def test_the_images_shown_most_often_are_drawn_anew_and_must_be_called(reference
 
 def test_a_calibration_report_has_the_shares_and_what_they_are_of():
     settings = {"reference_queries": 40}
-    null = {"kind": "procedural", "called": 0, "p_value": 0.5, "expected_p_value": None, "held_out_called": 0.0}
-    drawn = {"kind": "regenerated", "called": 1, "p_value": 0.02, "expected_p_value": 0.02, "held_out_called": 0.5}
+    none = {"failed": None, "called": 0, "p_value": 0.5, "expected_p_value": None, "held_out_called": 0.0}
+    null = {"kind": "procedural", **none}
+    drawn = {
+        "kind": "regenerated",
+        "failed": None,
+        "called": 1,
+        "p_value": 0.02,
+        "expected_p_value": 0.02,
+        "held_out_called": 0.5,
+    }
     missed = {**drawn, "called": 4, "expected_p_value": 0.11}
     false = {**null, "called": 2, "p_value": 0.05, "held_out_called": 0.1}
+    refused = {**null, "failed": "no step"}
     named = zip(("a-1", "b-1", "c-d-1", "a-2", "drawn/1", "drawn/2", "drawn/3"),
-                (null, null, null, false, drawn, drawn, missed), strict=True)  # fmt: skip
+                (null, null, refused, false, drawn, drawn, missed), strict=True)  # fmt: skip
     trials = [t | {"query": name, "settings": settings} for name, t in named]
     report = room.as_report(trials)
     assert [(row["kind"], row["share"]) for row in report["false_discovery"]] == [
@@ -427,6 +436,7 @@ def test_a_calibration_report_has_the_shares_and_what_they_are_of():
     table = room.as_table(report)
     assert "25.0% [4.6%, 69.9%]" in table
     assert "these are 4" in table
+    assert "no step was possible, so that nothing was called: 1." in table
 
 
 def test_an_index_without_held_out_pictures_has_nothing_to_compare_with(

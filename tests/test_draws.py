@@ -40,6 +40,11 @@ def test_quantiles_are_stratified_and_open():
     assert u.max() < 1
 
 
+def test_a_quantile_stays_below_1_in_float32_too(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "uniform_", lambda own, **_: own.fill_(1 - 2**-53))
+    assert DrawPlan(0, 48).draws(["image"], SHAPE).u.max() < 1
+
+
 def test_noise_is_standard_normal():
     noise = DrawPlan(0, 4).draws([str(i) for i in range(200)], (4, 8, 8)).noise
     assert abs(float(noise.mean())) < 0.01

@@ -183,8 +183,15 @@ def test_a_saved_checkpoint_loads_and_a_damaged_one_is_refused(tiny_checkpoint: 
     with pytest.raises(DamagedAsset, match="diffusion_pytorch_model"):
         load_model(ModelSpec(str(folder)))
     (folder / manifest.NAME).unlink()
-    weights.write_bytes(b"not safetensors")
-    with pytest.raises(DamagedAsset, match="model"):
+    whole = weights.read_bytes()
+    for damaged in (b"not safetensors", whole[: len(whole) // 2]):
+        weights.write_bytes(damaged)
+        with pytest.raises(DamagedAsset, match="model"):
+            load_model(ModelSpec(str(folder)))
+    weights.write_bytes(whole)
+    text = folder / "text_encoder" / "model.safetensors"
+    text.write_bytes(text.read_bytes()[:1000])
+    with pytest.raises(DamagedAsset, match="could not be loaded"):
         load_model(ModelSpec(str(folder)))
 
 

@@ -200,6 +200,20 @@ def test_a_report_has_shares_intervals_and_goals_and_says_how_many_were_ranked(a
     assert "open" not in table
 
 
+def test_kinds_of_copies_made_in_turn_have_no_goal_of_their_own(attributor: Attributor):
+    trials = [
+        {"variant": v, "rank": 1, "failed": None}
+        for v, n in (("jpeg", 67), ("resized", 67), ("cropped", 66))
+        for _ in range(n)
+    ]
+    asked = SelfRetrieval(queries=200, candidates=0, variants=("degraded",))
+    report = self_retrieval.as_report(asked, asked.settings(attributor, METHOD), trials)
+    assert [(row["variant"], row["goal_met"]) for row in report["variants"]] == [
+        ("degraded", True), ("jpeg", None), ("resized", None), ("cropped", None)
+    ]  # fmt: skip
+    assert "open" not in self_retrieval.as_table(report)
+
+
 @pytest.mark.parametrize("fewer", [{"queries": 199, "candidates": 0}, {"queries": 200, "candidates": 5}])
 def test_a_goal_stays_open_where_less_was_asked_than_it_is_set_for(attributor: Attributor, fewer: dict):
     asked = replace(STUDY, variants=("clean",), prompt="none", **fewer)

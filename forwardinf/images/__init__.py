@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import UnreadablePicture
-from .decoder import MAX_ANSWER, MAX_SIDE
+from .decoder import MAX_ANSWER, MAX_SIDE, decode
 from .signatures import format_of
 
 MAX_BYTES = 30_000_000
@@ -56,6 +56,18 @@ def read_picture(data: bytes, *, name: str = "picture") -> Picture:
         raise UnreadablePicture(f"“{_shown(name)}” {refusal}") from refusal
     digest = hashlib.sha256(data).hexdigest()
     return Picture(rgb, digest, format, tuple(header["size"]), header["mode"], tuple(header["notes"]))
+
+
+def read_training_picture(path: Path) -> Image.Image:
+    """An image of a training set just as `read_picture` would see it, in this process, as its folder is the user's own.
+
+    Raises UnreadablePicture naming the file.
+    """
+    data = path.read_bytes()
+    try:
+        return decode(data, format_of(data)).rgb
+    except UnreadablePicture as refusal:
+        raise UnreadablePicture(f"“{_shown(path.name)}” {refusal}") from refusal
 
 
 def to_square(picture_rgb: Image.Image, side: int) -> Image.Image:

@@ -13,13 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from .. import __version__, manifest
 from ..draws import DrawPlan
 from ..embedders import Embedder, load_embedder
-from ..errors import IndexMismatch, InvalidRequest, MissingAsset
-from ..images import to_square
+from ..errors import IndexMismatch, InvalidRequest, MissingAsset, UnreadablePicture
+from ..images import read_training_picture, to_square
 from ..types import LatentBatch
 from .catalog import FILE_NAME, Catalog, TrainingImage
 from .curvatures import FISHER, write_fisher, write_kronecker
@@ -28,6 +26,7 @@ from .neighbours import write_neighbours
 from .store import SCHEMA, Index, IndexInfo, Shard, read_info, shard_path, write_info, write_shard
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
     from ..models import PictureModel
@@ -106,8 +105,10 @@ def _row(folder: Path, number: int, line: str) -> TrainingImage:
     path = (folder / file_name).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
         raise InvalidRequest(f"{where} names “{file_name}”, which is not a file below the folder.")
-    with Image.open(path) as picture:
-        width, height = picture.size
+    try:
+        width, height = read_training_picture(path).size
+    except UnreadablePicture as refusal:
+        raise InvalidRequest(f"{where} names a picture that cannot be read: {refusal}") from refusal
     known = {key: str(fields.get(key) or "unknown") for key in ("creator", "licence", "source")}
     return TrainingImage(
         id=file_name, file_name=file_name, collection=folder.name, creator=known["creator"], licence=known["licence"],
@@ -188,8 +189,7 @@ def _batches(images: Sequence[TrainingImage]) -> Iterator[Sequence[TrainingImage
 
 def _pictures(folder: Path, images: Sequence[TrainingImage]) -> Iterator[Image.Image]:
     for image in images:
-        with Image.open(folder / image.file_name) as picture:
-            yield picture.convert("RGB")
+        yield read_training_picture(folder / image.file_name)
 
 
 def _write_thumbnails(source: Catalog, out: Path) -> None:
@@ -198,8 +198,7 @@ def _write_thumbnails(source: Catalog, out: Path) -> None:
     rows = []
     for number, image in enumerate(source.images):
         name = f"thumbnails/{number:06}.webp"
-        with Image.open(source.path_of(image)) as picture:
-            small = picture.convert("RGB")
+        small = read_training_picture(source.path_of(image))
         small.thumbnail((THUMBNAIL, THUMBNAIL))
         small.save(out / name, lossless=True, method=4, exif=b"", xmp=b"", icc_profile=b"")
         rows.append(replace(image, file_name=name))

@@ -26,8 +26,9 @@ def write_fisher(folder: Path, fisher: Mapping[str, Tensor]) -> None:
     """
     tensors: dict[str, Tensor] = {}
     for name, squares in fisher.items():
-        mean = squares.double().mean().cpu()
-        shares = squares.double().cpu() / mean.clamp(min=1e-300)
+        on_cpu = squares.cpu().double()  # as not every accelerator has float64
+        mean = on_cpu.mean()
+        shares = on_cpu / mean.clamp(min=1e-300)
         tensors |= {f"mean/{name}": mean, f"shares/{name}": shares.clamp(max=LARGEST).half().contiguous()}
     _save(tensors, folder / FISHER)
 

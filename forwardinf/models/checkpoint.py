@@ -11,6 +11,7 @@ import diffusers.utils.logging
 import torch
 import transformers.utils.logging
 from diffusers import DiffusionPipeline
+from safetensors import SafetensorError
 
 from .. import manifest
 from ..errors import DamagedAsset, InvalidSettings, MissingAsset, UnsupportedModel
@@ -73,7 +74,7 @@ def _failures_of(spec: ModelSpec) -> Iterator[None]:
     folder = Path(spec.checkpoint)
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         name = folder.name
         if not folder.exists():
             raise MissingAsset(f"There is no model “{name}”: it is neither a folder nor a Hub id at hand.") from error

@@ -30,7 +30,7 @@ from .journal import Journal
 from .settings import settings_on
 from .unrelated import unrelated
 
-GOAL_NULLS, GOAL_DETECTED = 400, 0.90
+GOAL_NULLS, GOAL_REPEATED, GOAL_DETECTED = 400, 40, 0.90
 SEED = 2000  # of the first regeneration; lower ones were used by training's own pictures and for choosing
 CHOSEN_BY = 8  # unrelated pictures, the first ones
 Trial = dict[str, Any]
@@ -40,8 +40,8 @@ Trial = dict[str, Any]
 class Calibration:
     """What is asked: so many unrelated pictures, and so many of the most repeated training images drawn anew."""
 
-    nulls: int = 400
-    repeated: int = 40
+    nulls: int = GOAL_NULLS
+    repeated: int = GOAL_REPEATED
 
     def __post_init__(self) -> None:
         if self.nulls < 1 or self.repeated < 0:
@@ -145,6 +145,7 @@ def as_report(trials: list[Trial]) -> dict[str, Any]:
         "false_discovery": rows,
         "detection": {"queries": len(drawn), "share": detected / len(drawn) if drawn else None,
                       "interval": wilson_interval(detected, len(drawn)), "goal": GOAL_DETECTED,
+                      "failed": sum(t["failed"] is not None for t in drawn),
                       "called_beside": sum(beside), "queries_with_more": sum(count > 0 for count in beside)},
         "held_out_called": sum(t["held_out_called"] > 0 for t in nulls) / len(nulls),
         "null_p_values": sorted(t["p_value"] for t in nulls),
@@ -155,7 +156,9 @@ def _false(kind: str, trials: list[Trial]) -> dict[str, Any]:
     sources = [trial["query"].rpartition("-")[0] for trial in trials]
     called = Counter(source for source, trial in zip(sources, trials, strict=True) if trial["called"])
     share, interval = called.total() / len(trials), clustered_interval(called, Counter(sources))
-    return {"kind": kind, "queries": len(trials), "sources": len(set(sources)), "share": share, "interval": interval}
+    failed = sum(trial["failed"] is not None for trial in trials)
+    return {"kind": kind, "queries": len(trials), "sources": len(set(sources)), "share": share, "interval": interval,
+            "failed": failed}  # fmt: skip
 
 
 def as_table(report: dict[str, Any]) -> str:
@@ -179,7 +182,12 @@ def as_table(report: dict[str, Any]) -> str:
 def notes(report: dict[str, Any]) -> Iterator[str]:
     """What a reader of the shares must know, sentence by sentence."""
     yield f"Compared with {report['settings']['reference_queries']} reference pictures."
-    yield "Sources are photographs, rules that make patterns, and images; intervals take them into account."
+    yield (
+        "Sources are photographs, rules that make patterns, and images. Intervals allow for calls that come from few "
+        "of them; one or two calls cannot tell that."
+    )
+    if failed := report["false_discovery"][-1]["failed"] + report["detection"]["failed"]:
+        yield f"Pictures on which no step was possible, so that nothing was called: {failed}."
     if (found := report["detection"])["queries"]:
         yield (
             f"Beside the repeated image itself, {found['called_beside']} others are called in "
