@@ -125,14 +125,17 @@ class Attributor:
         spec: ModelSpec | None = None,
         tunable: str | None = None,
         cache: Path | None = None,
+        embedder: str | None = None,
     ) -> Attributor:
         """An index with its model, by default those of the settings; a query moves the `tunable` weights.
 
-        By default these are the weights the index was built for. Raises ForwardInfError saying what cannot be used.
+        By default these are the weights the index was built for. `embedder` says where that is which the index was
+        made with, if the name that the index has for it does not. Raises ForwardInfError saying what cannot be used.
         """
         opened = index if isinstance(index, Index) else Index.open(index or load_settings().index)
         spec = spec or load_settings().model_spec()
-        return cls(load_model(replace(spec, tunable=tunable or opened.info.tunable)), opened, cache=cache)
+        model = load_model(replace(spec, tunable=tunable or opened.info.tunable))
+        return cls(model, opened, load_embedder(embedder, model) if embedder else None, cache)
 
     def query(self, picture: Image, prompt: str = "", sha256: str | None = None) -> Query:
         """An RGB picture of any size, as the model sees it; `sha256` is that of its original bytes.
@@ -282,7 +285,7 @@ class Attributor:
         except UnsupportedModel as error:
             raise UnsupportedModel(
                 f"“{self.index.folder.name}” was embedded with “{info.embedder}”, which is not at hand by that name. "
-                "Give the Attributor the embedder loaded from its folder, or build the index again with unet."
+                "Say where it is (--embedder, FORWARDINF_EMBEDDER), or build the index again with unet."
             ) from error
         if embedder.fingerprint != info.embedder_fingerprint:
             raise IndexMismatch(

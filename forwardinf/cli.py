@@ -17,6 +17,7 @@ from .commands.options import (
     WORK,
     AsJson,
     Direction,
+    EmbedderFolder,
     IndexFolder,
     LossBudget,
     Method,
@@ -87,6 +88,7 @@ def attribute(
     prompt: Annotated[str, typer.Option(help="what the picture was drawn from; may be left empty")] = "",
     index: IndexFolder = None,
     model: Model = None,
+    embedder: EmbedderFolder = None,
     device: TorchDevice = None,
     method: Method = "forward_inf",
     tunable: Tunable = None,
@@ -111,8 +113,8 @@ def attribute(
     flags = {"steps": steps, "direction": direction, "loss_budget": loss_budget, "score": score, "seed": seed}
     by = method_from(method, setting, **flags)
     read = read_picture(picture.read_bytes(), name=picture.name)
-    attributor = load_attributor(index, tunable, cache, model=model, device=device)
-    query = attributor.query(read.rgb, prompt, read.sha256)
+    attributor = load_attributor(index, tunable, cache, model=model, device=device, embedder=embedder)
+    query, similarities = attributor.query(read.rgb, prompt, read.sha256), attributor.similarities(read.rgb)
     with progress_bar("img", attributor.index.count) as bar:
         for progress in attributor.follow(query, by):
             bar.update(progress.done - bar.n)
@@ -120,7 +122,6 @@ def attribute(
     if csv:
         sure = attributor.confidence(scores, by, query.prompted)
         csv.write_text(as_csv(scores, attributor.index.catalog, sure), encoding="utf-8", newline="")
-    similarities = attributor.similarities(read.rgb)
     record = as_record(attributor, query, by, progress.state, scores, similarities, top, read.notes)
     typer.echo(json.dumps(record, indent=1) if as_json else as_table(record))
 
@@ -145,6 +146,7 @@ def index_build(
 ) -> None:
     """Index an image folder (metadata.jsonl with file_name and text) or a folder with a catalog.parquet."""
     from .attribution import DEFAULT_METHOD, Attributor
+    from .embedders import load_embedder
     from .index.build import BuildPlan, build_index, training_images
     from .models import load_model
     from .reference import QUERIES, build_reference
@@ -157,7 +159,8 @@ def index_build(
     asked = min(QUERIES if reference is None else reference, len(built.catalog.of_split("held_out").images))
     if asked:
         with progress_bar("picture") as bar:
-            built = build_reference(Attributor(loaded, built), DEFAULT_METHOD, source, asked, seed, reporting_to(bar))
+            attributor = Attributor(loaded, built, load_embedder(embedder, loaded))
+            built = build_reference(attributor, DEFAULT_METHOD, source, asked, seed, reporting_to(bar))
     compared = f"{len(built.reference.queries) if asked and built.reference else 'none'} held-out asked"
     made = f"{built.info.draw_count} draws each, {compared}, fingerprint {built.fingerprint[:12]}…"
     typer.echo(f"{out}: {built.info.examples:,} images, {made}")
@@ -186,6 +189,7 @@ def index_verify(folder: Path) -> None:
 def serve(
     model: Model = None,
     index: IndexFolder = None,
+    embedder: EmbedderFolder = None,
     results: Annotated[Path | None, typer.Option(help="folder that finished attributions are kept in")] = None,
     host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
     port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
@@ -194,7 +198,15 @@ def serve(
     """Open the app in the browser."""
     from .web.build import serve as serve_app
 
-    flags = {"model": model, "index": index, "results": results, "host": host, "port": port, "device": device}
+    flags = {
+        "model": model,
+        "index": index,
+        "embedder": embedder,
+        "results": results,
+        "host": host,
+        "port": port,
+        "device": device,
+    }
     serve_app(load_settings(**flags))
 
 

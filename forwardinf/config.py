@@ -25,6 +25,7 @@ class Settings(BaseSettings):
     family: str | None = Field(None, description="model family, where the checkpoint's own word is not to be taken")
     artwork: Path = Field(ASSETS / "emoji", description="folder of the training set's catalog and pictures")
     index: Path = Field(ASSETS / "emoji-index", description="folder made by `forwardinf index build`")
+    embedder: str | None = Field(None, description="CLIP or DINOv2 that the index was made with: folder or Hub id")
     results: Path = Field(
         Path.home() / ".local/share/forwardinf/results", description="folder that finished attributions are kept in"
     )

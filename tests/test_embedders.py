@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from transformers import (
     ViTConfig,
     ViTModel,
 )
+from typer.testing import CliRunner
 
 from forwardinf.attribution import Attributor
+from forwardinf.cli import app
 from forwardinf.embedders import load_embedder
 from forwardinf.errors import DamagedAsset, IndexMismatch, UnsupportedModel
 from forwardinf.index.build import BuildPlan, build_index, training_images
@@ -142,3 +145,19 @@ def test_an_index_is_asked_with_the_embedder_it_was_made_with(tiny_model: Stable
         other.similarities(pictures()[0])
     with pytest.raises(UnsupportedModel, match="embedded with “clip”, which is not at hand"):
         Attributor(tiny_model, index).similarities(pictures()[0])
+
+
+def test_an_index_of_another_embedder_is_built_and_asked_on_the_command_line(tiny_checkpoint: Path, tmp_path: Path):
+    folder, named, index = image_folder(tmp_path), clip(tmp_path / "clip"), tmp_path / "index"
+    *lines, last = (folder / "metadata.jsonl").read_text().splitlines()
+    held_out = json.dumps({**json.loads(last), "split": "held_out"})
+    (folder / "metadata.jsonl").write_text("\n".join([*lines, held_out]))
+    picture = folder / json.loads(last)["file_name"]
+    with_it = ["--model", str(tiny_checkpoint), "--embedder", named]
+    build = ["index", "build", str(folder), "--out", str(index), "--draws", "2", "--tunable", "attention", *with_it]
+    done = CliRunner().invoke(app, build)
+    assert "1 held-out asked" in done.output  # without a prompt too, for which the embedder is needed
+    asked = ["attribute", str(picture), "--index", str(index), "--json", *with_it]
+    assert json.loads(CliRunner().invoke(app, asked).output)["query"]["borrowed"]
+    refused = CliRunner().invoke(app, asked[:-2])
+    assert "--embedder" in str(refused.exception)

@@ -55,6 +55,9 @@ References = Annotated[
         "for forward_inf, none for its rivals, which know of no such thing",
     ),
 ]
+EmbedderFolder = Annotated[
+    str | None, typer.Option("--embedder", help="CLIP or DINOv2 that the index was made with: folder or Hub id")
+]
 FinishedTrials = Annotated[
     Path, typer.Option("--journal", help="folder of finished trials, which are not made again; those that ship, if any")
 ]
@@ -89,7 +92,7 @@ def load_attributor(index: Path | None, tunable: str | None, cache: Path | None,
     from ..attribution import Attributor
 
     settings = load_settings(index=index, **flags)
-    return Attributor.load(settings.index, settings.model_spec(), tunable, cache)
+    return Attributor.load(settings.index, settings.model_spec(), tunable, cache, settings.embedder)
 
 
 def require_folder_of(file: Path | None) -> None:

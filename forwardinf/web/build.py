@@ -63,7 +63,7 @@ def serve(settings: Settings) -> None:
 
     def load() -> Attributor:
         listening.result()  # till then it would only slow the first page down
-        return Attributor.load(index, settings.model_spec())
+        return Attributor.load(index, settings.model_spec(), embedder=settings.embedder)
 
     loading = worker.start(load)
     try:
