@@ -251,7 +251,7 @@ class Attributor:
         """How sure scores by `method` are, of a query with or without a prompt."""
         unseen = self.unseen(method, prompted)
         p = None if unseen is None else p_values(scores.scores, unseen)
-        return Confidence(p, 0 if unseen is None else len(unseen), rank_ranges(scores.per_draw))
+        return Confidence(p, 0 if unseen is None else len(unseen), rank_ranges(scores))
 
     def attribute(
         self,

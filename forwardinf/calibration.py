@@ -115,16 +115,15 @@ def p_values(scores: Tensor, highest: Tensor) -> Tensor:
     return (1 + as_high).double() / (1 + len(ordered))
 
 
-def rank_ranges(per_draw: Tensor) -> Tensor:
-    """The best and the worst rank of each image, as it is and with any one draw left out, `[n 2]`, from scores `[n d]`.
+def rank_ranges(scores: InfluenceScores) -> Tensor:
+    """The best and the worst rank of each image, as it is and with any one draw left out, `[n 2]`.
 
     Each draw is another noise in another part of the schedule, so a rank that leans on one of them need not come again
     with other noise; it may also be that the images matter at different timesteps, so that the range is rather too wide
     than too narrow. With a single draw nothing can be left out: the rank itself, twice.
     """
-    total = per_draw.sum(dim=1, keepdim=True)
-    sums = torch.cat([total, total - per_draw], dim=1) if per_draw.shape[1] > 1 else total
-    order = sums.argsort(dim=0, descending=True, stable=True)
+    columns = [scores.scores[:, None]] if scores.left_out is None else [scores.scores[:, None], scores.left_out]
+    order = torch.cat(columns, dim=1).argsort(dim=0, descending=True, stable=True)
     ranks = torch.empty_like(order)
     ranks.scatter_(0, order, torch.arange(1, len(order) + 1)[:, None].expand_as(order))
     return torch.stack([ranks.min(dim=1).values, ranks.max(dim=1).values], dim=1)

@@ -114,6 +114,7 @@ class InfluenceScores:
     per_draw: Tensor  # [n d]; [n 1] where a method has one figure for all draws
     weights: Tensor | None = None  # [n], that all of these are still to be multiplied by; None for 1
     sized: int = 0  # of the draws, the last: they tell of sizes, whose square still is to be added, without weights
+    left_out: Tensor | None = None  # [n d], the scores as they count with each draw left out; None over a single draw
 
     @classmethod
     def over(
@@ -125,7 +126,26 @@ class InfluenceScores:
         return cls(example_ids, per_draw.mean(dim=1), errors, per_draw, weights, sized)
 
     def weighted(self) -> InfluenceScores:
-        """The scores as they count, with their weights on them, and sizes by the square of their mean."""
+        """The scores as they count, with their weights on them, and sizes by the square of their mean.
+
+        Also with each draw left out, which is what ranks are steady against.
+        """
+        import torch
+
+        if self.left_out is not None:  # they count as they are
+            return self
+        draws, found = self.per_draw.shape[1], self._weighted()
+        if draws == 1:
+            return found
+        return replace(found, left_out=torch.stack([self._without(draw) for draw in range(draws)], dim=1))
+
+    def _without(self, draw: int) -> Tensor:
+        """The scores `[n]` as they count without a draw."""
+        kept = [other for other in range(self.per_draw.shape[1]) if other != draw]
+        sized = self.sized - (draw >= self.per_draw.shape[1] - self.sized)
+        return InfluenceScores.over(self.example_ids, self.per_draw[:, kept], self.weights, sized)._weighted().scores
+
+    def _weighted(self) -> InfluenceScores:
         if self.sized:
             return self._with_sizes()
         if self.weights is None:
@@ -142,17 +162,19 @@ class InfluenceScores:
         if self.weights is not None:
             errors = errors * self.weights[:, None]
         size = sizes.mean(dim=1, keepdim=True).clamp(min=0)
-        shares = [errors * (draws / errors.shape[1]), sizes * size * (draws / self.sized)]
+        shares = [errors * (draws / max(1, errors.shape[1])), sizes * size * (draws / self.sized)]
         found = InfluenceScores.over(self.example_ids, torch.cat(shares, dim=1))
-        return replace(found, scores=errors.mean(dim=1).clamp(min=0) + size[:, 0].square())
+        error = errors.sum(dim=1) / max(1, errors.shape[1])
+        return replace(found, scores=error.clamp(min=0) + size[:, 0].square())
 
     def of(self, example_ids: Collection[str]) -> InfluenceScores:
         """The scores of these examples alone, in the order they have here."""
         kept = [i for i, example_id in enumerate(self.example_ids) if example_id in example_ids]
         ids = tuple(self.example_ids[i] for i in kept)
         weights = None if self.weights is None else self.weights[kept]
+        left_out = None if self.left_out is None else self.left_out[kept]
         return InfluenceScores(
-            ids, self.scores[kept], self.standard_errors[kept], self.per_draw[kept], weights, self.sized
+            ids, self.scores[kept], self.standard_errors[kept], self.per_draw[kept], weights, self.sized, left_out
         )
 
     def top(self, k: int) -> list[tuple[str, float, float]]:

@@ -137,12 +137,19 @@ def test_false_calls_stay_rare_where_images_have_habits():
 
 
 def test_ranks_range_over_what_they_are_without_each_draw():
-    per_draw = torch.tensor([[9.0, 9.0, 9.0], [8.0, 0.0, 0.0], [1.0, 2.0, 3.0]])
+    def ranges(per_draw: list[list[float]], sized: int = 0, weights: list[float] | None = None) -> list[list[int]]:
+        ids, own = tuple(map(str, range(len(per_draw)))), None if weights is None else torch.tensor(weights)
+        return rank_ranges(InfluenceScores.over(ids, torch.tensor(per_draw), own, sized).weighted()).tolist()
+
     # Without the first draw the second image falls behind the third; else it is ahead of it or level.
-    assert rank_ranges(per_draw).tolist() == [[1, 1], [2, 3], [2, 3]]
-    assert rank_ranges(torch.tensor([[1.0], [2.0]])).tolist() == [[2, 2], [1, 1]]
+    assert ranges([[9.0, 9.0, 9.0], [8.0, 0.0, 0.0], [1.0, 2.0, 3.0]]) == [[1, 1], [2, 3], [2, 3]]
+    assert ranges([[1.0], [2.0]]) == [[2, 2], [1, 1]]
     # The first is second without either draw, but first as it is.
-    assert rank_ranges(torch.tensor([[6.0, 6.0], [11.0, 0.0], [0.0, 11.0]]))[0].tolist() == [1, 2]
+    assert ranges([[6.0, 6.0], [11.0, 0.0], [0.0, 11.0]])[0] == [1, 2]
+    # Without the size the first has nothing; without an error the others still have the mean of those that are left.
+    assert ranges([[0.0, 0.0, 3.0], [6.0, 6.0, 0.0], [2.0, 4.0, 0.0]], sized=1) == [[1, 3], [1, 2], [2, 3]]
+    assert ranges([[1.0, 1.0, 0.0], [2.0, 2.0, 0.0]], sized=1, weights=[3.0, 1.0]) == [[1, 1], [2, 2]]
+    assert ranges([[1.0, 2.0], [2.0, 1.0]], sized=1) == [[1, 2], [1, 2]]
 
 
 def test_a_groups_p_value_is_that_of_all_permutations():
@@ -386,7 +393,10 @@ def test_a_calibration_study_asks_counts_and_goes_on(referenced: Attributor, tmp
         room.run(Calibration(3, 2), referenced, ForwardInf(loss_budget=0.2), journal)
 
 
-def test_the_images_shown_most_often_are_drawn_anew_and_must_be_called(referenced: Attributor, tmp_path: Path):
+def test_the_images_shown_most_often_are_drawn_anew_and_must_be_called(
+    referenced: Attributor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(room, "ENOUGH", 2)
     catalog = referenced.index.catalog
     trained = [image.id for image in catalog.of_split("train").images]
     shown = {trained[2]: 3, trained[0]: 7, trained[1]: 3}

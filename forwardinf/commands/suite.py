@@ -10,8 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InvalidRequest, MissingAsset
-from ..methods import settings_of
-from .options import STUDIES, WORK, method_from
+from .options import STUDIES, WORK
 from .study import calibration, self_retrieval, study
 from .trained_studies import cases, customisation, lab, lds, leave_k_out
 
@@ -102,7 +101,7 @@ def everything(
     reports: Reports = STUDIES,
     work: Annotated[Path, typer.Option(help="keeps what methods and studies reuse")] = WORK,
 ) -> None:
-    """Every study, every method, at the size that the goals are set for: many hours; resumes, keeps each report."""
+    """Every study at the size that its goals are set for, by all methods or those that hours allow; resumes."""
     reports.mkdir(parents=True, exist_ok=True)
     lab(work=work)
     cases()
@@ -127,7 +126,7 @@ def tune(
     reports: Reports = STUDIES,
     work: Annotated[Path, typer.Option(help="keeps what methods and studies reuse")] = WORK,
 ) -> None:
-    """Each method's LDS at as many settings as every other's, on the queries for choosing; resumes."""
+    """Each method's LDS at as many settings as every other's, on the queries for choosing; hours, resumes."""
     kept = reports / "tuning"
     kept.mkdir(parents=True, exist_ok=True)
     lines = []
@@ -135,9 +134,8 @@ def tune(
         if name not in TRIED:
             raise InvalidRequest(f"Nothing is tried of “{name}”; tuned are: {', '.join(TRIED)}.")
         for number, setting in enumerate(TRIED[name]):
-            out, tried = kept / f"{name}-{number}.json", settings_of(method_from(name, list(setting)))
-            if not out.is_file() or json.loads(out.read_text(encoding="utf-8"))["settings"]["method"] != tried:
-                lds(queries=15, part="choosing", method=name, setting=list(setting), work=work, out=out)
+            out = kept / f"{name}-{number}.json"  # anew, as the model or the lab may be another; scores are in `work`
+            lds(queries=15, part="choosing", method=name, setting=list(setting), work=work, out=out)
             mean = json.loads(out.read_text(encoding="utf-8"))["lds"]["all"]["mean"]
             lines.append(f"{name:12} {mean:6.1f}  {', '.join(setting) or 'defaults'}")
     typer.echo("\n".join(["", f"{'method':12} LDS × 100, choosing part", *lines]))

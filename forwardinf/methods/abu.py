@@ -5,7 +5,7 @@ L(z; θ′) − L(z; θ). Here the step is sized by its effect (`loss_budget`) w
 (`--tunable "cross-attention k,v"` takes theirs), and no image is tried mirrored.
 
 Cost: that of `forward_inf`. Of budgets of 5, 10 and 20 % the last did best on the lab's queries for choosing (`study
-tune`); a tenth or ten times the damping changed little.
+tune`), and a larger one was not tried; a tenth or ten times the damping changed little.
 """
 
 from __future__ import annotations

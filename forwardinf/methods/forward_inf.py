@@ -192,8 +192,11 @@ def preconditioned(gradient: dict[str, Tensor], fisher: dict[str, Tensor] | None
     """F⁻¹ g with a damped diagonal F, one layer at a time; the gradient itself where there is no Fisher."""
     if fisher is None:
         return gradient
-    damped = {name: fisher[name] + damping * fisher[name].mean() + 1e-30 for name in gradient}
-    return {name: g.float() / damped[name].to(g.device) for name, g in gradient.items()}
+    moves = {}
+    for name, g in gradient.items():  # one weight at a time, as each copy of all takes 4 bytes a weight
+        damped = fisher[name] + damping * fisher[name].mean() + 1e-30
+        moves[name] = g.float() / damped.to(g.device)
+    return moves
 
 
 @dataclass(frozen=True)

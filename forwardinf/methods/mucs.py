@@ -1,6 +1,6 @@
 """MUCS: unlearn the query while holding on to the rest, and see whose loss rose by the largest share.
 
-arXiv 2605.17938. AdamW steps in evaluation mode at a tenth of the rate that the model was trained at, on
+arXiv 2605.17938. AdamW steps in evaluation mode at a tenth of the rate that the shipped model was trained at, on
 
     mean ℓ(random training images) − `forget_weight` · mean min(ℓ(query), L_null)
 
@@ -10,8 +10,10 @@ network that answers 0, as one with random weights nearly does. Then
 
     score(z) = mean over the noisier draws of (ℓ′ − ℓ) / (ℓ′ + ℓ + 1e-3)
 
-Those are here all above a tenth of the noise schedule, which did better on the lab's queries for choosing (`study
-tune`) than to leave out three tenths, as they do, at three learning rates and two weights of forgetting.
+Those are here the draws whose whole stretch of the noise schedule lies above a tenth of it: of four, all but the least
+noisy. That did better on the lab's queries for choosing (`study tune`) than above three tenths, as they have it, which
+leaves two of four. There half the learning rate, which is a tenth of the lab's, did a little better than this one; the
+two together were not tried.
 
 Cost: a forward and a backward per step over the query's draws and as many images to retain; then one forward per
 training image and noisier draw. Nothing on disk beside the index.

@@ -1,9 +1,9 @@
 """Forward-INF as the paper has it: an ascent step on the query without curvature, and how far each image's loss moved.
 
-Ko et al. 2024 (arXiv 2402.08922): θ′ = θ + s · ∇L(ẑ; θ), score |L(z; θ′) − L(z; θ)|, as their code has it. One thing
-differs: s makes the query's loss rise by `loss_budget` where they have a learning rate of Adam. By the lab's queries
-for choosing (`study tune`) the magnitude of a change did better than the change with its sign or its share of the loss,
-and the budget mattered little.
+Ko et al. 2024 (arXiv 2402.08922): θ′ = θ + s · ∇L(ẑ; θ), score |L(z; θ′) − L(z; θ)|, as their code has it. Two things
+differ: s makes the query's loss rise by `loss_budget` where they have a learning rate of Adam, and the magnitude is
+taken of the change at each draw, not of the mean over draws. By the lab's queries for choosing (`study tune`) it did
+better than the change with its sign or its share of the loss, and the budget mattered little.
 
 Cost: that of `forward_inf`, without an index's Fisher.
 """
