@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .draws import DrawPlan
-from .gradients import by_draw
+from .gradients import by_draw, weight_gradients
 from .types import LatentBatch
 
 if TYPE_CHECKING:
@@ -105,12 +105,10 @@ def preconditioned_by(
 
 def _gradients(model: AttributableModel, batches: Iterable[LatentBatch], plan: DrawPlan) -> Iterator[dict[str, Tensor]]:
     """Gradients by weight, of the loss of each example at each of its draws by itself."""
-    tunable = model.tunable_parameters()
     for batch in batches:
         draws = plan.draws(batch.example_ids, batch.latents.shape[1:])
         for example, its in by_draw(batch, draws):
-            gradients = torch.autograd.grad(model.loss(example, its).mean(), list(tunable.values()))
-            yield dict(zip(tunable, gradients, strict=True))
+            yield weight_gradients(model, model.loss(example, its).mean())
 
 
 def _eigenbases(

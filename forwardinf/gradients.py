@@ -21,15 +21,27 @@ if TYPE_CHECKING:
 
     from .models import AttributableModel
 
+LOSS_SCALE = 4096.0
 Objective = Callable[[LatentBatch, Draws], "Tensor"]  # [b d], differentiable in the tunable weights
+
+
+def weight_gradients(model: AttributableModel, value: Tensor) -> dict[str, Tensor]:
+    """The gradient of a scalar by tunable weight, of each weight's shape.
+
+    Of float16 weights in float32, by way of a scaled loss: what flows back through float16 would underflow else
+    (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2).
+    """
+    tunable = model.tunable_parameters()
+    half = any(weight.dtype == torch.float16 for weight in tunable.values())
+    parts = torch.autograd.grad(value * LOSS_SCALE if half else value, list(tunable.values()))
+    return {name: part.float() / LOSS_SCALE if half else part for name, part in zip(tunable, parts, strict=True)}
 
 
 def gradient(model: AttributableModel, objective: Objective, batch: LatentBatch, draws: Draws) -> Tensor:
     """Gradient `[w]` of the mean of `objective` over a batch and its draws, all tunable weights in a row, float32."""
     with torch.enable_grad():
-        mean = objective(batch, draws).mean()
-        parts = torch.autograd.grad(mean, list(model.tunable_parameters().values()))
-    return torch.cat([part.flatten().float() for part in parts])
+        parts = weight_gradients(model, objective(batch, draws).mean())
+    return torch.cat([part.flatten().float() for part in parts.values()])
 
 
 def by_example(batch: LatentBatch, draws: Draws) -> Iterator[tuple[LatentBatch, Draws]]:

@@ -31,10 +31,12 @@ from forwardinf.attribution import Attributor
 from forwardinf.cli import main
 from forwardinf.config import load_settings
 from forwardinf.draws import DrawPlan
-from forwardinf.errors import DamagedAsset, UnsupportedModel
+from forwardinf.errors import DamagedAsset, InvalidRequest, UnsupportedModel
 from forwardinf.generation import GenerationRequest
+from forwardinf.gradients import gradient
 from forwardinf.index.build import BuildPlan, build_index, training_images
 from forwardinf.index.store import Index
+from forwardinf.methods import load_method
 from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.models import load_model
 from forwardinf.models.sdxl import StableDiffusionXL
@@ -168,6 +170,26 @@ def test_default_settings_carry_over_to_half_precision(
     assert last.state.loss_after / last.state.loss_before - 1 == pytest.approx(0.1, rel=0.051)
     assert last.scores().per_draw.isfinite().all()
     assert all(torch.equal(a, b) for a, b in zip(weights_of(attributor.model), before, strict=True))
+
+
+def test_gradients_of_a_float16_model_are_those_of_the_whole_one(checkpoints: dict[str, Path]):
+    found = []
+    for dtype in ("float32", "float16"):
+        model = load_model(ModelSpec(str(checkpoints["sd_15"]), dtype=dtype, tunable="all"))
+        batch, draws = batch_of(model, "red apple")
+        # As small as a mean over a picture of 512 pixels makes what flows back.
+        found.append(gradient(model, lambda *asked, loss=model.loss: loss(*asked) * 2**-10, batch, draws))
+    whole, half = found
+    assert half.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(whole, half, dim=0) > 0.999
+
+
+def test_tracin_is_refused_where_its_step_would_be_rounded_away(
+    checkpoints: dict[str, Path], patches: Path, tmp_path: Path
+):
+    attributor = attributor_of(checkpoints["sd_15"], patches, tmp_path / "index", "float16")
+    with pytest.raises(InvalidRequest, match="tracin needs a model in float32, and this one is in float16"):
+        attributor.mirror(attributor.query(picture(patches, 0), "patch 0"), load_method("tracin"))
 
 
 def batch_of(model: StableDiffusion | StableDiffusionXL, *prompts: str) -> tuple[LatentBatch, Draws]:

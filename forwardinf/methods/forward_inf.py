@@ -33,6 +33,7 @@ import torch
 from ..curvature import preconditioned_by
 from ..draws import DrawPlan
 from ..errors import InvalidRequest
+from ..gradients import weight_gradients
 from ..likeness import likeness
 from ..sweep import losses_and_sizes_of, losses_of
 from ..types import Draws, InfluenceScores, LatentBatch, MirroredWeights, Query, SweepLosses, size_draws_of
@@ -215,9 +216,7 @@ class _Objective:
 
     def gradient(self, deltas: dict[str, Tensor]) -> dict[str, Tensor]:
         with self.model.with_deltas(deltas):
-            tunable = self.model.tunable_parameters()
-            gradients = torch.autograd.grad(self._mean(), list(tunable.values()))
-        return dict(zip(tunable, gradients, strict=True))
+            return weight_gradients(self.model, self._mean())
 
     def _mean(self) -> Tensor:
         return self.model.loss_and_size(self.query.batch(), self.draws)[self.sized].mean()

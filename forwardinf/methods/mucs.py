@@ -30,6 +30,7 @@ import torch
 
 from ..draws import DrawPlan
 from ..errors import InvalidRequest
+from ..gradients import weight_gradients
 from ..types import Draws, InfluenceScores, LatentBatch, MirroredWeights, Query, SweepLosses
 from . import TrainingSet
 from .forward_inf import SKEW_FLOOR
@@ -64,8 +65,7 @@ class Mucs:
 
     def prepare(self, model: AttributableModel, query: Query, training_set: TrainingSet) -> MirroredWeights:
         """Take the steps; the model's weights are as before when this returns."""
-        parameters = model.tunable_parameters()
-        start = {name: p.detach().float().clone() for name, p in parameters.items()}
+        start = {name: p.detach().float().clone() for name, p in model.tunable_parameters().items()}
         moved = {name: p.clone() for name, p in start.items()}
         optimiser = torch.optim.AdamW(moved.values(), lr=self.learning_rate)
         deltas, steps = _differences(moved, start), 0
@@ -76,8 +76,8 @@ class Mucs:
                 if float(forget.detach()) >= FORGOTTEN * self.null_loss:
                     break
                 objective = self._retain_loss(model, training_set, step) - self.forget_weight * forget
-                gradients = torch.autograd.grad(objective, list(parameters.values()))
-            for name, gradient in zip(moved, gradients, strict=True):
+                gradients = weight_gradients(model, objective)
+            for name, gradient in gradients.items():
                 moved[name].grad = gradient.float()
             optimiser.step()
             deltas, steps = _differences(moved, start), step + 1

@@ -70,7 +70,12 @@ class TracIn:
             raise InvalidRequest(f"The number of draws on the query is {self.query_draws}; it must be at least 1.")
 
     def prepare(self, model: AttributableModel, query: Query, training_set: TrainingSet) -> TracInState:
-        """The weights moved along the query's mean gradient, against it, and if normalised not at all."""
+        """The weights moved along the query's mean gradient, against it, and if normalised not at all.
+
+        Raises InvalidRequest for a model of less than float32, in whose weights so small a step would be rounded away.
+        """
+        if model.spec.dtype != "float32":
+            raise InvalidRequest(f"tracin needs a model in float32, and this one is in {model.spec.dtype}.")
         draws = DrawPlan(self.seed, self.query_draws).draws([query.id], query.latents.shape[1:])
         mean = along = gradient(model, model.loss, query.batch(), draws)
         lengths = None
