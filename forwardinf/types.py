@@ -104,13 +104,16 @@ def size_draws_of(settings: Mapping[str, Any], draws: int) -> int:
     return min(int(settings.get("size_draws", 0)), draws - 1)
 
 
+SIZE_NOISE = 0.2  # spread of a size between draw seeds by itself, on the lab's queries for choosing
+
+
 @dataclass(frozen=True)
 class InfluenceScores:
     """How strongly each example is estimated to have shaped a query; higher always means more influential."""
 
     example_ids: tuple[str, ...]
     scores: Tensor  # [n]
-    standard_errors: Tensor  # [n], over draws; not a number where a method has one figure for all draws
+    standard_errors: Tensor  # [n]; not a number where a method has one figure for all draws, or a single error
     per_draw: Tensor  # [n d]; [n 1] where a method has one figure for all draws
     weights: Tensor | None = None  # [n], that all of these are still to be multiplied by; None for 1
     sized: int = 0  # of the draws, the last: they tell of sizes, whose square still is to be added, without weights
@@ -130,42 +133,50 @@ class InfluenceScores:
 
         Also with each draw left out, which is what ranks are steady against.
         """
-        import torch
-
         if self.left_out is not None:  # they count as they are
             return self
-        draws, found = self.per_draw.shape[1], self._weighted()
-        if draws == 1:
-            return found
-        return replace(found, left_out=torch.stack([self._without(draw) for draw in range(draws)], dim=1))
+        found = self._with_sizes() if self.sized else self._with_weights()
+        return replace(found, left_out=self._without_each() if self.per_draw.shape[1] > 1 else None)
 
-    def _without(self, draw: int) -> Tensor:
-        """The scores `[n]` as they count without a draw."""
-        kept = [other for other in range(self.per_draw.shape[1]) if other != draw]
-        sized = self.sized - (draw >= self.per_draw.shape[1] - self.sized)
-        return InfluenceScores.over(self.example_ids, self.per_draw[:, kept], self.weights, sized)._weighted().scores
-
-    def _weighted(self) -> InfluenceScores:
-        if self.sized:
-            return self._with_sizes()
+    def _with_weights(self) -> InfluenceScores:
         if self.weights is None:
             return self
         w = self.weights
         return InfluenceScores(self.example_ids, self.scores * w, self.standard_errors * w, self.per_draw * w[:, None])
 
     def _with_sizes(self) -> InfluenceScores:
-        """What a draw counts is scaled so that the mean over all draws is the score, but for what is below 0."""
+        """What a draw counts is scaled so that the mean over all draws is the score, but for what is below 0.
+
+        Errors have the standard error of their mean; a size, of which there may be but one, what is usual for it.
+        """
         import torch
 
-        draws = self.per_draw.shape[1]
-        errors, sizes = self.per_draw.tensor_split((draws - self.sized,), dim=1)
-        if self.weights is not None:
-            errors = errors * self.weights[:, None]
+        draws, (errors, sizes) = self.per_draw.shape[1], self._parts()
         size = sizes.mean(dim=1, keepdim=True).clamp(min=0)
-        shares = [errors * (draws / max(1, errors.shape[1])), sizes * size * (draws / self.sized)]
-        found = InfluenceScores.over(self.example_ids, torch.cat(shares, dim=1))
-        error = errors.sum(dim=1) / max(1, errors.shape[1])
-        return replace(found, scores=error.clamp(min=0) + size[:, 0].square())
+        shares = [errors * (draws / errors.shape[1]), sizes * size * (draws / self.sized)]
+        erring, squared = InfluenceScores.over(self.example_ids, errors), size[:, 0].square()
+        return InfluenceScores(
+            self.example_ids,
+            erring.scores.clamp(min=0) + squared,
+            torch.hypot(erring.standard_errors, 2 * SIZE_NOISE * squared / self.sized**0.5),
+            torch.cat(shares, dim=1),
+        )
+
+    def _without_each(self) -> Tensor:
+        """The scores as they count without each draw, `[n d]`."""
+        import torch
+
+        errors, sizes = self._parts()
+        if not self.sized:
+            return _means_of_others(errors)
+        erring = torch.cat([_means_of_others(errors), errors.mean(dim=1, keepdim=True).expand_as(sizes)], dim=1)
+        sized = torch.cat([sizes.mean(dim=1, keepdim=True).expand_as(errors), _means_of_others(sizes)], dim=1)
+        return erring.clamp(min=0) + sized.clamp(min=0).square()
+
+    def _parts(self) -> tuple[Tensor, Tensor]:
+        """What draws tell of errors, weighted, and of sizes: `[n d]` each, together all draws."""
+        errors, sizes = self.per_draw.tensor_split((self.per_draw.shape[1] - self.sized,), dim=1)
+        return errors if self.weights is None else errors * self.weights[:, None], sizes
 
     def of(self, example_ids: Collection[str]) -> InfluenceScores:
         """The scores of these examples alone, in the order they have here."""
@@ -186,3 +197,8 @@ class InfluenceScores:
         """1 for the most influential; ties, and scores that are not a number, count against it."""
         own = self.scores[self.example_ids.index(example_id)]
         return int((~(self.scores < own)).sum())
+
+
+def _means_of_others(values: Tensor) -> Tensor:
+    """For each column of `[n d]` the mean of the others; 0 where there is none."""
+    return (values.sum(dim=1, keepdim=True) - values) / max(1, values.shape[1] - 1)

@@ -42,7 +42,7 @@ from forwardinf.studies import calibration as room
 from forwardinf.studies.calibration import Calibration
 from forwardinf.studies.journal import Journal
 from forwardinf.studies.unrelated import unrelated
-from forwardinf.types import InfluenceScores, ModelSpec
+from forwardinf.types import SIZE_NOISE, InfluenceScores, ModelSpec
 
 METHOD = ForwardInf()
 
@@ -150,6 +150,13 @@ def test_ranks_range_over_what_they_are_without_each_draw():
     assert ranges([[0.0, 0.0, 3.0], [6.0, 6.0, 0.0], [2.0, 4.0, 0.0]], sized=1) == [[1, 3], [1, 2], [2, 3]]
     assert ranges([[1.0, 1.0, 0.0], [2.0, 2.0, 0.0]], sized=1, weights=[3.0, 1.0]) == [[1, 1], [2, 2]]
     assert ranges([[1.0, 2.0], [2.0, 1.0]], sized=1) == [[1, 2], [1, 2]]
+
+
+def test_a_size_has_the_noise_that_is_usual_for_it_beside_the_standard_error_of_the_errors():
+    scores = InfluenceScores.over(("learned", "alike"), torch.tensor([[1.0, 1.0, 1.0, 3.0], [2.0, 4.0, 6.0, -1.0]]),
+                                  torch.tensor([1.0, 2.0]), sized=1).weighted()  # fmt: skip
+    assert scores.scores.tolist() == pytest.approx([1 + 9, 8])
+    assert scores.standard_errors.tolist() == pytest.approx([2 * SIZE_NOISE * 9, 2 * 2 / 3**0.5])
 
 
 def test_a_groups_p_value_is_that_of_all_permutations():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from conftest import ASSETS
@@ -15,11 +17,13 @@ from forwardinf.errors import DamagedAsset, InvalidRequest
 from forwardinf.index.catalog import Catalog
 from forwardinf.methods import load_method
 from forwardinf.studies import lds as room
+from forwardinf.studies import steadiness
 from forwardinf.studies.ground_truth import GroundTruth, LabPlan, make, query_losses
 from forwardinf.studies.lab_scores import attributor_of, scores_of
 from forwardinf.studies.lds import Lds, interval, lds
+from forwardinf.studies.steadiness import Steadiness
 from forwardinf.training.lab import LabImages, Recipe, train_on
-from forwardinf.types import LatentBatch
+from forwardinf.types import InfluenceScores, LatentBatch
 
 SHIPPED = ASSETS / "emoji-diffusion"
 TINY = Recipe(channels=(16, 16, 16), heads=(1, 1, 1), start_total=128, passes=8)
@@ -140,3 +144,49 @@ def test_a_method_is_scored_and_its_scores_are_kept(
     assert "Over 9 random half subsets" in room.as_table(report)
     monkeypatch.setattr(type(attributor), "attribute", lambda *_: pytest.fail("scored again"))
     np.testing.assert_array_equal(scores_of(study.chosen(truth), truth, attributor, method, tmp_path), scores)
+
+
+def test_steadiness_compares_what_is_claimed_with_what_other_noise_does(truth: GroundTruth, tmp_path: Path):
+    method, study = load_method("plain"), Steadiness(queries=1, seeds=2, part="all", top=3)
+    attributors = [
+        attributor_of(truth, "cross-attention k,v", tmp_path, method, draws=2, seed=seed) for seed in range(2)
+    ]
+    assert len({attributor.index.folder for attributor in attributors}) == 2
+    assert [attributor.index.info.draw_seed for attributor in attributors] == [0, 1]
+    found = steadiness.run(study, truth, attributors, method)
+    assert [len(answers) for answers in found] == [2, 2]
+    number = study.chosen(truth)[1]
+    direct = attributors[1].attribute(truth.picture(number), truth.plan.queries[number].caption, method)
+    assert torch.equal(found[1][1].scores, direct.scores)
+    report = json.loads(json.dumps(steadiness.as_report(study, attributors[0], method, found)))
+    assert (report["settings"]["seeds"], report["settings"]["queries"]) == (2, 2)
+    assert 0 <= report["within"] <= 1
+    assert "2 queries of the all part, each asked at 2 draw seeds" in steadiness.as_table(report)
+    with pytest.raises(InvalidRequest, match="two draw seeds"):
+        Steadiness(seeds=1)
+    with pytest.raises(InvalidRequest, match="“reported” has none"):
+        Steadiness().chosen(truth)
+
+
+def test_where_standard_errors_are_right_the_ratio_is_one_and_ranges_hold_other_ranks(
+    truth: GroundTruth, tmp_path: Path
+):
+    random, method = np.random.default_rng(0), load_method("plain")
+    attributor = attributor_of(truth, "cross-attention k,v", tmp_path, method, draws=2)  # for its settings alone
+    ids, mean = tuple(map(str, range(200))), np.linspace(3, 0, 200)[:, None]
+
+    def report(draws: int, claimed: float) -> dict[str, float]:
+        found = []
+        for _ in range(20):
+            answers = [torch.from_numpy(mean + random.normal(size=(200, draws))) for _ in range(4)]
+            scored = [InfluenceScores.over(ids, answer).weighted() for answer in answers]
+            found.append([replace(one, standard_errors=one.standard_errors * claimed) for one in scored])
+        return steadiness.as_report(Steadiness(20, 4, "all"), attributor, method, found)
+
+    right = report(16, 1.0)
+    assert right["claimed"] == pytest.approx(right["spread"], rel=0.1)
+    assert right["spread"] == pytest.approx(1 / 4, rel=0.1)
+    assert 0.9 < right["ratio"] < 1.3  # the median of a spread over four seeds is a little low
+    assert report(16, 0.5)["claimed"] == pytest.approx(0.5 * right["claimed"], rel=0.1)
+    still = report(1024, 1.0)
+    assert still["again"] > right["again"] > 0.2

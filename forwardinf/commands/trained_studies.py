@@ -1,4 +1,4 @@
-"""`forwardinf study lab | lds | leave-k-out | cases | customisation`: ground truth that takes training models."""
+"""`forwardinf study lab | lds | steadiness | leave-k-out | cases | customisation`: what takes training models."""
 
 from __future__ import annotations
 
@@ -93,6 +93,42 @@ def lds(
         scores = scores_of(asked.chosen(truth), truth, attributor, by, work / "lab", reporting_to(bar))
     report = room.as_report(asked, truth, attributor, by, scores)
     tell(report, room.as_table, as_json, out)
+
+
+@study.command("steadiness")
+def steadiness(
+    queries: Annotated[int, typer.Option(min=1, max=100, help="of each origin: drawn by the lab, and held out")] = 6,
+    seeds: Annotated[int, typer.Option(min=2, help="draw seeds, each with an index and a reference of its own")] = 4,
+    part: Annotated[str, typer.Option(help="of the queries: reported, choosing, all")] = "reported",
+    artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
+    shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
+    folder: Annotated[Path, typer.Option("--lab", help="the ground truth, made by `study lab`")] = LAB,
+    device: TorchDevice = None,
+    method: Method = "forward_inf",
+    setting: MethodSettings = None,
+    reference: References = None,
+    work: Annotated[Path, typer.Option(help="keeps the lab's indexes in lab/")] = WORK,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
+) -> None:
+    """How far scores and ranks change with other noise, and whether an answer says so; keeps its indexes."""
+    from ..index.catalog import Catalog
+    from ..reference import QUERIES, referenced
+    from ..studies import steadiness as room
+    from ..studies.ground_truth import GroundTruth
+    from ..studies.lab_scores import attributor_of
+
+    require_folder_of(out)
+    by, asked = method_from(method, setting), room.Steadiness(queries, seeds, part)
+    truth = GroundTruth.open(folder, Catalog.load(artwork), shipped, load_settings(device=device).device)
+    count, attributors = references_for(by, reference, QUERIES), []
+    for seed in range(seeds):
+        attributor = attributor_of(truth, ModelSpec.tunable, work / "lab", by, seed=seed)
+        with progress_bar("reference") as bar:
+            attributors.append(referenced(attributor, by, truth.artwork, count, reporting_to(bar)))
+    with progress_bar("query") as bar:
+        found = room.run(asked, truth, attributors, by, reporting_to(bar))
+    tell(room.as_report(asked, attributors[0], by, found), room.as_table, as_json, out)
 
 
 @study.command("leave-k-out")

@@ -22,21 +22,24 @@ from .settings import settings_on
 
 
 def attributor_of(
-    truth: GroundTruth, tunable: str, work: Path, method: AttributionMethod, draws: int = BuildPlan.draws
+    truth: GroundTruth, tunable: str, work: Path, method: AttributionMethod, draws: int = BuildPlan.draws, seed: int = 0
 ) -> Attributor:
     """The lab's full model with the index of its images, and of some that it never saw, built in `work` if need be."""
     images = (*truth.images.images, *truth.unseen.images)
-    return indexed(truth.model(tunable), Catalog(truth.artwork.folder, images), work, draws, method)
+    return indexed(truth.model(tunable), Catalog(truth.artwork.folder, images), work, draws, method, seed)
 
 
-def indexed(model: PictureModel, pictures: Catalog, work: Path, draws: int, method: AttributionMethod) -> Attributor:
+def indexed(
+    model: PictureModel, pictures: Catalog, work: Path, draws: int, method: AttributionMethod, seed: int = 0
+) -> Attributor:
     """A study's model with the index of `pictures`, which is built in `work` unless it is there, with all it needs."""
     images = tuple(sorted(pictures.images, key=lambda image: image.id))
     kronecker = settings_of(method).get("curvature") == "kronecker"
     decisive = [model.fingerprint, model.spec.tunable, draws, [image.id for image in images], __version__]
-    decisive += ["kronecker"] * kronecker
+    decisive += ["kronecker"] * kronecker + [seed] * (seed > 0)
     folder = work / f"index-{hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]}"
-    index = build_index(model, replace(pictures, images=images), folder, BuildPlan(draws=draws, kronecker=kronecker))
+    plan = BuildPlan(draws=draws, seed=seed, kronecker=kronecker)
+    index = build_index(model, replace(pictures, images=images), folder, plan)
     return Attributor(model, index, cache=work / "cache")
 
 
