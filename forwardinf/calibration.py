@@ -119,8 +119,8 @@ def rank_ranges(scores: InfluenceScores) -> Tensor:
     """The best and the worst rank of each image, as it is and with any one draw left out, `[n 2]`.
 
     Each draw is another noise in another part of the schedule, so a rank that leans on one of them need not come again
-    with other noise; it may also be that the images matter at different timesteps, so that the range is rather too wide
-    than too narrow. With a single draw nothing can be left out: the rank itself, twice.
+    with other noise. The range says what an answer rests on, not where the rank would be with other noise altogether:
+    of those about half lie in it (`study steadiness`). With a single draw nothing can be left out: the rank, twice.
     """
     columns = [scores.scores[:, None]] if scores.left_out is None else [scores.scores[:, None], scores.left_out]
     order = torch.cat(columns, dim=1).argsort(dim=0, descending=True, stable=True)

@@ -88,6 +88,14 @@ def test_methods_are_listed_best_first_whoever_that_is():
     assert "Leave-k-out" not in told  # of which there is no report
 
 
+def test_steadiness_is_told_beside_the_other_studies():
+    figures = {"spread": 4.2, "claimed": 2.9, "ratio": 1.2, "within": 0.54, "again": 0.64}
+    settings = of_method("forward_inf", queries=12, part="reported", seeds=4, top=10)
+    told = evidence.as_markdown([{"study": "steadiness", "settings": settings, **figures}])
+    assert "12 queries of the reported part, each asked at 4 draw seeds" in told
+    assert "- 54% of ranks at another seed" in told
+
+
 def leave_k_out(**losses: float) -> dict[str, object]:
     measure = {"interval": [0.0, 0.1], "over_random": {"mean": 0.01, "interval": [0.0, 0.02]}}
     rows = {
@@ -184,7 +192,17 @@ def test_a_folder_without_reports_and_a_file_that_is_none_are_refused(tmp_path: 
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, object]]]:
     """What a suite asks of each study, none of which is run."""
     calls: list[tuple[str, dict[str, object]]] = []
-    for name in ("lab", "cases", "self_retrieval", "calibration", "lds", "customisation", "leave_k_out", "report"):
+    for name in (
+        "lab",
+        "cases",
+        "self_retrieval",
+        "calibration",
+        "lds",
+        "customisation",
+        "steadiness",
+        "leave_k_out",
+        "report",
+    ):
         monkeypatch.setattr(suite, name, lambda *_, _name=name, **options: calls.append((_name, options)))
     return calls
 

@@ -12,7 +12,7 @@ import typer
 from ..errors import InvalidRequest, MissingAsset
 from .options import STUDIES, WORK
 from .study import calibration, self_retrieval, study
-from .trained_studies import cases, customisation, lab, lds, leave_k_out
+from .trained_studies import cases, customisation, lab, lds, leave_k_out, steadiness
 
 Reports = Annotated[Path, typer.Option("--reports", help="folder of the studies' reports, tables and plots")]
 
@@ -112,6 +112,7 @@ def everything(
     calibration(journal=reports, work=work, out=reports / "calibration.json")
     for one in CONTENDERS:
         lds(queries=100, method=one.method, setting=list(one.setting), work=work, out=reports / f"lds-{one.name}.json")
+    steadiness(work=work, out=reports / "steadiness.json")
     for one in CONTENDERS:
         out = reports / f"customisation-{one.name}.json"
         customisation(method=one.method, setting=list(one.setting), journal=reports, work=work, out=out)

@@ -18,6 +18,7 @@ from ..types import ModelSpec
 from .calibration import GOAL_NULLS, GOAL_REPEATED, notes
 from .self_retrieval import GOAL_QUERIES
 from .settings import changed
+from .steadiness import lines_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -197,6 +198,11 @@ def _lds(reports: Sequence[Report]) -> Iterator[str]:
         yield f"- {_goal('above every rival', _first(figures) if enough else None)}"
 
 
+def _steadiness(reports: Sequence[Report]) -> Iterator[str]:
+    for report in reports:
+        yield from lines_of(report)
+
+
 def _leave_k_out(reports: Sequence[Report]) -> Iterator[str]:
     yield "| left out | rise of the query's loss | more than random | change of the picture | more than random |"
     yield "|---|---|---|---|---|"
@@ -330,6 +336,12 @@ SECTIONS = (
         "A model is trained on random halves of its training set: do the scores of a half's images say what that does?",
         _lds,
         Plot("lds.svg", "Linear datamodelling score of each method, with intervals", _draw_lds),
+    ),
+    Section(
+        "steadiness",
+        "Steadiness",
+        "Asked once more with other noise: do answers change as much as they say they may?",
+        _steadiness,
     ),
     Section(
         "leave_k_out",

@@ -106,12 +106,13 @@ def as_table(report: dict[str, Any]) -> str:
 
 
 def lines_of(report: dict[str, Any]) -> Iterator[str]:
-    """What was found, sentence by sentence."""
+    """What was found, in Markdown that reads as well as it is."""
     settings = report["settings"]
     yield (
         f"{settings['queries']} queries of the {settings['part']} part, each asked at {settings['seeds']} draw seeds; "
         f"of the {settings['top']} images that come first on average:"
     )
+    yield ""
     yield (
         f"- scores spread by {report['spread']:.2f} between seeds, standard errors say {report['claimed']:.2f}; the "
         f"median image's says {report['ratio']:.2f} times its spread"

@@ -51,14 +51,14 @@ PLAIN_SCORE = "3. **A score.** How far an image moved, on a scale on which the a
 
 WHAT_COUNTS = """   A rise of its error counts for more where it also looks more like the
    picture than most do; looks alone count for nothing. What the noisiest look finds counts by its square, whatever the
-   image looks like. The *standard error* says how much the {draws} looks disagree. Higher means more influential, by
-   this estimate."""
+   image looks like. The *standard error* says how far the score may change with other noise. Higher means more
+   influential, by this estimate."""
 
 VERDICT = """4. **A verdict.** A list of the most influential images always has a first. So an image *stands out* only
    where its score lies above the highest that nine in ten of these {reference} pictures reach with any image. Where a
    picture owes nothing to the training set, this calls one in at most one answer of ten, if the picture is of the kind
    of those compared with. *No. 2 to 5* are the ranks that an image takes when one of the looks is left out: a
-   steady rank does not depend on one of them."""
+   steady rank does not depend on one of them. With other noise altogether about half of the ranks lie outside."""
 
 TOO_FEW = """4. **No verdict.** A list of the most influential images always has a first. {reference} pictures that the
    model never saw were asked when this index was built; it takes {enough} to say whether an image stands out.
