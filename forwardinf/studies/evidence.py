@@ -111,7 +111,12 @@ def draw(reports: Sequence[Report], folder: Path) -> list[str]:
     from matplotlib import pyplot as plt
 
     coloured = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    style: dict[Any, Any] = {**dict.fromkeys(coloured, GREY), "svg.hashsalt": "forwardinf", "font.size": 10}
+    style: dict[Any, Any] = {
+        **dict.fromkeys(coloured, GREY),
+        "svg.hashsalt": "forwardinf",
+        "svg.fonttype": "none",
+        "font.size": 10,
+    }
     style |= {"axes.spines.top": False, "axes.spines.right": False}
     drawn = []
     for section in SECTIONS:
