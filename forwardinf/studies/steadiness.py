@@ -3,8 +3,9 @@
     forwardinf study steadiness
 
 The lab's images are indexed at several draw seeds, each index with a reference of its own, and every query is asked of
-each of them. Nothing else differs, so how far an image's scores spread between seeds is what its standard error should
-be, and the ranks that it has at other seeds are those that its range should hold.
+each of them. Beside the noise only the sample differs that the Fisher is taken of, so how far an image's scores spread
+between seeds is what its standard error should be, and the ranks that it has at other seeds are those that its range
+would have to hold.
 """
 
 from __future__ import annotations

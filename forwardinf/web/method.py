@@ -58,7 +58,8 @@ VERDICT = """4. **A verdict.** A list of the most influential images always has 
    where its score lies above the highest that nine in ten of these {reference} pictures reach with any image. Where a
    picture owes nothing to the training set, this calls one in at most one answer of ten, if the picture is of the kind
    of those compared with. *No. 2 to 5* are the ranks that an image takes when one of the looks is left out: a
-   steady rank does not depend on one of them. With other noise altogether about half of the ranks lie outside."""
+   steady rank does not depend on one of them. With other noise altogether about half of the ranks lay outside, on a
+   smaller model of the same kind."""
 
 TOO_FEW = """4. **No verdict.** A list of the most influential images always has a first. {reference} pictures that the
    model never saw were asked when this index was built; it takes {enough} to say whether an image stands out.
