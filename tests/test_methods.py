@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from conftest import tiny_pipeline, write_patches
-from forwardinf import methods
+from forwardinf import gradients, methods
 from forwardinf.attribution import Attributor, IndexedImages, rounds
 from forwardinf.commands.options import references_for
 from forwardinf.draws import DrawPlan
@@ -205,6 +205,22 @@ def test_a_study_takes_any_method_and_records_its_settings(
 def test_settings_out_of_range_are_refused(name: str, wrong: dict):
     with pytest.raises(InvalidRequest):
         load_method(name, **wrong)
+
+
+def test_a_gradient_is_the_same_taken_of_a_few_draws_at_a_time(
+    attributor: Attributor, query: Query, monkeypatch: pytest.MonkeyPatch
+):
+    model, draws = attributor.model, DrawPlan(0, 5).draws([query.id], query.latents.shape[1:])
+    seen = []
+
+    def counted(batch: LatentBatch, part: Draws) -> torch.Tensor:
+        seen.append(part.u.shape[1])
+        return model.loss(batch, part)
+
+    whole = gradients.gradient(model, counted, query.batch(), draws)
+    monkeypatch.setattr(gradients, "POSITIONS", 2 * query.latents[0, 0].numel())
+    torch.testing.assert_close(gradients.gradient(model, counted, query.batch(), draws), whole, rtol=1e-4, atol=1e-7)
+    assert seen == [5, 2, 2, 1]
 
 
 @pytest.mark.parametrize("normalised", [False, True])
