@@ -168,9 +168,7 @@ def test_steadiness_compares_what_is_claimed_with_what_other_noise_does(truth: G
         Steadiness().chosen(truth)
 
 
-def test_where_standard_errors_are_right_the_ratio_is_one_and_ranges_hold_other_ranks(
-    truth: GroundTruth, tmp_path: Path
-):
+def test_where_standard_errors_are_right_the_ratio_is_one(truth: GroundTruth, tmp_path: Path):
     random, method = np.random.default_rng(0), load_method("plain")
     attributor = attributor_of(truth, "cross-attention k,v", tmp_path, method, draws=2)  # for its settings alone
     ids, mean = tuple(map(str, range(200))), np.linspace(3, 0, 200)[:, None]

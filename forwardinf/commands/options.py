@@ -27,6 +27,7 @@ Work = Annotated[Path, typer.Option(help="folder of checkpoints, loss logs and s
 Model = Annotated[str | None, typer.Option("--model", help="folder or Hub id of a Stable Diffusion or SDXL checkpoint")]
 TorchDevice = Annotated[str | None, typer.Option("--device", help="torch device")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, with all that reproduces it")]
+ReportFile = Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")]
 IndexFolder = Annotated[
     Path | None,
     typer.Option("--index", help="made by `index build`; else FORWARDINF_INDEX, or the shipped one"),

@@ -18,6 +18,7 @@ from .options import (
     Method,
     MethodSettings,
     Model,
+    ReportFile,
     Score,
     Steps,
     TorchDevice,
@@ -58,7 +59,7 @@ def self_retrieval(
     journal: FinishedTrials = STUDIES,
     work: Annotated[Path, typer.Option(help="keeps what methods reuse in cache/")] = WORK,
     as_json: AsJson = False,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
+    out: ReportFile = None,
 ) -> None:
     """At which rank training images come back when they, or degraded copies, are the query; resumes."""
     from ..studies import self_retrieval as room
@@ -90,7 +91,7 @@ def calibration(
     journal: FinishedTrials = STUDIES,
     work: Annotated[Path, typer.Option(help="keeps what methods reuse in cache/")] = WORK,
     as_json: AsJson = False,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
+    out: ReportFile = None,
 ) -> None:
     """Whether images stand out only where they should, and do where they should; resumes."""
     from ..studies import calibration as room

@@ -17,6 +17,7 @@ from .options import (
     Method,
     MethodSettings,
     References,
+    ReportFile,
     TorchDevice,
     method_from,
     progress_bar,
@@ -28,8 +29,15 @@ from .options import (
 from .study import study
 
 if TYPE_CHECKING:
+    from ..attribution import Attributor
     from ..methods import AttributionMethod
+    from ..studies.ground_truth import GroundTruth
 
+Artwork = Annotated[Path, typer.Option(help="the shipped training set")]
+Shipped = Annotated[Path, typer.Option("--model", help="the shipped model")]
+LabFolder = Annotated[Path, typer.Option("--lab", help="the ground truth, made by `study lab`")]
+Moved = Annotated[str, typer.Option(help="weights a query moves")]
+SweepDraws = Annotated[int | None, typer.Option(min=1, help="of the sweep, by default an index's own default")]
 LAB = ASSETS / "lab"
 CASES = ASSETS / "customisation"
 
@@ -37,8 +45,8 @@ CASES = ASSETS / "customisation"
 @study.command("lab")
 def lab(
     until: Annotated[int, typer.Option(min=0, max=64, help="train on the first so many subsets")] = 64,
-    artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
-    shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
+    artwork: Artwork = ASSETS / "emoji",
+    shipped: Shipped = ASSETS / "emoji-diffusion",
     folder: Annotated[Path, typer.Option("--lab", help="the ground truth to make or to go on with")] = LAB,
     work: Annotated[Path, typer.Option(help="keeps the start's checkpoints in lab/")] = WORK,
 ) -> None:
@@ -54,41 +62,56 @@ def lab(
     typer.echo(f"{folder.name}: {truth.finished.sum()} of {plan.subsets} subsets trained on")
 
 
+def _lab_attributor(
+    truth: GroundTruth,
+    tunable: str,
+    work: Path,
+    method: AttributionMethod,
+    draws: int | None,
+    reference: int | None,
+    seed: int = 0,
+) -> Attributor:
+    """The lab's model and index, with as many reference pictures as are asked for or usual."""
+    from ..index.build import BuildPlan
+    from ..reference import QUERIES, referenced
+    from ..studies.lab_scores import attributor_of
+
+    attributor = attributor_of(truth, tunable, work / "lab", method, draws or BuildPlan.draws, seed)
+    with progress_bar("reference") as bar:
+        count = references_for(method, reference, QUERIES)
+        return referenced(attributor, method, truth.artwork, count, reporting_to(bar))
+
+
 @study.command("lds")
 def lds(
     queries: Annotated[int, typer.Option(min=1, max=100, help="of each origin: drawn by the lab, and held out")] = 100,
     part: Annotated[
         str, typer.Option(help="of these: reported, choosing (which defaults were chosen by), all")
     ] = "reported",
-    artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
-    shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
-    folder: Annotated[Path, typer.Option("--lab", help="the ground truth, made by `study lab`")] = LAB,
+    artwork: Artwork = ASSETS / "emoji",
+    shipped: Shipped = ASSETS / "emoji-diffusion",
+    folder: LabFolder = LAB,
     device: TorchDevice = None,
     method: Method = "forward_inf",
-    tunable: Annotated[str, typer.Option(help="weights a query moves")] = ModelSpec.tunable,
-    draws: Annotated[int | None, typer.Option(min=1, help="of the sweep, by default an index's own default")] = None,
+    tunable: Moved = ModelSpec.tunable,
+    draws: SweepDraws = None,
     setting: MethodSettings = None,
     reference: References = None,
     work: Annotated[Path, typer.Option(help="keeps the lab's index and scores in lab/")] = WORK,
     as_json: AsJson = False,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
+    out: ReportFile = None,
 ) -> None:
     """Whether scores add up to what training on the images did to a query's loss (LDS); resumes."""
-    from ..index.build import BuildPlan
     from ..index.catalog import Catalog
-    from ..reference import QUERIES, referenced
     from ..studies import lds as room
     from ..studies.ground_truth import GroundTruth
-    from ..studies.lab_scores import attributor_of, scores_of
+    from ..studies.lab_scores import scores_of
 
     require_folder_of(out)
     by = method_from(method, setting)
     truth = GroundTruth.open(folder, Catalog.load(artwork), shipped, load_settings(device=device).device)
     asked = room.Lds(queries, part)
-    attributor = attributor_of(truth, tunable, work / "lab", by, draws or BuildPlan.draws)
-    with progress_bar("reference") as bar:
-        asked_first = references_for(by, reference, QUERIES)
-        attributor = referenced(attributor, by, truth.artwork, asked_first, reporting_to(bar))
+    attributor = _lab_attributor(truth, tunable, work, by, draws, reference)
     with progress_bar("query") as bar:
         scores = scores_of(asked.chosen(truth), truth, attributor, by, work / "lab", reporting_to(bar))
     report = room.as_report(asked, truth, attributor, by, scores)
@@ -100,32 +123,27 @@ def steadiness(
     queries: Annotated[int, typer.Option(min=1, max=100, help="of each origin: drawn by the lab, and held out")] = 6,
     seeds: Annotated[int, typer.Option(min=2, help="draw seeds, each with an index and a reference of its own")] = 4,
     part: Annotated[str, typer.Option(help="of the queries: reported, choosing, all")] = "reported",
-    artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
-    shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
-    folder: Annotated[Path, typer.Option("--lab", help="the ground truth, made by `study lab`")] = LAB,
+    artwork: Artwork = ASSETS / "emoji",
+    shipped: Shipped = ASSETS / "emoji-diffusion",
+    folder: LabFolder = LAB,
     device: TorchDevice = None,
     method: Method = "forward_inf",
     setting: MethodSettings = None,
     reference: References = None,
     work: Annotated[Path, typer.Option(help="keeps the lab's indexes in lab/")] = WORK,
     as_json: AsJson = False,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
+    out: ReportFile = None,
 ) -> None:
     """How far scores and ranks change with other noise, and whether an answer says so; keeps its indexes."""
     from ..index.catalog import Catalog
-    from ..reference import QUERIES, referenced
     from ..studies import steadiness as room
     from ..studies.ground_truth import GroundTruth
-    from ..studies.lab_scores import attributor_of
 
     require_folder_of(out)
     by, asked = method_from(method, setting), room.Steadiness(queries, seeds, part)
     truth = GroundTruth.open(folder, Catalog.load(artwork), shipped, load_settings(device=device).device)
-    count, attributors = references_for(by, reference, QUERIES), []
-    for seed in range(seeds):
-        attributor = attributor_of(truth, ModelSpec.tunable, work / "lab", by, seed=seed)
-        with progress_bar("reference") as bar:
-            attributors.append(referenced(attributor, by, truth.artwork, count, reporting_to(bar)))
+    asked.chosen(truth)  # refused before anything is built
+    attributors = [_lab_attributor(truth, ModelSpec.tunable, work, by, None, reference, seed) for seed in range(seeds)]
     with progress_bar("query") as bar:
         found = room.run(asked, truth, attributors, by, reporting_to(bar))
     tell(room.as_report(asked, attributors[0], by, found), room.as_table, as_json, out)
@@ -138,9 +156,9 @@ def leave_k_out(
     part: Annotated[
         str, typer.Option(help="of the queries: reported, choosing (which defaults were chosen by), all")
     ] = "reported",
-    artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
-    shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
-    folder: Annotated[Path, typer.Option("--lab", help="the ground truth, made by `study lab`")] = LAB,
+    artwork: Artwork = ASSETS / "emoji",
+    shipped: Shipped = ASSETS / "emoji-diffusion",
+    folder: LabFolder = LAB,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -149,22 +167,19 @@ def leave_k_out(
             "random, which the others are compared with, is always among them",
         ),
     ] = None,
-    tunable: Annotated[str, typer.Option(help="weights a query moves")] = ModelSpec.tunable,
-    draws: Annotated[int | None, typer.Option(min=1, help="of the sweep, by default an index's own default")] = None,
+    tunable: Moved = ModelSpec.tunable,
+    draws: SweepDraws = None,
     reference: References = None,
     work: Annotated[Path, typer.Option(help="keeps the lab's index and scores in lab/")] = WORK,
     journal: Annotated[Path | None, typer.Option(help="folder of finished trainings, by default the lab's")] = None,
     as_json: AsJson = False,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
+    out: ReportFile = None,
 ) -> None:
     """How a picture changes when a method's first k images are left out and the lab is trained again; resumes."""
-    from ..index.build import BuildPlan
     from ..index.catalog import Catalog
-    from ..reference import QUERIES, referenced
     from ..studies import leave_k_out as room
     from ..studies.ground_truth import GroundTruth
     from ..studies.journal import Journal
-    from ..studies.lab_scores import attributor_of
 
     require_folder_of(out)
     methods = room.with_baseline([_method_of(text) for text in method or room.METHODS])
@@ -173,10 +188,7 @@ def leave_k_out(
     asked.chosen(truth)  # refused before anything is built
     removals, asked_of = {}, []
     for by in methods:
-        attributor = attributor_of(truth, tunable, work / "lab", by, draws or BuildPlan.draws)
-        with progress_bar("reference") as bar:
-            asked_first = references_for(by, reference, QUERIES)
-            own = referenced(attributor, by, truth.artwork, asked_first, reporting_to(bar))
+        own = _lab_attributor(truth, tunable, work, by, draws, reference)
         with progress_bar("query") as bar:
             removals[room.label_of(by)] = room.removals_of(asked, truth, own, by, work / "lab", reporting_to(bar))
         asked_of.append((own, by))
@@ -195,8 +207,8 @@ def _method_of(text: str) -> AttributionMethod:
 @study.command("cases")
 def cases(
     until: Annotated[int, typer.Option(min=1, max=60, help="make the first so many")] = 24,
-    artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
-    shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
+    artwork: Artwork = ASSETS / "emoji",
+    shipped: Shipped = ASSETS / "emoji-diffusion",
     folder: Annotated[Path, typer.Option("--folder", help="the cases to make or to go on with")] = CASES,
 ) -> None:
     """Make the cases of `study customisation`: teach the model a few pictures, and let it draw; resumes."""
@@ -216,19 +228,19 @@ def customisation(
     part: Annotated[str, typer.Option(help="choosing: for choosing settings; reported; all")] = "all",
     count: Annotated[int, typer.Option("--cases", min=1, max=60, help="of both parts together")] = 24,
     pictures: Annotated[int, typer.Option(min=1, help="drawn by the model of each case")] = 2,
-    artwork: Annotated[Path, typer.Option(help="the shipped training set")] = ASSETS / "emoji",
-    shipped: Annotated[Path, typer.Option("--model", help="the shipped model")] = ASSETS / "emoji-diffusion",
+    artwork: Artwork = ASSETS / "emoji",
+    shipped: Shipped = ASSETS / "emoji-diffusion",
     folder: Annotated[Path, typer.Option("--folder", help="made by `study cases`")] = CASES,
     device: TorchDevice = None,
     method: Method = "forward_inf",
-    tunable: Annotated[str, typer.Option(help="weights a query moves")] = ModelSpec.tunable,
-    draws: Annotated[int | None, typer.Option(min=1, help="of the sweep, by default an index's own default")] = None,
+    tunable: Moved = ModelSpec.tunable,
+    draws: SweepDraws = None,
     setting: MethodSettings = None,
     reference: References = None,
     journal: FinishedTrials = STUDIES,
     work: Annotated[Path, typer.Option(help="keeps the cases' indexes in customisation/")] = WORK,
     as_json: AsJson = False,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")] = None,
+    out: ReportFile = None,
 ) -> None:
     """Whether the pictures that a model was taught are found from what it drew (AbC); resumes."""
     from ..index.build import BuildPlan

@@ -45,6 +45,12 @@ CHOSEN_BY = 15  # queries of each origin, by which defaults were chosen
 PARTS = {"choosing": slice(CHOSEN_BY), "reported": slice(CHOSEN_BY, None), "all": slice(None)}
 
 
+def require_part(part: str) -> None:
+    """Raise InvalidRequest for what is none of the `PARTS`."""
+    if part not in PARTS:
+        raise InvalidRequest(f"There is no part “{part}”; the parts are: {', '.join(PARTS)}.")
+
+
 @dataclass(frozen=True)
 class LabQuery:
     """A picture whose influences are known; `seed` is that of its generation, None for a held-out picture."""

@@ -22,7 +22,7 @@ from scipy.stats import rankdata
 from ..attribution import Attributor
 from ..errors import InvalidRequest
 from ..methods import AttributionMethod
-from .ground_truth import CHOSEN_BY, PARTS, GroundTruth
+from .ground_truth import CHOSEN_BY, GroundTruth, require_part
 from .settings import settings_on
 
 RESAMPLES = 1000
@@ -39,8 +39,7 @@ class Lds:
     part: str = "reported"  # or choosing, all
 
     def __post_init__(self) -> None:
-        if self.part not in PARTS:
-            raise InvalidRequest(f"There is no part “{self.part}”; the parts are: {', '.join(PARTS)}.")
+        require_part(self.part)
         if self.part == "reported" and self.queries <= CHOSEN_BY:
             raise InvalidRequest(
                 f"The first {CHOSEN_BY} queries of each origin were used for choosing. Ask for more, or for part all."

@@ -22,7 +22,7 @@ import numpy as np
 from ..attribution import Attributor
 from ..errors import InvalidRequest
 from ..methods import AttributionMethod, load_method, settings_of
-from .ground_truth import PARTS, GroundTruth
+from .ground_truth import GroundTruth, require_part
 from .intervals import mean_interval
 from .journal import Journal
 from .lab_scores import scores_of
@@ -51,8 +51,7 @@ class LeaveKOut:
     part: str = "reported"  # or choosing, all
 
     def __post_init__(self) -> None:
-        if self.part not in PARTS:
-            raise InvalidRequest(f"There is no part “{self.part}”; the parts are: {', '.join(PARTS)}.")
+        require_part(self.part)
 
     def chosen(self, truth: GroundTruth) -> list[int]:
         """Numbers of the queries; raises InvalidRequest where the lab has none, or not more than k images."""

@@ -21,7 +21,7 @@ from ..calibration import rank_ranges
 from ..errors import InvalidRequest
 from ..methods import AttributionMethod
 from ..types import InfluenceScores
-from .ground_truth import PARTS, GroundTruth
+from .ground_truth import GroundTruth, require_part
 from .settings import settings_on
 
 
@@ -35,8 +35,7 @@ class Steadiness:
     top: int = 10
 
     def __post_init__(self) -> None:
-        if self.part not in PARTS:
-            raise InvalidRequest(f"There is no part “{self.part}”; the parts are: {', '.join(PARTS)}.")
+        require_part(self.part)
         if self.queries < 1 or self.seeds < 2 or self.top < 1:
             raise InvalidRequest("Steadiness needs at least one query, two draw seeds and one image.")
 
