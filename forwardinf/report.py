@@ -73,7 +73,7 @@ def as_record(
                   "tunable": attributor.model.spec.tunable},
         "index": {"fingerprint": index.fingerprint, "examples": index.count, "trained": len(scores.example_ids),
                   "draws": index.info.draw_count, "draw_seed": index.info.draw_seed},
-        "confidence": {"verdict": verdict(sureness), **sureness},
+        "confidence": {"verdict": verdict(sureness, len(results)), **sureness},
         "results": results,
         "groups": {key: _groups(scores, index.catalog, key) for key in GROUPED_BY},
     }  # fmt: skip
@@ -99,7 +99,7 @@ def _groups(scores: InfluenceScores, catalog: Catalog, key: str) -> list[dict[st
 
 def as_table(record: dict[str, Any]) -> str:
     """The verdict and the results, best first, with their credits, over the word of caution."""
-    lines = [verdict(record["confidence"]), ""]
+    lines = [verdict(record["confidence"], len(record["results"])), ""]
     lines += [f"{'':>4} {'score':>8} {'± s.e.':>7} {'p':>5} {'ranks':>9}  {'caption':40} {'creator':30} licence"]
     lines += [
         f"{r['rank']:>4} {r['score']:>8.3f} {_or_dash(r['standard_error'], 7, 3)} {_or_dash(r['p_value'], 5, 2)} "
@@ -110,8 +110,8 @@ def as_table(record: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *notes])
 
 
-def verdict(confidence: dict[str, Any]) -> str:
-    """What may be said of an answer as a whole."""
+def verdict(confidence: dict[str, Any], shown: int) -> str:
+    """What may be said of an answer as a whole, over the `shown` images that come first."""
     found, rate = confidence["stand_out"], confidence["false_discovery_rate"]
     if found is None and confidence["reference_queries"]:
         count = confidence["reference_queries"]
@@ -126,6 +126,8 @@ def verdict(confidence: dict[str, Any]) -> str:
         )
     if not found:
         return "No training image stands out: what follows is merely similar."
+    if found > shown:
+        return f"{found} training images stand out (false-discovery rate {rate:.0%}); listed here: {shown}."
     return f"{found} of these {'stands' if found == 1 else 'stand'} out (false-discovery rate {rate:.0%})."
 
 

@@ -135,13 +135,14 @@ def test_what_was_compared_are_the_training_images():
         (0, "No training image stands out: what follows is merely similar."),
         (1, "1 of these stands out (false-discovery rate 10%)."),
         (5, "5 of these stand out (false-discovery rate 10%)."),
+        (6, "6 training images stand out (false-discovery rate 10%); listed here: 5."),
         (None, "scores of 8 reference pictures, too few to say whether any image stands out: that takes 9."),
     ],
 )
 def test_the_verdict_says_how_many_stand_out_or_that_none_does(found, told):
     asked = 8 if found is None else 40
     confidence = {**RECORD["confidence"], "stand_out": found, "reference_queries": asked}
-    shown = results_view.finished({**RECORD, "confidence": confidence}, "00" * 8)
+    shown = results_view.finished({**RECORD, "confidence": confidence, "results": [ROW] * 5}, "00" * 8)
     assert told in shown
     assert ("pictures that the model never saw" in shown) == (found is not None)
 

@@ -171,7 +171,7 @@ def as_table(report: dict[str, Any]) -> str:
         lines.append("")
     count = len(settings["queries"])
     lines.append(f"{settings['k']} of {settings['images']} images left out for each of {count} drawn queries.")
-    lines.append("“nothing”: trained again on all images with another seed. Brackets: 95 % bootstrap over queries.")
+    lines.append("“nothing”: trained again on all images with another seed. Brackets: 95 % intervals over queries.")
     lines.append(f"Weights considered: {settings['tunable']}.")
     return "\n".join(lines)
 

@@ -71,7 +71,7 @@ def finished(record: dict[str, Any], result_id: str) -> str:
         )
     return (
         f'<div class="fi-done" role="status" data-result="{escape(result_id)}">'
-        f'<p class="fi-verdict"><strong>{escape(verdict(confidence))}</strong></p>'
+        f'<p class="fi-verdict"><strong>{escape(verdict(confidence, len(record["results"])))}</strong></p>'
         f"<p>{compared} compared{took}, best first.{against} {escape(without_prompt(record))} "
         f"{escape(record['caution'])}</p></div>"
     )
