@@ -97,13 +97,22 @@ def test_steadiness_is_told_beside_the_other_studies():
 
 
 def leave_k_out(**losses: float) -> dict[str, object]:
-    measure = {"interval": [0.0, 0.1], "over_random": {"mean": 0.01, "interval": [0.0, 0.02]}}
-    rows = {
-        name: {"loss": {"mean": loss, **measure}, "pixels": {"mean": 1 - loss, **measure}}
-        for name, loss in losses.items()
-    }
+    def measure(mean: float) -> dict[str, object]:
+        each = [mean + (-1) ** n * 0.001 for n in range(8)]
+        over = {"mean": 0.01, "interval": [0.0, 0.02]}
+        return {"each": each, "mean": mean, "interval": [0.0, 0.1], "over_random": over}
+
+    rows = {name: {"loss": measure(loss), "pixels": measure(1 - loss)} for name, loss in losses.items()}
     settings = {"k": 50, "images": 1000, "queries": [f"drawn-{n}" for n in range(8)]}
     return {"study": "leave_k_out", "settings": settings, "baseline": "random", "rows": rows}
+
+
+def test_leave_k_out_is_held_against_the_best_rival_query_by_query():
+    report = leave_k_out(forward_inf=0.3, das=0.2, random=0.1)
+    report["rows"]["forward_inf"]["loss"]["each"] = [0.3, 0.1, 0.5]
+    report["rows"]["das"]["loss"]["each"] = [0.2, 0.1, 0.3]
+    # differences of 100, 0 and 200: a mean of 100 with a half width of 4.303 (t of two degrees) · 100 ⁄ √3
+    assert "**met** (query by query, less `das`: 100.0 [-148.4, 348.4])" in evidence.as_markdown([report])
 
 
 def goals(*reports: dict[str, object]) -> list[str]:
@@ -135,6 +144,7 @@ def test_a_goal_is_met_by_its_figure_only_where_as_much_was_asked_as_it_is_set_f
     seven["settings"]["queries"].pop()
     assert goals(seven) == [undecided, undecided]
     assert goals(leave_k_out(das=0.2, random=0.1)) == []
+    assert goals(leave_k_out(forward_inf=0.3)) == [undecided, undecided]
     assert goals(CALIBRATION) == [undecided, met]
     asked = json.loads(json.dumps(CALIBRATION).replace('"queries": 60', '"queries": 400'))
     assert goals(asked) == [met, met]
