@@ -190,10 +190,11 @@ def test_what_was_found_of_another_lab_is_not_taken(truth: GroundTruth, trained:
     asked, journal = removal(truth, 0, 2), Journal(tmp_path / "journal.jsonl")
     found = Retraining(truth, journal).outcomes([asked])
     (line,) = journal.trials()
-    decisive = ["start", "full", "recipe", "trained_on", "shipped", "seed", "query", "without"]
-    for number, changed in enumerate(decisive):
-        other = Journal(tmp_path / f"{changed}.jsonl")
-        other.append(line | {"settings": line["settings"] | {changed: "another"}, "loss": -1.0})
+    of_lab = ["start", "full", "recipe", "trained_on", "shipped", "seed"]
+    others = [{"settings": line["settings"] | {changed: "another"}} for changed in of_lab]
+    for number, changed in enumerate([*others, {"query": "another"}, {"without": "another"}]):
+        other = Journal(tmp_path / f"{number}.jsonl")
+        other.append(line | changed | {"loss": -1.0})
         assert Retraining(truth, other).outcomes([asked]) == found
         assert len(trained) == number + 2
 

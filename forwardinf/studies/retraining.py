@@ -1,8 +1,8 @@
 """What training without some images does to a query: the lab's model, trained again without them.
 
-Every outcome is one line of a journal, under all that it follows from: the images left out, the query, the recipe, the
-weights that training starts from and the seed. So whatever leaves out the same images shares one training, whoever
-asks for it.
+Every outcome is one line of a journal, with all that it follows from: the images left out, the query, and as settings
+that all lines share the recipe, the weights that training starts from and the seed. So whatever leaves out the same
+images shares one training, whoever asks for it.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Retraining:
         Progress counts trainings, in the order of `removals`. One that is cut off is done again, those before it stay.
         """
         wanted = list(dict.fromkeys(removals))
-        lines = {_key_of(trial["settings"]): trial for trial in self.journal.trials()}
-        keys = {removal: _key_of(self._settings(removal)) for removal in wanted}
+        lines = {_key_of(trial): trial for trial in self.journal.trials()}
+        keys = {removal: _key_of(self._asked(removal)) for removal in wanted}
         sets = list(dict.fromkeys(removal.images for removal in wanted))
         for done, images in enumerate(sets):
             on_progress(done, len(sets))
@@ -72,20 +72,20 @@ class Retraining:
                 continue
             model = self._trained_without(images)
             for removal in missing:
-                line = {"settings": self._settings(removal), **asdict(self._measured(model, removal.query))}
+                line = {**self._asked(removal), **asdict(self._measured(model, removal.query))}
                 self.journal.append(line)
                 lines[keys[removal]] = line
         on_progress(len(sets), len(sets))
         return {r: Outcome(*(lines[keys[r]][name] for name in ("loss", "pixels", "features"))) for r in wanted}
 
-    def _settings(self, removal: Removal) -> dict[str, Any]:
+    def _asked(self, removal: Removal) -> dict[str, Any]:
         """All that an outcome follows from."""
         without = {"images": _hash_of(removal.images), "count": len(removal.images)}
-        query = self.truth.plan.queries[removal.query]
-        return {"query": asdict(query), "without": without, "seed": SEED, **self._of_the_lab}
+        query = asdict(self.truth.plan.queries[removal.query])
+        return {"settings": self._settings, "query": query, "without": without}
 
     @cached_property
-    def _of_the_lab(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         truth, plan = self.truth, self.truth.plan
         return {
             "recipe": asdict(plan.recipe),
@@ -96,6 +96,7 @@ class Retraining:
             "noise_seeds": plan.noise_seeds,
             "draws": plan.draws,
             "embedder": EMBEDDER,
+            "seed": SEED,
         }
 
     def _trained_without(self, images: frozenset[str]) -> StableDiffusion:
@@ -153,5 +154,5 @@ def _hash_of(ids: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
 
-def _key_of(settings: dict[str, Any]) -> str:
-    return json.dumps(settings, sort_keys=True)
+def _key_of(line: dict[str, Any]) -> str:
+    return json.dumps([line.get(part) for part in ("settings", "query", "without")], sort_keys=True)
