@@ -101,7 +101,7 @@ def everything(
     reports: Reports = STUDIES,
     work: Annotated[Path, typer.Option(help="keeps what methods and studies reuse")] = WORK,
 ) -> None:
-    """Every study at the size that its goals are set for, by all methods or those that hours allow; resumes."""
+    """Every study at no less than its goals are set for, by all methods or those that hours allow; resumes."""
     reports.mkdir(parents=True, exist_ok=True)
     lab(work=work)
     cases()

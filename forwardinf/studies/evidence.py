@@ -235,18 +235,15 @@ def _leave_k_out(reports: Sequence[Report]) -> Iterator[str]:
                 figures = {name: row[measure]["mean"] for name, row in report["rows"].items()}
                 enough = len(settings["queries"]) >= GOAL_LEFT_OUT
                 goal = _goal(f"a larger {told} than every rival", _first(figures) if enough else None)
-                yield f"- {goal}{_beyond_the_best_rival(report['rows'], measure)}"
+                rival = _best_rival(figures)
+                yield f"- {goal}{_beyond(rival, report['rows'], measure) if rival else ''}"
 
 
-def _beyond_the_best_rival(rows: Mapping[str, Report], measure: str) -> str:
-    """By how much ours lies above the rival with the largest mean, query by query, which all methods share."""
-    rivals = {name: row[measure] for name, row in rows.items() if name != OURS}
-    if not rivals:
-        return ""
-    best = max(rivals, key=lambda name: rivals[name]["mean"])
-    differences = 1000 * (np.array(rows[OURS][measure]["each"]) - np.array(rivals[best]["each"]))
+def _beyond(rival: str, rows: Mapping[str, Report], measure: str) -> str:
+    """By how much ours lies above a rival, query by query, which all methods share."""
+    differences = 1000 * (np.array(rows[OURS][measure]["each"]) - np.array(rows[rival][measure]["each"]))
     low, high = mean_interval(differences)
-    return f" (query by query, less `{best}`: {differences.mean():.1f} [{low:.1f}, {high:.1f}])"
+    return f" (query by query, less `{rival}`: {differences.mean():.1f} [{low:.1f}, {high:.1f}])"
 
 
 def _calibration(reports: Sequence[Report]) -> Iterator[str]:
@@ -328,8 +325,13 @@ def _goal(text: str, met: bool | None) -> str:
 
 def _first(figures: Mapping[str, float]) -> bool | None:
     """Whether ours lies above all others; None where there is no other."""
-    others = [figure for name, figure in figures.items() if name != OURS]
-    return figures[OURS] > max(others) if others else None
+    rival = _best_rival(figures)
+    return figures[OURS] > figures[rival] if rival else None
+
+
+def _best_rival(figures: Mapping[str, float]) -> str | None:
+    """The name with the highest figure besides ours, if there is another."""
+    return max((name for name in figures if name != OURS), key=lambda name: figures[name], default=None)
 
 
 def _share(share: float, interval: Sequence[float]) -> str:
