@@ -14,8 +14,8 @@ import torch
 
 from forwardinf.config import load_settings
 from forwardinf.draws import DrawPlan
-from forwardinf.models.stable_diffusion import StableDiffusion, load
-from forwardinf.sweep import sweep
+from forwardinf.models.sd import StableDiffusion, load
+from forwardinf.sweep.sweep import sweep
 from forwardinf.types import LatentBatch
 
 BATCH, DRAWS, BATCHES, ROUNDS, WARM_UP = 64, 4, 12, 5, 1

@@ -18,11 +18,11 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from forwardinf.examples.catalog import Catalog
 from forwardinf.index.build import BuildPlan, build_index
-from forwardinf.index.catalog import Catalog
 from forwardinf.index.store import Index
-from forwardinf.models import load_model
-from forwardinf.models.stable_diffusion import StableDiffusion
+from forwardinf.models.registry import load_model
+from forwardinf.models.sd import StableDiffusion
 from forwardinf.training.vocabulary import learn_tokenizer
 from forwardinf.types import ModelSpec
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from conftest import ASSETS
 from forwardinf.errors import DamagedAsset, MissingAsset
-from forwardinf.index.catalog import FILE_NAME, Catalog, words_of
-from forwardinf.manifest import sha256_of
+from forwardinf.examples.catalog import FILE_NAME, Catalog, words_of
+from forwardinf.files.manifest import sha256_of
 from forwardinf.training.artwork import COLLECTIONS, REPEATED_IMAGES, REPEATS, assign_splits
 
 

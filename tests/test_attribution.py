@@ -18,23 +18,23 @@ import torch
 from PIL import Image
 
 from conftest import ASSETS, tiny_pipeline, write_patches
-from forwardinf.attribution import Attributor
-from forwardinf.calibration import Confidence
-from forwardinf.curvature import diagonal_fisher, kronecker_fisher, preconditioned_by
+from forwardinf.attribution.attributor import Attributor
 from forwardinf.draws import DrawPlan
 from forwardinf.errors import DamagedAsset, IndexMismatch, InvalidRequest, MissingAsset
-from forwardinf.images import read_picture, to_square
+from forwardinf.examples.catalog import Catalog
+from forwardinf.examples.decoding import read_picture, to_square
+from forwardinf.files.manifest import sha256_of
+from forwardinf.gradients.curvature import diagonal_fisher, kronecker_fisher, preconditioned_by
 from forwardinf.index.build import BuildPlan, build_index, training_images
-from forwardinf.index.catalog import Catalog
-from forwardinf.index.curvatures import read_fisher, weights_of, write_fisher, write_kronecker
+from forwardinf.index.curvature_file import read_fisher, weights_of, write_fisher, write_kronecker
 from forwardinf.index.store import Index, shard_path
-from forwardinf.manifest import sha256_of
-from forwardinf.methods import load_method
 from forwardinf.methods.forward_inf import ForwardInf, preconditioned
-from forwardinf.models import load_model
-from forwardinf.models.stable_diffusion import StableDiffusion
-from forwardinf.report import as_csv, as_record, as_table
-from forwardinf.sweep import losses_of, sweep
+from forwardinf.methods.registry import load_method
+from forwardinf.models.registry import load_model
+from forwardinf.models.sd import StableDiffusion
+from forwardinf.records.record import as_csv, as_record, as_table
+from forwardinf.scoring.confidence import Confidence
+from forwardinf.sweep.sweep import losses_of, sweep
 from forwardinf.types import InfluenceScores, LatentBatch, ModelSpec, SweepLosses
 
 COUNT = 12

@@ -30,8 +30,8 @@ from chromium import (
     set_field,
     violations,
 )
-from forwardinf import manifest
 from forwardinf.config import load_settings
+from forwardinf.files import manifest
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 

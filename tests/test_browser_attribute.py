@@ -15,10 +15,10 @@ from playwright.sync_api import Page, expect
 
 from chromium import DESKTOP, GOOD_PROMPT, PHONE, generate, notice, opened, picture, running_app, set_field, violations
 from conftest import ASSETS
-from forwardinf.index.catalog import Catalog, TrainingImage
+from forwardinf.examples.catalog import Catalog, TrainingImage
+from forwardinf.files.manifest import sha256_of
 from forwardinf.index.store import Index
-from forwardinf.manifest import sha256_of
-from forwardinf.results import ResultStore
+from forwardinf.records.store import ResultStore
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 

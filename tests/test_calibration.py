@@ -15,29 +15,22 @@ import torch
 from PIL import Image
 
 from conftest import tiny_pipeline, write_patches
-from forwardinf import calibration, manifest
-from forwardinf.attribution import Attributor
-from forwardinf.calibration import (
-    PERMUTATIONS,
-    RATE,
-    SHARED,
-    SMALL,
-    Habit,
-    highest,
-    p_values,
-    rank_ranges,
-    ranked_groups,
-)
+from forwardinf.attribution.attributor import Attributor
+from forwardinf.attribution.build_null import build_reference, unlike_any
+from forwardinf.attribution.build_null import referenced as with_reference
 from forwardinf.errors import DamagedAsset, InvalidRequest
-from forwardinf.generation import GenerationRequest
+from forwardinf.files import manifest
 from forwardinf.index.build import BuildPlan, build_index, training_images
-from forwardinf.index.reference import SCORES, SETTINGS
+from forwardinf.index.null_file import SCORES, SETTINGS
 from forwardinf.index.store import Index
 from forwardinf.methods.forward_inf import ForwardInf
-from forwardinf.models.stable_diffusion import StableDiffusion
-from forwardinf.reference import build_reference, unlike_any
-from forwardinf.reference import referenced as with_reference
-from forwardinf.report import as_record
+from forwardinf.models.generation import GenerationRequest
+from forwardinf.models.sd import StableDiffusion
+from forwardinf.records.record import as_record
+from forwardinf.scoring import groups as calibration
+from forwardinf.scoring.confidence import RATE, p_values, rank_ranges
+from forwardinf.scoring.groups import PERMUTATIONS, SMALL, ranked_groups
+from forwardinf.scoring.null import SHARED, Habit, highest
 from forwardinf.studies import calibration as room
 from forwardinf.studies.calibration import Calibration
 from forwardinf.studies.journal import Journal

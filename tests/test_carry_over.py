@@ -27,20 +27,20 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from conftest import CAPTIONS, tiny_text_config, tiny_unet, tiny_vae, write_patches
-from forwardinf.attribution import Attributor
-from forwardinf.cli import main
+from forwardinf.attribution.attributor import Attributor
+from forwardinf.cli.main import main
 from forwardinf.config import load_settings
 from forwardinf.draws import DrawPlan
 from forwardinf.errors import DamagedAsset, InvalidRequest, UnsupportedModel
-from forwardinf.generation import GenerationRequest
-from forwardinf.gradients import gradient
+from forwardinf.gradients.per_example import gradient
 from forwardinf.index.build import BuildPlan, build_index, training_images
 from forwardinf.index.store import Index
-from forwardinf.methods import load_method
 from forwardinf.methods.forward_inf import ForwardInf
-from forwardinf.models import load_model
+from forwardinf.methods.registry import load_method
+from forwardinf.models.generation import GenerationRequest
+from forwardinf.models.registry import load_model
+from forwardinf.models.sd import StableDiffusion
 from forwardinf.models.sdxl import StableDiffusionXL
-from forwardinf.models.stable_diffusion import StableDiffusion
 from forwardinf.training.vocabulary import learn_tokenizer
 from forwardinf.types import Draws, LatentBatch, ModelSpec
 
@@ -304,12 +304,12 @@ def test_the_command_line_needs_no_family(
     assert shard.batch.conditioning.shape == (COUNT, 2, 24)
 
 
-@pytest.mark.parametrize("family", ["stable_diffusion", "sdxl"])
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
 def test_a_family_that_is_named_wins_over_the_checkpoints_word(
     family: str, checkpoints: dict[str, Path], tmp_path: Path
 ):
-    folder = relabelled(checkpoints["sd_15" if family == "stable_diffusion" else "sdxl"], tmp_path, "PaintByNumbers")
-    with pytest.raises(UnsupportedModel, match=r"“renamed” is a PaintByNumbers.*StableDiffusionXLPipeline, Stable"):
+    folder = relabelled(checkpoints["sd_15" if family == "sd" else "sdxl"], tmp_path, "PaintByNumbers")
+    with pytest.raises(UnsupportedModel, match=r"“renamed” is a PaintByNumbers.*StableDiffusionPipeline, Stable"):
         load_model(ModelSpec(str(folder)))
     spec = load_settings(model=str(folder), family=family).model_spec()
     assert type(load_model(spec)).__module__ == f"forwardinf.models.{family}"

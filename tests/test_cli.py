@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from forwardinf.cli import main
+from forwardinf.cli.main import main
 from forwardinf.studies.journal import Journal
 
 
@@ -86,7 +86,8 @@ def test_a_device_that_is_not_there_is_named_with_those_that_are(
 
 def test_help_answers_without_loading_torch():
     code = (
-        "import sys; from forwardinf.cli import main; sys.argv[1:] = ['--help']\ntry: main()\nexcept SystemExit: pass\n"
+        "import sys; from forwardinf.cli.main import main; sys.argv[1:] = ['--help']\n"
+        "try: main()\nexcept SystemExit: pass\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", f"{code}assert 'torch' not in sys.modules"], capture_output=True, text=True

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from conftest import tiny_pipeline
-from forwardinf import curvature
-from forwardinf.curvature import WeightCurvature, diagonal_fisher, kronecker_fisher, preconditioned_by
 from forwardinf.draws import DrawPlan
+from forwardinf.gradients import curvature
+from forwardinf.gradients.curvature import WeightCurvature, diagonal_fisher, kronecker_fisher, preconditioned_by
 from forwardinf.methods.forward_inf import preconditioned
-from forwardinf.models.stable_diffusion import StableDiffusion
+from forwardinf.models.sd import StableDiffusion
 from forwardinf.types import Draws, LatentBatch, ModelSpec
 
 PLAN = DrawPlan(0, 1)

@@ -16,21 +16,21 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from conftest import ASSETS
-from forwardinf import manifest
-from forwardinf.attribution import Attributor
-from forwardinf.cli import app
+from forwardinf.attribution.attributor import Attributor
+from forwardinf.cli.main import app
 from forwardinf.draws import DrawPlan
 from forwardinf.errors import DamagedAsset, IndexMismatch, InvalidRequest, MissingAsset
-from forwardinf.images.procedural import KINDS as RULES
-from forwardinf.index.catalog import Catalog
-from forwardinf.methods import load_method
-from forwardinf.models.stable_diffusion import StableDiffusion, load
+from forwardinf.examples.catalog import Catalog
+from forwardinf.files import manifest
+from forwardinf.methods.registry import load_method
+from forwardinf.models.sd import StableDiffusion, load
 from forwardinf.studies import customisation as room
 from forwardinf.studies.custom_cases import CustomCases, CustomPlan, make
 from forwardinf.studies.customisation import Customisation, average_precision, best_recall, recall
 from forwardinf.studies.intervals import mean_interval
 from forwardinf.studies.journal import Journal
-from forwardinf.sweep import losses_of
+from forwardinf.studies.procedural import KINDS as RULES
+from forwardinf.sweep.sweep import losses_of
 from forwardinf.training.customise import CustomRecipe, customise, load_customised
 from forwardinf.training.lab import LabImages
 from forwardinf.types import InfluenceScores, LatentBatch, ModelSpec

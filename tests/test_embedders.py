@@ -21,14 +21,14 @@ from transformers import (
 )
 from typer.testing import CliRunner
 
-from forwardinf.attribution import Attributor
-from forwardinf.cli import app
-from forwardinf.embedders import load_embedder
+from forwardinf.attribution.attributor import Attributor
+from forwardinf.cli.main import app
+from forwardinf.embedders.registry import load_embedder
 from forwardinf.errors import DamagedAsset, IndexMismatch, UnsupportedModel
 from forwardinf.index.build import BuildPlan, build_index, training_images
 from forwardinf.index.neighbours import Neighbours, write_neighbours
 from forwardinf.index.store import read_info
-from forwardinf.models.stable_diffusion import StableDiffusion
+from forwardinf.models.sd import StableDiffusion
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
 

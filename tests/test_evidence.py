@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import ASSETS
-from forwardinf.cli import app
-from forwardinf.commands import suite
-from forwardinf.commands.options import method_from
+from forwardinf.cli import suite
+from forwardinf.cli.main import app
+from forwardinf.cli.options import method_from
 from forwardinf.errors import DamagedAsset, InvalidRequest, MissingAsset
-from forwardinf.methods import load_method, settings_of
+from forwardinf.methods.registry import load_method, settings_of
 from forwardinf.studies import evidence
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from forwardinf.errors import InvalidRequest
-from forwardinf.generation import GenerationRequest
+from forwardinf.models.generation import GenerationRequest
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, features
 
-from forwardinf import images
 from forwardinf.errors import UnreadablePicture
-from forwardinf.images import colour, read_picture, to_square
-from forwardinf.images.decoder import Decoded, decode
-from forwardinf.images.signatures import format_of
+from forwardinf.examples import decoding as images
+from forwardinf.examples.decoding import colour, read_picture, to_square
+from forwardinf.examples.decoding.decoder import Decoded, decode
+from forwardinf.examples.decoding.signatures import format_of
 
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"] + ["AVIF"] * features.check("avif")
 
@@ -137,7 +137,7 @@ def test_a_child_that_takes_too_much_memory_is_refused(monkeypatch: pytest.Monke
     command = images._command("PNG")
     start = command.index("-c") + 1
     command[start] = command[start].replace(
-        "; main(", "; import forwardinf.images.decoder as d; d._MEMORY = 1 << 27; main("
+        "; main(", "; import forwardinf.examples.decoding.decoder as d; d._MEMORY = 1 << 27; main("
     )
     monkeypatch.setattr(images, "_command", lambda format: command)
     with pytest.raises(UnreadablePicture, match="needs too much memory to decode"):

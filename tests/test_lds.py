@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from conftest import ASSETS
 from forwardinf.errors import DamagedAsset, InvalidRequest
-from forwardinf.index.catalog import Catalog
-from forwardinf.methods import load_method
+from forwardinf.examples.catalog import Catalog
+from forwardinf.methods.registry import load_method
 from forwardinf.studies import lds as room
 from forwardinf.studies import steadiness
 from forwardinf.studies.ground_truth import GroundTruth, LabPlan, make, query_losses

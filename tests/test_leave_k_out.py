@@ -14,15 +14,16 @@ import torch
 from PIL import Image
 
 from conftest import ASSETS
-from forwardinf.attribution import Attributor
-from forwardinf.cli import main
+from forwardinf.attribution.attributor import Attributor
+from forwardinf.cli.main import main
 from forwardinf.errors import InvalidRequest
-from forwardinf.generation import GenerationRequest
-from forwardinf.images import to_square
-from forwardinf.index.catalog import Catalog
-from forwardinf.index.reference import Reference
-from forwardinf.methods import AttributionMethod, load_method
-from forwardinf.models.stable_diffusion import StableDiffusion, load
+from forwardinf.examples.catalog import Catalog
+from forwardinf.examples.decoding import to_square
+from forwardinf.index.null_file import Reference
+from forwardinf.methods.protocol import AttributionMethod
+from forwardinf.methods.registry import load_method
+from forwardinf.models.generation import GenerationRequest
+from forwardinf.models.sd import StableDiffusion, load
 from forwardinf.studies import leave_k_out as room
 from forwardinf.studies import retraining
 from forwardinf.studies.ground_truth import GroundTruth, LabPlan, LabQuery, make, read_weights

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from forwardinf.errors import DamagedAsset, MissingAsset
-from forwardinf.manifest import NAME, fingerprint_besides, verify_manifest, write_manifest
+from forwardinf.files.manifest import NAME, fingerprint_besides, verify_manifest, write_manifest
 
 
 @pytest.fixture

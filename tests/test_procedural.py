@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from forwardinf.images.procedural import KINDS, procedural
+from forwardinf.studies.procedural import KINDS, procedural
 
 
 @pytest.mark.parametrize("kind", KINDS)

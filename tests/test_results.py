@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from forwardinf.errors import DamagedAsset, MissingAsset
-from forwardinf.index.catalog import Catalog, TrainingImage
-from forwardinf.results import ResultStore
+from forwardinf.examples.catalog import Catalog, TrainingImage
+from forwardinf.records.store import ResultStore
 from forwardinf.web import results_view
 
 IMAGE = TrainingImage(

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from conftest import tiny_pipeline
-from forwardinf import manifest
 from forwardinf.draws import DrawPlan
 from forwardinf.errors import DamagedAsset, InvalidRequest, MissingAsset, UnsupportedModel
-from forwardinf.generation import GenerationRequest
-from forwardinf.models import load_model
-from forwardinf.models.stable_diffusion import StableDiffusion
+from forwardinf.files import manifest
+from forwardinf.models.generation import GenerationRequest
+from forwardinf.models.registry import load_model
+from forwardinf.models.sd import StableDiffusion
 from forwardinf.types import Draws, LatentBatch, ModelSpec
 
 SHAPE = (4, 8, 8)
@@ -128,7 +128,7 @@ def test_an_unknown_target_is_refused():
 
 def test_the_fingerprint_is_the_same_on_every_kind_of_processor(tiny_checkpoint: Path):
     program = (
-        "from forwardinf.models import load_model; from forwardinf.types import ModelSpec; import sys; "
+        "from forwardinf.models.registry import load_model; from forwardinf.types import ModelSpec; import sys; "
         "print(load_model(ModelSpec(sys.argv[1])).fingerprint)"
     )
     told = {
@@ -204,5 +204,5 @@ def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path):
 
 
 def test_an_unknown_family_is_refused_with_those_that_exist():
-    with pytest.raises(UnsupportedModel, match=r"pixels.*stable_diffusion"):
+    with pytest.raises(UnsupportedModel, match=r"pixels.*sd"):
         load_model(ModelSpec("x", family="pixels"))

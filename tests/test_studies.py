@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from conftest import tiny_pipeline, write_patches
-from forwardinf.attribution import Attributor
+from forwardinf.attribution.attributor import Attributor
 from forwardinf.errors import InvalidRequest
+from forwardinf.examples.catalog import Catalog
 from forwardinf.index.build import BuildPlan, build_index, training_images
-from forwardinf.index.catalog import Catalog
 from forwardinf.methods.forward_inf import ForwardInf
-from forwardinf.models.stable_diffusion import StableDiffusion
+from forwardinf.models.sd import StableDiffusion
 from forwardinf.studies import self_retrieval
 from forwardinf.studies.degraded import VARIANTS
 from forwardinf.studies.intervals import clustered_interval, wilson_interval

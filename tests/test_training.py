@@ -13,10 +13,10 @@ from PIL import Image
 from torch import nn
 
 from conftest import ASSETS
-from forwardinf import manifest
 from forwardinf.errors import InvalidRequest
-from forwardinf.index.catalog import Catalog, TrainingImage
-from forwardinf.models import load_model
+from forwardinf.examples.catalog import Catalog, TrainingImage
+from forwardinf.files import manifest
+from forwardinf.models.registry import load_model
 from forwardinf.training import figures
 from forwardinf.training import vae as vae_training
 from forwardinf.training.artwork import assign_splits, normal_code

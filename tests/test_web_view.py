@@ -8,10 +8,10 @@ import pytest
 
 from forwardinf.config import ASSETS
 from forwardinf.errors import InvalidRequest
-from forwardinf.generation import GenerationRequest
-from forwardinf.index.catalog import Catalog, TrainingImage
+from forwardinf.examples.catalog import Catalog, TrainingImage
 from forwardinf.index.store import Index
-from forwardinf.results import ResultStore
+from forwardinf.models.generation import GenerationRequest
+from forwardinf.records.store import ResultStore
 from forwardinf.web import forms, view
 from forwardinf.web.build import build
 from forwardinf.web.served import Served

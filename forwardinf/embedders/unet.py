@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING
 
 from torch.nn.functional import normalize
 
-from ..images import to_square
+from ..examples.decoding import to_square
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from ..models import PictureModel
+    from ..models.protocol import PictureModel
 
 
 @dataclass(frozen=True)

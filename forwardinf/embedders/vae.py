@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from ..images import to_square
+from ..examples.decoding import to_square
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from ..models import PictureModel
+    from ..models.protocol import PictureModel
 
 MAX_FEATURES = 256
 

@@ -13,14 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__, manifest
+from .. import __version__
 from ..draws import DrawPlan
-from ..embedders import Embedder, load_embedder
+from ..embedders.protocol import Embedder
+from ..embedders.registry import load_embedder
 from ..errors import IndexMismatch, InvalidRequest, MissingAsset, UnreadablePicture
-from ..images import read_training_picture, to_square
+from ..examples.catalog import FILE_NAME, Catalog, TrainingImage
+from ..examples.decoding import read_training_picture, to_square
+from ..files import manifest
 from ..types import LatentBatch
-from .catalog import FILE_NAME, Catalog, TrainingImage
-from .curvatures import FISHER, write_fisher, write_kronecker
+from .curvature_file import FISHER, write_fisher, write_kronecker
 from .neighbours import FILE_NAME as NEIGHBOURS
 from .neighbours import write_neighbours
 from .store import SCHEMA, Index, IndexInfo, Shard, read_info, shard_path, write_info, write_shard
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from ..models import PictureModel
+    from ..models.protocol import PictureModel
 
 THUMBNAIL = 128  # pixels
 ENCODE_BATCH = 64
@@ -156,7 +158,7 @@ def _begin(out: Path, info: IndexInfo) -> None:
 def _shard(model: PictureModel, part: Catalog, plan: DrawPlan) -> Shard:
     import torch
 
-    from ..sweep import losses_and_sizes_of, sweep
+    from ..sweep.sweep import losses_and_sizes_of, sweep
 
     ids = tuple(image.id for image in part.images)
     conditioning = model.encode_prompt([image.caption for image in part.images])
@@ -206,7 +208,7 @@ def _write_thumbnails(source: Catalog, out: Path) -> None:
 
 
 def _write_curvature(model: PictureModel, source: Catalog, out: Path, plan: BuildPlan) -> None:
-    from ..curvature import diagonal_fisher, kronecker_fisher
+    from ..gradients.curvature import diagonal_fisher, kronecker_fisher
 
     trained = [image for image in source.images if image.split == "train"]
     chosen = random.Random(plan.seed).sample(trained, min(plan.fisher_images, len(trained)))

@@ -22,20 +22,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import manifest
 from ..draws import DrawPlan
 from ..errors import DamagedAsset, IndexMismatch, InvalidRequest, MissingAsset
+from ..examples.catalog import Catalog
+from ..files import manifest
 from ..types import LatentBatch
-from .catalog import Catalog
-from .curvatures import read_fisher, read_kronecker, weights_of
+from .curvature_file import read_fisher, read_kronecker, weights_of
 from .neighbours import Neighbours
-from .reference import FILES, Reference, read_reference
+from .null_file import FILES, Reference, read_reference
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..curvature import WeightCurvature
-    from ..models import AttributableModel
+    from ..gradients.curvature import WeightCurvature
+    from ..models.protocol import AttributableModel
 
 SCHEMA = 5
 

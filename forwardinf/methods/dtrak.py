@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..gradients import Objective
+from ..gradients.per_example import Objective
 from ..types import Draws, LatentBatch
 from .trak import Trak
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..models import AttributableModel
+    from ..models.protocol import AttributableModel
 
 
 @dataclass(frozen=True)

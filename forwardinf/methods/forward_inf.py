@@ -30,19 +30,19 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
-from ..curvature import preconditioned_by
 from ..draws import DrawPlan
 from ..errors import InvalidRequest
-from ..gradients import weight_gradients
-from ..likeness import likeness
-from ..sweep import losses_and_sizes_of, losses_of
+from ..gradients.curvature import preconditioned_by
+from ..gradients.per_example import weight_gradients
+from ..scoring.likeness import likeness
+from ..sweep.sweep import losses_and_sizes_of, losses_of
 from ..types import Draws, InfluenceScores, LatentBatch, MirroredWeights, Query, SweepLosses, size_draws_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..models import AttributableModel
-    from . import TrainingSet
+    from ..models.protocol import AttributableModel
+    from .protocol import TrainingSet
 
 Curvature = Literal["fisher", "kronecker", "none"]
 Score = Literal["difference", "absolute", "skew", "root"]

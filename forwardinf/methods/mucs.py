@@ -30,15 +30,15 @@ import torch
 
 from ..draws import DrawPlan
 from ..errors import InvalidRequest
-from ..gradients import weight_gradients
+from ..gradients.per_example import weight_gradients
 from ..types import Draws, InfluenceScores, LatentBatch, MirroredWeights, Query, SweepLosses
-from . import TrainingSet
 from .forward_inf import SKEW_FLOOR
+from .protocol import TrainingSet
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..models import AttributableModel
+    from ..models.protocol import AttributableModel
 
 FORGOTTEN = 0.95  # of the null loss
 

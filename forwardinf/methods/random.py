@@ -13,12 +13,12 @@ import torch
 
 from ..draws import DrawPlan
 from ..types import InfluenceScores, LatentBatch, Query, SweepLosses
-from . import TrainingSet, Unmoved
+from .protocol import TrainingSet, Unmoved
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..models import AttributableModel
+    from ..models.protocol import AttributableModel
 
 
 @dataclass(frozen=True)

@@ -27,15 +27,16 @@ from torch.nn.functional import normalize
 
 from ..draws import DrawPlan
 from ..errors import InvalidRequest
-from ..gradients import KeptByExample, by_draw, gradient
-from ..sweep import losses_of
+from ..gradients.per_example import KeptByExample, by_draw, gradient
+from ..sweep.sweep import losses_of
 from ..types import Draws, InfluenceScores, LatentBatch, Query, SweepLosses
-from . import TrainingSet, Unmoved, kept_file
+from .protocol import TrainingSet, Unmoved
+from .registry import kept_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..models import AttributableModel
+    from ..models.protocol import AttributableModel
 
 STEP = 0.01  # share of its loss that the query's rises by along g, at most: far above rounding, far below curvature
 

@@ -24,14 +24,16 @@ import torch
 
 from ..draws import DrawPlan
 from ..errors import InvalidRequest
-from ..gradients import KeptByExample, Objective, Sketch, gradient, sketch
+from ..gradients.per_example import KeptByExample, Objective, gradient
+from ..gradients.sketch import Sketch, sketch
 from ..types import Draws, InfluenceScores, LatentBatch, Query, SweepLosses
-from . import TrainingSet, Unmoved, kept_file, settings_of
+from .protocol import TrainingSet, Unmoved
+from .registry import kept_file, settings_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..models import AttributableModel
+    from ..models.protocol import AttributableModel
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import transformers.utils.logging
 from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 
-from .. import manifest
 from ..errors import DamagedAsset, InvalidSettings, MissingAsset, UnsupportedModel
+from ..files import manifest
 
 if TYPE_CHECKING:
     from ..types import ModelSpec

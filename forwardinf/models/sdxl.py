@@ -15,7 +15,7 @@ from diffusers import StableDiffusionXLPipeline
 
 from ..errors import UnsupportedModel
 from .checkpoint import load_pipeline
-from .latent_diffusion import LatentDiffusion, token_ids
+from .unet_latents import LatentDiffusion, token_ids
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -20,11 +20,12 @@ from typing import Any
 
 from PIL import Image
 
-from ..attribution import Attributor
-from ..calibration import ENOUGH, RATE, p_values
+from ..attribution.attributor import Attributor
 from ..errors import InvalidRequest
-from ..generation import GenerationRequest
-from ..methods import AttributionMethod, settings_of
+from ..methods.protocol import AttributionMethod
+from ..methods.registry import settings_of
+from ..models.generation import GenerationRequest
+from ..scoring.confidence import ENOUGH, RATE, p_values
 from .intervals import clustered_interval, wilson_interval
 from .journal import Journal
 from .settings import settings_on

@@ -29,16 +29,16 @@ from typing import Any
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from .. import manifest
 from ..errors import IndexMismatch, InvalidRequest, MissingAsset
-from ..generation import GenerationRequest
-from ..images.procedural import KINDS as RULES
-from ..images.procedural import procedural
-from ..index.catalog import Catalog, TrainingImage
-from ..models.stable_diffusion import StableDiffusion, load
+from ..examples.catalog import Catalog, TrainingImage
+from ..files import manifest
+from ..models.generation import GenerationRequest
+from ..models.sd import StableDiffusion, load
 from ..training.customise import CustomRecipe, customise, load_customised
 from ..training.lab import LabImages
 from ..types import ModelSpec
+from .procedural import KINDS as RULES
+from .procedural import procedural
 
 PARTS = ("choosing", "reported")  # settings are chosen on the first alone
 KINDS = ("artwork", "procedural")

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..attribution import Attributor
+from ..attribution.attributor import Attributor
+from ..attribution.build_null import referenced
 from ..errors import InvalidRequest
+from ..examples.catalog import Catalog
 from ..index.build import BuildPlan
-from ..index.catalog import Catalog
-from ..index.reference import SCHEMA
-from ..methods import AttributionMethod, settings_of
-from ..reference import referenced
+from ..index.null_file import SCHEMA
+from ..methods.protocol import AttributionMethod
+from ..methods.registry import settings_of
 from .custom_cases import KINDS, PARTS, CustomCase, CustomCases
 from .intervals import mean_interval
 from .journal import Journal

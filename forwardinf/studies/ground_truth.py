@@ -28,15 +28,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from .. import manifest
 from ..draws import DrawPlan
 from ..errors import InvalidRequest, MissingAsset
-from ..generation import GenerationRequest
-from ..images import to_square
-from ..index.catalog import Catalog
-from ..models.stable_diffusion import StableDiffusion, load
-from ..row_cache import RowCache
-from ..sweep import part_of
+from ..examples.catalog import Catalog
+from ..examples.decoding import to_square
+from ..files import manifest
+from ..files.rows import RowCache
+from ..models.generation import GenerationRequest
+from ..models.sd import StableDiffusion, load
+from ..sweep.sweep import part_of
 from ..training.lab import LabImages, Recipe, Weights, load_lab, train_on, train_start
 from ..types import LatentBatch, ModelSpec
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
-from ..attribution import Attributor
+from ..attribution.attributor import Attributor
+from ..examples.catalog import Catalog
+from ..files.rows import RowCache
 from ..index.build import BuildPlan, build_index
-from ..index.catalog import Catalog
-from ..methods import AttributionMethod, settings_of
-from ..models import PictureModel
-from ..row_cache import RowCache
+from ..methods.protocol import AttributionMethod
+from ..methods.registry import settings_of
+from ..models.protocol import PictureModel
 from .ground_truth import GroundTruth
 from .settings import settings_on
 

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from ..attribution import Attributor
+from ..attribution.attributor import Attributor
 from ..errors import InvalidRequest
-from ..methods import AttributionMethod
+from ..methods.protocol import AttributionMethod
 from .ground_truth import CHOSEN_BY, GroundTruth, require_part
 from .settings import settings_on
 

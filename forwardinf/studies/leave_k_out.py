@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from ..attribution import Attributor
+from ..attribution.attributor import Attributor
 from ..errors import InvalidRequest
-from ..methods import AttributionMethod, load_method, settings_of
+from ..methods.protocol import AttributionMethod
+from ..methods.registry import load_method, settings_of
 from .ground_truth import GroundTruth, require_part
 from .intervals import mean_interval
 from .journal import Journal

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..embedders import Embedder, load_embedder
-from ..generation import GenerationRequest
-from ..manifest import sha256_of
-from ..models.stable_diffusion import StableDiffusion, load
+from ..embedders.protocol import Embedder
+from ..embedders.registry import load_embedder
+from ..files.manifest import sha256_of
+from ..models.generation import GenerationRequest
+from ..models.sd import StableDiffusion, load
 from ..training.lab import LabImages, load_lab, train_on
 from ..types import LatentBatch, ModelSpec
 from .ground_truth import GroundTruth, query_losses, read_weights, weights_path

@@ -17,13 +17,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..attribution import Attributor
+from ..attribution.attributor import Attributor
 from ..errors import InvalidRequest
-from ..images import read_training_picture, to_square
+from ..examples.catalog import Catalog, TrainingImage
+from ..examples.decoding import read_training_picture, to_square
 from ..index.build import THUMBNAIL, training_images
-from ..index.catalog import Catalog, TrainingImage
 from ..index.store import Index
-from ..methods import AttributionMethod
+from ..methods.protocol import AttributionMethod
 from .degraded import DEGRADED, IN_TURN, VARIANTS
 from .intervals import wilson_interval
 from .journal import Journal

@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 from .. import __version__
-from ..attribution import Attributor
-from ..methods import AttributionMethod, load_method, settings_of
+from ..attribution.attributor import Attributor
+from ..methods.protocol import AttributionMethod
+from ..methods.registry import load_method, settings_of
 
 
 def settings_on(attributor: Attributor, method: AttributionMethod) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ..attribution import Attributor
-from ..calibration import rank_ranges
+from ..attribution.attributor import Attributor
 from ..errors import InvalidRequest
-from ..methods import AttributionMethod
+from ..methods.protocol import AttributionMethod
+from ..scoring.confidence import rank_ranges
 from ..types import InfluenceScores
 from .ground_truth import GroundTruth, require_part
 from .settings import settings_on

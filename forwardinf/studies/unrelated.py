@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from PIL import Image
 
 from ..errors import MissingAsset
-from ..images import to_square
-from ..images.procedural import KINDS, procedural
+from ..examples.decoding import to_square
+from .procedural import KINDS, procedural
 
 # Photographs, microscopy and textures that the scikit-image package carries, each with what it shows.
 PHOTOGRAPHS = {

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..index.catalog import Catalog, TrainingImage
+from ..examples.catalog import Catalog, TrainingImage
 
 DISPLAY_SIZE = 128
 # Whole Unicode groups, so that each subject appears in every style; the remaining artwork is kept in reserve.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from ..models.stable_diffusion import StableDiffusion, load
+from ..models.sd import StableDiffusion, load
 from ..types import ModelSpec
 from .diffusion import EMPTY_SHARE, weighted_loss
 from .lab import LabImages, Weights

@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..index.catalog import Catalog
+from ..examples.catalog import Catalog
 from .loop import Plan, Trainer
 from .pictures import load_pictures, tiled, to_model_range
 from .vocabulary import MAX_TOKENS, learn_tokenizer

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ..generation import GenerationRequest
-from ..index.catalog import Catalog, TrainingImage
-from ..models.stable_diffusion import StableDiffusion, load
+from ..examples.catalog import Catalog, TrainingImage
+from ..models.generation import GenerationRequest
+from ..models.sd import StableDiffusion, load
 from ..types import ModelSpec
 from .pictures import load_pictures
 
@@ -140,12 +140,12 @@ _APP = """
 import resource, sys, tempfile
 from concurrent.futures import Future
 from pathlib import Path
-from forwardinf.attribution import Attributor
-from forwardinf.generation import GenerationRequest
+from forwardinf.attribution.attributor import Attributor
+from forwardinf.models.generation import GenerationRequest
 from forwardinf.index.build import BuildPlan, build_index
-from forwardinf.index.catalog import Catalog
-from forwardinf.models import load_model
-from forwardinf.results import ResultStore
+from forwardinf.examples.catalog import Catalog
+from forwardinf.models.registry import load_model
+from forwardinf.records.store import ResultStore
 from forwardinf.types import ModelSpec
 from forwardinf.web.build import build
 from forwardinf.web.served import Served

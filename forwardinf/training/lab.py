@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..index.catalog import Catalog
-from ..models.stable_diffusion import StableDiffusion, load
+from ..examples.catalog import Catalog
+from ..models.sd import StableDiffusion, load
 from ..types import ModelSpec
 from .diffusion import EMPTY_SHARE, encode, new_unet, weighted_loss
 from .loop import Plan, Trainer, averaged

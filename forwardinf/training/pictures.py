@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..images import to_square
-from ..index.catalog import Catalog
+from ..examples.catalog import Catalog
+from ..examples.decoding import to_square
 
 MODEL_SIZE = 64
 

@@ -14,11 +14,11 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from .. import manifest
 from ..errors import InvalidRequest
-from ..generation import GenerationRequest
-from ..index.catalog import Catalog
-from ..models.stable_diffusion import StableDiffusion, load
+from ..examples.catalog import Catalog
+from ..files import manifest
+from ..models.generation import GenerationRequest
+from ..models.sd import StableDiffusion, load
 from ..types import ModelSpec
 from .figures import Figures, as_table, measure
 from .loop import images_seen

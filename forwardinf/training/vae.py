@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
-from ..index.catalog import Catalog
+from ..examples.catalog import Catalog
 from .loop import Plan, Trainer, averaged
 from .pictures import load_pictures, to_model_range
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import gradio as gr
 
 from ..errors import ForwardInfError, IndexMismatch, InvalidRequest
-from ..images import to_square
-from ..index.catalog import TrainingImage
+from ..examples.catalog import TrainingImage
+from ..examples.decoding import to_square
 from ..methods.forward_inf import ForwardInf
-from ..report import as_csv, as_record
-from ..results import Result
+from ..records.record import as_csv, as_record
+from ..records.store import Result
 from ..types import size_draws_of
 from . import forms, query, results_view, theme, view
 from .query import QueryForm

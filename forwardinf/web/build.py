@@ -11,12 +11,12 @@ import gradio as gr
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse
 
-from ..attribution import Attributor
+from ..attribution.attributor import Attributor
 from ..config import Settings
 from ..errors import ForwardInfError, InvalidSettings
-from ..index.catalog import Catalog
+from ..examples.catalog import Catalog
 from ..index.store import Index
-from ..results import ResultStore
+from ..records.store import ResultStore
 from . import attribute, evidence, method, theme, training_set
 from .served import Served
 from .worker import Worker

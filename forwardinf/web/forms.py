@@ -9,9 +9,9 @@ import textwrap
 from dataclasses import dataclass
 
 from ..errors import InvalidRequest
-from ..generation import MAX_GUIDANCE, MAX_SEED, MAX_STEPS, GenerationRequest, require_short
-from ..index.catalog import Catalog, TrainingImage, words_of
+from ..examples.catalog import Catalog, TrainingImage, words_of
 from ..methods.forward_inf import ForwardInf
+from ..models.generation import MAX_GUIDANCE, MAX_SEED, MAX_STEPS, GenerationRequest, require_short
 
 EVERY_COLLECTION = ""
 EVERY_SPLIT = ""

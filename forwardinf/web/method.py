@@ -6,8 +6,9 @@ from pathlib import Path
 
 import gradio as gr
 
-from ..calibration import ENOUGH, FEWEST
 from ..index.store import Index
+from ..scoring.confidence import ENOUGH
+from ..scoring.null import FEWEST
 from . import theme, view
 from .served import Served
 from .theme import html

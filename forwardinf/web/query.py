@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ..errors import ForwardInfError, InvalidRequest
-from ..generation import MAX_GUIDANCE, MAX_STEPS, GenerationRequest
-from ..images import Picture, read_picture
-from ..index.catalog import words_of
+from ..examples.catalog import words_of
+from ..examples.decoding import Picture, read_picture
 from ..methods.forward_inf import SCORES, ForwardInf
+from ..models.generation import MAX_GUIDANCE, MAX_STEPS, GenerationRequest
 from . import forms, view
 from .served import Served
 from .theme import html

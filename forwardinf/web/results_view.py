@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
 
-from ..index.catalog import Catalog, TrainingImage, counted
-from ..report import verdict, without_prompt
+from ..examples.catalog import Catalog, TrainingImage, counted
+from ..records.record import verdict, without_prompt
 from . import view
 
 GROUPS = 8  # shown by name in a table; the others together

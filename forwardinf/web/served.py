@@ -7,11 +7,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..attribution import Attributor
-from ..index.catalog import Catalog
+from ..attribution.attributor import Attributor
+from ..examples.catalog import Catalog
 from ..index.store import Index
-from ..models import PictureModel
-from ..results import ResultStore
+from ..models.protocol import PictureModel
+from ..records.store import ResultStore
 from .worker import Worker
 
 

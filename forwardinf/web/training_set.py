@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..index.catalog import TrainingImage, counted
+from ..examples.catalog import TrainingImage, counted
 from . import forms, theme, view
 from .served import Served
 from .theme import html

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
 
-from ..generation import GenerationRequest
-from ..images import Picture
-from ..index.catalog import Catalog, TrainingImage, counted
+from ..examples.catalog import Catalog, TrainingImage, counted
+from ..examples.decoding import Picture
+from ..models.generation import GenerationRequest
 
 COLLECTION_NAMES = {"openmoji": "OpenMoji", "twemoji": "Twemoji", "noto": "Noto Emoji", "fluent": "Fluent Emoji 3D"}
 SPLIT_NAMES = {"train": "training", "held_out": "held out", "reserve": "reserve"}

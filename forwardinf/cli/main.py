@@ -1,0 +1,283 @@
+"""The command line: `forwardinf generate | attribute | index | study | serve | artwork | train | model`.
+
+Heavy imports happen inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..config import ASSETS, load_settings
+from ..errors import ForwardInfError, InvalidRequest
+from ..types import ModelSpec
+from .options import (
+    WORK,
+    AsJson,
+    Direction,
+    EmbedderFolder,
+    IndexFolder,
+    LossBudget,
+    Method,
+    MethodSettings,
+    Model,
+    Score,
+    Steps,
+    TorchDevice,
+    Tunable,
+    Work,
+    load_attributor,
+    method_from,
+    progress_bar,
+    reporting_to,
+    require_folder_of,
+)
+from .suite import study
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Which training images made this picture?")
+artwork = typer.Typer(no_args_is_help=True, help="The shipped training set.")
+train = typer.Typer(no_args_is_help=True, help="Train the shipped model; every command resumes where it stopped.")
+model = typer.Typer(no_args_is_help=True, help="Release and measure the shipped model.")
+index = typer.Typer(no_args_is_help=True, help="Build and inspect the index of a training set.")
+app.add_typer(index, name="index")
+app.add_typer(study, name="study")
+app.add_typer(artwork, name="artwork")
+app.add_typer(train, name="train")
+app.add_typer(model, name="model")
+
+EMOJI, EMOJI_DIFFUSION = ASSETS / "emoji", ASSETS / "emoji-diffusion"
+
+Images = Annotated[int, typer.Option(help="train until this many images have been seen, over all sittings")]
+Device = Annotated[str, typer.Option(help="torch device")]
+WEIGHTS = "cross-attention k,v | attention | all | a regular expression over names of the UNet's weights"
+
+
+@app.command()
+def generate(
+    prompt: str,
+    out: Annotated[Path, typer.Option("-o", "--out", help="file to write; its ending says the format")],
+    seed: int = 0,
+    steps: int = 25,
+    guidance: float = 5.0,
+    model: Model = None,
+    device: TorchDevice = None,
+) -> None:
+    """Draw a picture from the model."""
+    from ..models.generation import GenerationRequest
+    from ..models.registry import load_model
+
+    request = GenerationRequest(prompt, seed, steps, guidance)
+    if out.suffix.lower() not in (".png", ".webp", ".jpg", ".jpeg"):
+        raise InvalidRequest(f"“{out.name}” does not end in .png, .webp or .jpg, so its format is unknown.")
+    require_folder_of(out)
+    loaded = load_model(load_settings(model=model, device=device).model_spec())
+    if unread := loaded.unread_text(prompt):
+        typer.echo(f"The end of the prompt was not read: “{unread}”.", err=True)
+    loaded.generate(request).save(out)
+    typer.echo(f"{out}: “{prompt}”, seed {seed}, {steps} steps, guidance {guidance:g}")
+
+
+@app.command()
+def attribute(
+    picture: Path,
+    prompt: Annotated[str, typer.Option(help="what the picture was drawn from; may be left empty")] = "",
+    index: IndexFolder = None,
+    model: Model = None,
+    embedder: EmbedderFolder = None,
+    device: TorchDevice = None,
+    method: Method = "forward_inf",
+    tunable: Tunable = None,
+    steps: Steps = None,
+    direction: Direction = None,
+    loss_budget: LossBudget = None,
+    score: Score = None,
+    setting: MethodSettings = None,
+    seed: Annotated[int | None, typer.Option(help="of the draws on the query")] = None,
+    cache: Annotated[Path | None, typer.Option(help="folder for what a method computes once for all queries")] = None,
+    top: Annotated[int, typer.Option(min=1, help="how many images to list")] = 10,
+    as_json: AsJson = False,
+    csv: Annotated[Path | None, typer.Option(help="file to write with every image, best first")] = None,
+) -> None:
+    """List the training images that shaped a picture most, by estimated influence."""
+    from ..examples.decoding import read_picture
+    from ..records.record import as_csv, as_record, as_table
+
+    if not picture.is_file():
+        raise InvalidRequest(f"There is no file “{picture}”.")
+    require_folder_of(csv)
+    flags = {"steps": steps, "direction": direction, "loss_budget": loss_budget, "score": score, "seed": seed}
+    by = method_from(method, setting, **flags)
+    read = read_picture(picture.read_bytes(), name=picture.name)
+    attributor = load_attributor(index, tunable, cache, model=model, device=device, embedder=embedder)
+    query, similarities = attributor.query(read.rgb, prompt, read.sha256), attributor.similarities(read.rgb)
+    with progress_bar("img", attributor.index.count) as bar:
+        for progress in attributor.follow(query, by):
+            bar.update(progress.done - bar.n)
+    scores = progress.scores()
+    if csv:
+        sure = attributor.confidence(scores, by, query.prompted)
+        csv.write_text(as_csv(scores, attributor.index.catalog, sure), encoding="utf-8", newline="")
+    record = as_record(attributor, query, by, progress.state, scores, similarities, top, read.notes)
+    typer.echo(json.dumps(record, indent=1) if as_json else as_table(record))
+
+
+@index.command("build")
+def index_build(
+    folder: Path,
+    out: Annotated[Path, typer.Option(help="folder to write; a build that was cut off there goes on")],
+    model: Model = None,
+    device: TorchDevice = None,
+    draws: Annotated[int | None, typer.Option(min=1, help="draws per image, by default 4")] = None,
+    seed: Annotated[int, typer.Option(help="of the draws")] = 0,
+    tunable: Annotated[str, typer.Option(help=f"weights that a query may move: {WEIGHTS}")] = ModelSpec.tunable,
+    embedder: Annotated[
+        str, typer.Option(help="visual similarity by: unet | vae | Hub id or folder of a CLIP or DINOv2 checkpoint")
+    ] = "unet",
+    reference: Annotated[
+        int | None,
+        typer.Option(min=0, help="held-out images to ask, so that answers can say what stands out; by default 29"),
+    ] = None,
+    kronecker: Annotated[bool, typer.Option("--kronecker", help="keep what curvature=kronecker needs")] = False,
+) -> None:
+    """Index an image folder (metadata.jsonl with file_name and text) or a folder with a catalog.parquet."""
+    from ..attribution.attributor import DEFAULT_METHOD, Attributor
+    from ..attribution.build_null import QUERIES, build_reference
+    from ..embedders.registry import load_embedder
+    from ..index.build import BuildPlan, build_index, training_images
+    from ..models.registry import load_model
+
+    source = training_images(folder)
+    loaded = load_model(replace(load_settings(model=model, device=device).model_spec(), tunable=tunable))
+    plan = BuildPlan(draws=draws or BuildPlan.draws, seed=seed, embedder=embedder, kronecker=kronecker)
+    with progress_bar("img") as bar:
+        built = build_index(loaded, source, out, plan, reporting_to(bar))
+    asked = min(QUERIES if reference is None else reference, len(built.catalog.of_split("held_out").images))
+    if asked:
+        with progress_bar("picture") as bar:
+            attributor = Attributor(loaded, built, load_embedder(embedder, loaded))
+            built = build_reference(attributor, DEFAULT_METHOD, source, asked, seed, reporting_to(bar))
+    compared = f"{len(built.reference.queries) if asked and built.reference else 'none'} held-out asked"
+    made = f"{built.info.draw_count} draws each, {compared}, fingerprint {built.fingerprint[:12]}…"
+    typer.echo(f"{out}: {built.info.examples:,} images, {made}")
+
+
+@index.command("info")
+def index_info(folder: Path) -> None:
+    """What an index was made with, as JSON."""
+    from dataclasses import asdict
+
+    from ..index.store import read_info
+
+    typer.echo(json.dumps(asdict(read_info(folder)), indent=1))
+
+
+@index.command("verify")
+def index_verify(folder: Path) -> None:
+    """Check every file of an index against its manifest."""
+    from ..index.store import Index
+
+    opened = Index.open(folder)
+    typer.echo(f"{folder}: {opened.info.examples:,} images, every file as recorded, {opened.fingerprint[:12]}…")
+
+
+@app.command()
+def serve(
+    model: Model = None,
+    index: IndexFolder = None,
+    embedder: EmbedderFolder = None,
+    results: Annotated[Path | None, typer.Option(help="folder that finished attributions are kept in")] = None,
+    host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
+    port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
+    device: TorchDevice = None,
+) -> None:
+    """Open the app in the browser."""
+    from ..web.build import serve as serve_app
+
+    flags = {
+        "model": model,
+        "index": index,
+        "embedder": embedder,
+        "results": results,
+        "host": host,
+        "port": port,
+        "device": device,
+    }
+    serve_app(load_settings(**flags))
+
+
+@artwork.command("build")
+def artwork_build(
+    out: Annotated[Path, typer.Option(help="folder for pictures and catalog")] = EMOJI,
+    downloads: Annotated[Path, typer.Option(help="folder for the downloaded packages")] = WORK / "downloads",
+) -> None:
+    """Gather the four emoji collections from the npm registry and write pictures and catalog."""
+    from ..training.artwork import build_artwork
+
+    typer.echo(build_artwork(out, downloads))
+
+
+@train.command("continue")
+def train_continue(work: Work = WORK) -> None:
+    """Lay the shipped model out in WORK, so that its training continues there."""
+    from ..training.release import unrelease
+
+    unrelease(EMOJI_DIFFUSION, work)
+
+
+@train.command("vae")
+def train_vae(images: Images, work: Work = WORK, device: Device = "cpu") -> None:
+    """Train the autoencoder and write it to WORK/pipeline/vae."""
+    from ..training.vae import train_vae as run
+
+    run(EMOJI, work, images, device)
+
+
+@train.command("decoder")
+def train_decoder(images: Images, work: Work = WORK, device: Device = "cpu") -> None:
+    """Train only the autoencoder's decoder further; latents, and so the UNet, are not touched."""
+    from ..training.vae import train_decoder as run
+
+    run(EMOJI, work, images, device)
+
+
+@train.command("diffusion")
+def train_diffusion(images: Images, work: Work = WORK, device: Device = "cpu") -> None:
+    """Train the text encoder and the UNet on the latents of WORK/pipeline/vae, and write WORK/pipeline."""
+    from ..training.diffusion import train_diffusion as run
+
+    run(EMOJI, work, images, device)
+
+
+@model.command("release")
+def model_release(
+    work: Work = WORK, out: Annotated[Path, typer.Option(help="where it ships")] = EMOJI_DIFFUSION
+) -> None:
+    """Copy WORK/pipeline to the assets in half precision, with contact sheet, figures, model card and manifest."""
+    from ..training.release import release
+
+    release(work, EMOJI, out)
+
+
+@model.command("figures")
+def model_figures(
+    model: Model = None, as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False
+) -> None:
+    """Measure the shipped model: reconstruction, speed, memory, and how well prompts are followed."""
+    from ..training.figures import as_table, measure
+
+    figures = measure(load_settings(model=model).model_spec(), EMOJI)
+    typer.echo(json.dumps(figures, indent=1) if as_json else as_table(figures))
+
+
+def main() -> None:
+    """Entry point: an error raised on purpose is one line on stderr and exit status 2."""
+    try:
+        app()
+    except ForwardInfError as error:
+        typer.echo(f"forwardinf: {error}", err=True)
+        sys.exit(2)

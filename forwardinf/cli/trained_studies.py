@@ -1,0 +1,261 @@
+"""`forwardinf study lab | lds | steadiness | leave-k-out | cases | customisation`: what takes training models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..config import ASSETS, load_settings
+from ..types import ModelSpec
+from .options import (
+    STUDIES,
+    WORK,
+    AsJson,
+    FinishedTrials,
+    Method,
+    MethodSettings,
+    References,
+    ReportFile,
+    TorchDevice,
+    method_from,
+    progress_bar,
+    references_for,
+    reporting_to,
+    require_folder_of,
+    tell,
+)
+from .study import study
+
+if TYPE_CHECKING:
+    from ..attribution.attributor import Attributor
+    from ..methods.protocol import AttributionMethod
+    from ..studies.ground_truth import GroundTruth
+
+Artwork = Annotated[Path, typer.Option(help="the shipped training set")]
+Shipped = Annotated[Path, typer.Option("--model", help="the shipped model")]
+LabFolder = Annotated[Path, typer.Option("--lab", help="the ground truth, made by `study lab`")]
+Moved = Annotated[str, typer.Option(help="weights a query moves")]
+SweepDraws = Annotated[int | None, typer.Option(min=1, help="of the sweep, by default an index's own default")]
+LAB = ASSETS / "lab"
+CASES = ASSETS / "customisation"
+
+
+@study.command("lab")
+def lab(
+    until: Annotated[int, typer.Option(min=0, max=64, help="train on the first so many subsets")] = 64,
+    artwork: Artwork = ASSETS / "emoji",
+    shipped: Shipped = ASSETS / "emoji-diffusion",
+    folder: Annotated[Path, typer.Option("--lab", help="the ground truth to make or to go on with")] = LAB,
+    work: Annotated[Path, typer.Option(help="keeps the start's checkpoints in lab/")] = WORK,
+) -> None:
+    """Make the ground truth of `study lds`: train a small model on random half subsets; resumes."""
+    from ..examples.catalog import Catalog
+    from ..studies import ground_truth
+    from ..training.lab import Recipe
+
+    pictures = Catalog.load(artwork)
+    plan = ground_truth.LabPlan.of(pictures, Recipe())
+    with progress_bar("subset") as bar:
+        truth = ground_truth.make(folder, pictures, shipped, plan, work / "lab", until, reporting_to(bar))
+    typer.echo(f"{folder.name}: {truth.finished.sum()} of {plan.subsets} subsets trained on")
+
+
+def _lab_attributor(
+    truth: GroundTruth,
+    tunable: str,
+    work: Path,
+    method: AttributionMethod,
+    draws: int | None,
+    reference: int | None,
+    seed: int = 0,
+) -> Attributor:
+    """The lab's model and index, with as many reference pictures as are asked for or usual."""
+    from ..attribution.build_null import QUERIES, referenced
+    from ..index.build import BuildPlan
+    from ..studies.lab_scores import attributor_of
+
+    attributor = attributor_of(truth, tunable, work / "lab", method, draws or BuildPlan.draws, seed)
+    with progress_bar("reference") as bar:
+        count = references_for(method, reference, QUERIES)
+        return referenced(attributor, method, truth.artwork, count, reporting_to(bar))
+
+
+@study.command("lds")
+def lds(
+    queries: Annotated[int, typer.Option(min=1, max=100, help="of each origin: drawn by the lab, and held out")] = 100,
+    part: Annotated[
+        str, typer.Option(help="of these: reported, choosing (which defaults were chosen by), all")
+    ] = "reported",
+    artwork: Artwork = ASSETS / "emoji",
+    shipped: Shipped = ASSETS / "emoji-diffusion",
+    folder: LabFolder = LAB,
+    device: TorchDevice = None,
+    method: Method = "forward_inf",
+    tunable: Moved = ModelSpec.tunable,
+    draws: SweepDraws = None,
+    setting: MethodSettings = None,
+    reference: References = None,
+    work: Annotated[Path, typer.Option(help="keeps the lab's index and scores in lab/")] = WORK,
+    as_json: AsJson = False,
+    out: ReportFile = None,
+) -> None:
+    """Whether scores add up to what training on the images did to a query's loss (LDS); resumes."""
+    from ..examples.catalog import Catalog
+    from ..studies import lds as room
+    from ..studies.ground_truth import GroundTruth
+    from ..studies.lab_scores import scores_of
+
+    require_folder_of(out)
+    by = method_from(method, setting)
+    truth = GroundTruth.open(folder, Catalog.load(artwork), shipped, load_settings(device=device).device)
+    asked = room.Lds(queries, part)
+    attributor = _lab_attributor(truth, tunable, work, by, draws, reference)
+    with progress_bar("query") as bar:
+        scores = scores_of(asked.chosen(truth), truth, attributor, by, work / "lab", reporting_to(bar))
+    report = room.as_report(asked, truth, attributor, by, scores)
+    tell(report, room.as_table, as_json, out)
+
+
+@study.command("steadiness")
+def steadiness(
+    queries: Annotated[int, typer.Option(min=1, max=100, help="of each origin: drawn by the lab, and held out")] = 6,
+    seeds: Annotated[int, typer.Option(min=2, help="draw seeds, each with an index and a reference of its own")] = 4,
+    part: Annotated[str, typer.Option(help="of the queries: reported, choosing, all")] = "reported",
+    artwork: Artwork = ASSETS / "emoji",
+    shipped: Shipped = ASSETS / "emoji-diffusion",
+    folder: LabFolder = LAB,
+    device: TorchDevice = None,
+    method: Method = "forward_inf",
+    setting: MethodSettings = None,
+    reference: References = None,
+    work: Annotated[Path, typer.Option(help="keeps the lab's indexes in lab/")] = WORK,
+    as_json: AsJson = False,
+    out: ReportFile = None,
+) -> None:
+    """How far scores and ranks change with other noise, and whether an answer says so; keeps its indexes."""
+    from ..examples.catalog import Catalog
+    from ..studies import steadiness as room
+    from ..studies.ground_truth import GroundTruth
+
+    require_folder_of(out)
+    by, asked = method_from(method, setting), room.Steadiness(queries, seeds, part)
+    truth = GroundTruth.open(folder, Catalog.load(artwork), shipped, load_settings(device=device).device)
+    asked.chosen(truth)  # refused before anything is built
+    attributors = [_lab_attributor(truth, ModelSpec.tunable, work, by, None, reference, seed) for seed in range(seeds)]
+    with progress_bar("query") as bar:
+        found = room.run(asked, truth, attributors, by, reporting_to(bar))
+    tell(room.as_report(asked, attributors[0], by, found), room.as_table, as_json, out)
+
+
+@study.command("leave-k-out")
+def leave_k_out(
+    queries: Annotated[int, typer.Option(min=1, max=100, help="of those that the lab drew")] = 8,
+    k: Annotated[int, typer.Option("--k", help="images left out")] = 50,
+    part: Annotated[
+        str, typer.Option(help="of the queries: reported, choosing (which defaults were chosen by), all")
+    ] = "reported",
+    artwork: Artwork = ASSETS / "emoji",
+    shipped: Shipped = ASSETS / "emoji-diffusion",
+    folder: LabFolder = LAB,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            help="name, or name:setting=value,…; may be repeated; by default forward_inf, similarity and random. "
+            "random, which the others are compared with, is always among them",
+        ),
+    ] = None,
+    tunable: Moved = ModelSpec.tunable,
+    draws: SweepDraws = None,
+    reference: References = None,
+    work: Annotated[Path, typer.Option(help="keeps the lab's index and scores in lab/")] = WORK,
+    journal: Annotated[Path | None, typer.Option(help="folder of finished trainings, by default the lab's")] = None,
+    as_json: AsJson = False,
+    out: ReportFile = None,
+) -> None:
+    """How a picture changes when a method's first k images are left out and the lab is trained again; resumes."""
+    from ..examples.catalog import Catalog
+    from ..studies import leave_k_out as room
+    from ..studies.ground_truth import GroundTruth
+    from ..studies.journal import Journal
+
+    require_folder_of(out)
+    methods = room.with_baseline([_method_of(text) for text in method or room.METHODS])
+    truth = GroundTruth.open(folder, Catalog.load(artwork), shipped)
+    asked = room.LeaveKOut(queries, k, part)
+    asked.chosen(truth)  # refused before anything is built
+    removals, asked_of = {}, []
+    for by in methods:
+        own = _lab_attributor(truth, tunable, work, by, draws, reference)
+        with progress_bar("query") as bar:
+            removals[room.label_of(by)] = room.removals_of(asked, truth, own, by, work / "lab", reporting_to(bar))
+        asked_of.append((own, by))
+    with progress_bar("training") as bar:
+        outcomes = room.run(asked, truth, removals, Journal((journal or folder) / room.JOURNAL), reporting_to(bar))
+    report = room.as_report(asked, truth, asked_of, outcomes)
+    tell(report, room.as_table, as_json, out)
+
+
+def _method_of(text: str) -> AttributionMethod:
+    """The method that `name` or `name:setting=value,setting=value` asks for."""
+    name, _, settings = text.partition(":")
+    return method_from(name, settings.split(",") if settings else None)
+
+
+@study.command("cases")
+def cases(
+    until: Annotated[int, typer.Option(min=1, max=60, help="make the first so many")] = 24,
+    artwork: Artwork = ASSETS / "emoji",
+    shipped: Shipped = ASSETS / "emoji-diffusion",
+    folder: Annotated[Path, typer.Option("--folder", help="the cases to make or to go on with")] = CASES,
+) -> None:
+    """Make the cases of `study customisation`: teach the model a few pictures, and let it draw; resumes."""
+    from ..examples.catalog import Catalog
+    from ..studies import custom_cases
+    from ..training.customise import CustomRecipe
+
+    pictures = Catalog.load(artwork)
+    plan = custom_cases.CustomPlan.of(pictures, CustomRecipe())
+    with progress_bar("case") as bar:
+        made = custom_cases.make(folder, pictures, shipped, plan, until, reporting_to(bar))
+    typer.echo(f"{folder.name}: {sum(map(made.made, plan.cases))} of {len(plan.cases)} cases made")
+
+
+@study.command("customisation")
+def customisation(
+    part: Annotated[str, typer.Option(help="choosing: for choosing settings; reported; all")] = "all",
+    count: Annotated[int, typer.Option("--cases", min=1, max=60, help="of both parts together")] = 24,
+    pictures: Annotated[int, typer.Option(min=1, help="drawn by the model of each case")] = 2,
+    artwork: Artwork = ASSETS / "emoji",
+    shipped: Shipped = ASSETS / "emoji-diffusion",
+    folder: Annotated[Path, typer.Option("--folder", help="made by `study cases`")] = CASES,
+    device: TorchDevice = None,
+    method: Method = "forward_inf",
+    tunable: Moved = ModelSpec.tunable,
+    draws: SweepDraws = None,
+    setting: MethodSettings = None,
+    reference: References = None,
+    journal: FinishedTrials = STUDIES,
+    work: Annotated[Path, typer.Option(help="keeps the cases' indexes in customisation/")] = WORK,
+    as_json: AsJson = False,
+    out: ReportFile = None,
+) -> None:
+    """Whether the pictures that a model was taught are found from what it drew (AbC); resumes."""
+    from ..examples.catalog import Catalog
+    from ..index.build import BuildPlan
+    from ..studies import customisation as room
+    from ..studies.custom_cases import CustomCases
+    from ..studies.journal import Journal
+
+    require_folder_of(out)
+    by = method_from(method, setting)
+    asked_first = references_for(by, reference, room.REFERENCE)
+    asked = room.Customisation(part, count, pictures, draws or BuildPlan.draws, asked_first)
+    made = CustomCases.open(folder, Catalog.load(artwork), shipped, load_settings(device=device).device)
+    finished = Journal(journal / "customisation.jsonl")
+    with progress_bar("picture") as bar:
+        trials = room.run(asked, made, tunable, by, finished, work / "customisation", reporting_to(bar))
+    report = room.as_report(asked, made, tunable, by, trials)
+    tell(report, room.as_table, as_json, out)
