@@ -23,6 +23,7 @@ ALLOWED["web"] -= {"training", "studies"}  # what is shown was made beforehand
 # Where a library may be imported.
 LIBRARIES = {
     "gradio": {"web"},
+    "jinja2": {"web"},
     "diffusers": {"models", "training"},
     "transformers": {"embedders", "models", "training"},
     "faiss": {"index"},

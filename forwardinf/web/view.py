@@ -12,6 +12,7 @@ from typing import Any
 from ..examples.catalog import Catalog, TrainingImage, counted
 from ..examples.decoding import Picture
 from ..models.generation import GenerationRequest
+from .templates import render
 
 COLLECTION_NAMES = {"openmoji": "OpenMoji", "twemoji": "Twemoji", "noto": "Noto Emoji", "fluent": "Fluent Emoji 3D"}
 SPLIT_NAMES = {"train": "training", "held_out": "held out", "reserve": "reserve"}
@@ -39,7 +40,7 @@ EXAMPLES = (
 
 
 def page_title(title: str, lead: str) -> str:
-    return f'<div class="fi-lead"><h1>{escape(title)}</h1><p>{lead}</p></div>'
+    return render("page_title.html", title=title, lead=lead)
 
 
 # Notices
@@ -47,11 +48,11 @@ def page_title(title: str, lead: str) -> str:
 
 def problem(message: str, outcome: str) -> str:
     """What went wrong, said so that a screen reader interrupts; `outcome` is what has not happened, as “Not drawn”."""
-    return f'<div class="fi-notice fi-problem" role="alert"><strong>{outcome}.</strong> {escape(message)}</div>'
+    return render("notice.html", role="alert", opening=outcome, message=message)
 
 
 def remark(message: str) -> str:
-    return f'<div class="fi-notice" role="status"><strong>Please note.</strong> {escape(message)}</div>'
+    return render("notice.html", role="status", opening="Please note", message=message)
 
 
 def reading_remarks(unread: str, knows_a_word: bool) -> str:
