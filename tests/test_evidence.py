@@ -180,11 +180,11 @@ def test_the_command_writes_tables_and_plots_beside_the_reports(tmp_path: Path):
     assert (tmp_path / "lds.svg").read_bytes() == before  # the same figures, the same file
 
 
-def test_readme_and_the_app_tell_what_the_shipped_reports_say():
+def test_the_evidence_page_and_the_app_tell_what_the_shipped_reports_say():
     shipped = ASSETS / "studies"
     reports = evidence.read_reports(shipped)
-    readme = (ASSETS.parent / "README.md").read_text(encoding="utf-8")
-    told = readme.partition("<!-- what `forwardinf study report` prints -->\n")[2].partition("<!-- end of it -->")[0]
+    page = (ASSETS.parent / "docs/evidence.md").read_text(encoding="utf-8")
+    told = page.partition("<!-- what `forwardinf study report` prints -->\n")[2].partition("<!-- end of it -->")[0]
     assert told.strip() == evidence.as_markdown(reports).strip()
     drawn = {path.name for path in shipped.glob("*.svg")}
     assert (shipped / evidence.TABLES).read_text(encoding="utf-8") == evidence.as_markdown(reports, drawn)
