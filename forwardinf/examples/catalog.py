@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import DamagedAsset, MissingAsset
+from ..files.atomic import writing
 
 FILE_NAME = "catalog.parquet"
 
@@ -65,7 +66,8 @@ class Catalog:
     def save(self) -> Path:
         """Write the rows; the same rows give the same bytes."""
         path = self.folder / FILE_NAME
-        pq.write_table(pa.Table.from_pylist([asdict(image) for image in self.images]), path, compression="zstd")
+        with writing(path) as aside:
+            pq.write_table(pa.Table.from_pylist([asdict(image) for image in self.images]), aside, compression="zstd")
         return path
 
     def of_split(self, split: str) -> Catalog:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from fnmatch import fnmatch
 from pathlib import Path
 
 from ..errors import DamagedAsset, MissingAsset
+from . import atomic
 
 NAME = "manifest.json"
 SCHEMA = 1
@@ -31,9 +31,7 @@ def write_manifest(folder: Path, besides: str = "") -> None:
     """
     recorded = [p for p in _files(folder) if not fnmatch(p.name, besides)]
     files = {p.relative_to(folder).as_posix(): sha256_of(p) for p in recorded}
-    partial = folder / f"{NAME}.partial"
-    partial.write_text(json.dumps({"schema": SCHEMA, "files": files}, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, folder / NAME)
+    atomic.write_json(folder / NAME, {"schema": SCHEMA, "files": files})
 
 
 def verify_manifest(folder: Path) -> str:
@@ -73,7 +71,9 @@ _REMEDY = "Restore it from a fresh copy of the project (git checkout -- assets).
 
 
 def _files(folder: Path) -> list[Path]:
-    def whole(path: Path) -> bool:
-        return not any(part.endswith(".partial") for part in path.relative_to(folder).parts)
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != NAME and _whole(p.relative_to(folder)))
 
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != NAME and whole(p))
+
+def _whole(path: Path) -> bool:
+    """Whether a path below the folder is not one of what is still being made."""
+    return not any(part.startswith(atomic.PREFIX) or part.endswith(".partial") for part in path.parts)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DamagedAsset
+from .atomic import writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,12 +26,10 @@ class RowCache:
         from numpy.lib.format import open_memmap
 
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as partial:
-                empty = open_memmap(Path(partial) / path.name, "w+", np.float32, (count, width))
+            with writing(path) as aside:
+                empty = open_memmap(aside, "w+", np.float32, (count, width))
                 empty[:] = np.nan
                 empty.flush()
-                os.replace(Path(partial) / path.name, path)
         try:
             rows = open_memmap(path, "r+")
         except ValueError as error:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import IndexMismatch
+from ..files.atomic import writing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,6 +88,5 @@ def read_kronecker(folder: Path) -> dict[str, WeightCurvature]:
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
     from safetensors.torch import save_file
 
-    partial = path.with_suffix(".partial")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)  # not as the UNet lays them out
-    os.replace(partial, path)
+    with writing(path) as aside:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside)  # not as the UNet's lie

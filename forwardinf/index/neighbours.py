@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DamagedAsset
+from ..files.atomic import writing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,6 +57,5 @@ def write_neighbours(folder: Path, embeddings: Tensor) -> None:
 
     flat = faiss.IndexFlatIP(embeddings.shape[1])
     flat.add(embeddings.contiguous().numpy())
-    path = folder / FILE_NAME
-    faiss.write_index(flat, str(path.with_suffix(".partial")))
-    os.replace(path.with_suffix(".partial"), path)
+    with writing(folder / FILE_NAME) as aside:
+        faiss.write_index(flat, str(aside))

@@ -11,7 +11,6 @@ While it is made, what each picture asked so far has found lies in `reference.pa
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 from ..errors import DamagedAsset
+from ..files.atomic import write_json, writing
 from ..types import InfluenceScores, size_draws_of
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class ReferenceInTheMaking:
         if not plan.is_file() or json.loads(plan.read_text(encoding="utf-8")) != making._asked:
             shutil.rmtree(making._parts, ignore_errors=True)
             making._parts.mkdir()
-            plan.write_text(json.dumps(making._asked), encoding="utf-8")
+            write_json(plan, making._asked)
         return making
 
     def has(self, query_id: str, prompted: bool) -> bool:
@@ -124,9 +124,8 @@ class ReferenceInTheMaking:
         found = torch.zeros(len(example_ids), scores.per_draw.shape[1] + 1)
         row = {example_id: i for i, example_id in enumerate(example_ids)}
         found[[row[i] for i in scores.example_ids]] = torch.cat([scores.per_draw, weights[:, None]], dim=1).float()
-        partial = self._parts / "partial.npy"
-        np.save(partial, found.numpy())
-        os.replace(partial, self._part(query_id, prompted))
+        with writing(self._part(query_id, prompted)) as aside:
+            np.save(aside, found.numpy())
 
     def found(self, prompted: bool) -> Reference:
         """What all pictures have found, with or without a prompt."""
@@ -139,11 +138,10 @@ class ReferenceInTheMaking:
         """Put the whole into place; the settings last, so that it is there or absent."""
         import numpy as np
 
-        np.savez_compressed(self._parts / SCORES, found=self.found(prompted=True).found)  # half of them are 0
-        fields = self._asked | {"unprompted": None if unprompted is None else unprompted.tolist()}
-        (self._parts / SETTINGS).write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
-        for name in (SCORES, SETTINGS):
-            os.replace(self._parts / name, self.folder / name)
+        with writing(self.folder / SCORES) as aside:
+            np.savez_compressed(aside, found=self.found(prompted=True).found)  # half of them are 0
+        unprompted_scores = None if unprompted is None else unprompted.tolist()
+        write_json(self.folder / SETTINGS, self._asked | {"unprompted": unprompted_scores})
         shutil.rmtree(self._parts)
 
     @property

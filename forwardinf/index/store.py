@@ -15,7 +15,6 @@ manifest.json         SHA-256 of every file above
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -26,6 +25,7 @@ from ..draws import DrawPlan
 from ..errors import DamagedAsset, IndexMismatch, InvalidRequest, MissingAsset
 from ..examples.catalog import Catalog
 from ..files import manifest
+from ..files.atomic import write_json, writing
 from ..types import LatentBatch
 from .curvature_file import read_fisher, read_kronecker, weights_of
 from .neighbours import Neighbours
@@ -221,9 +221,7 @@ def read_info(folder: Path) -> IndexInfo:
 
 
 def write_info(folder: Path, info: IndexInfo) -> None:
-    partial = folder / "index.partial"
-    partial.write_text(json.dumps(asdict(info), indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, folder / "index.json")
+    write_json(folder / "index.json", asdict(info))
 
 
 def shard_path(folder: Path, number: int) -> Path:
@@ -243,13 +241,11 @@ def write_shard(folder: Path, number: int, shard: Shard) -> None:
     """Written aside and renamed, so that a shard is whole or absent."""
     from safetensors.torch import save_file
 
-    path = shard_path(folder, number)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
         "latents": shard.batch.latents.contiguous(),
         "conditioning": shard.batch.conditioning.contiguous(),
         "base_losses": shard.base_losses.contiguous(),
         "base_sizes": shard.base_sizes.contiguous(),
     }
-    save_file(tensors, path.with_suffix(".partial"))
-    os.replace(path.with_suffix(".partial"), path)
+    with writing(shard_path(folder, number)) as aside:
+        save_file(tensors, aside)

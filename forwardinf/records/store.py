@@ -13,13 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import DamagedAsset, MissingAsset
+from ..files.atomic import writing_folder
 
 ASKED = ("version", "query", "method", "model", "index")  # what of a record decides its answer
 
@@ -52,17 +51,12 @@ class ResultStore:
     def save(self, record: dict[str, Any], csv: str, original: bytes, picture: bytes) -> Result:
         """Keep a finished attribution, whole or not at all; `picture` is a PNG of the query as it was read."""
         result = self._at(id_of(record), record)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".partial-") as partial:
-            whole = Path(partial) / "result"
-            whole.mkdir()
+        with writing_folder(result.folder, replace=True) as whole:
             written = self._at(result.id, record, whole)
             (whole / "query.bin").write_bytes(original)
             written.picture.write_bytes(picture)
             written.csv.write_text(csv, encoding="utf-8", newline="")
             written.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-            shutil.rmtree(result.folder, ignore_errors=True)
-            whole.rename(result.folder)
         return result
 
     def load(self, result_id: str) -> Result:

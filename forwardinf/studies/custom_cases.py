@@ -32,6 +32,7 @@ from safetensors.torch import load_file, save_file
 from ..errors import IndexMismatch, InvalidRequest, MissingAsset
 from ..examples.catalog import Catalog, TrainingImage
 from ..files import manifest
+from ..files.atomic import write_json, writing
 from ..models.generation import GenerationRequest
 from ..models.sd import StableDiffusion, load
 from ..training.customise import CustomRecipe, customise, load_customised
@@ -183,7 +184,8 @@ class CustomCases:
                 view_of(case, exemplar.view).save(folder / f"exemplar-{number}.png")
         exemplars = LabImages.of(shipped, self.exemplars(case))
         kept = customise(self.shipped, self.plan.recipe, exemplars, companions, case.number)
-        save_file(kept, self._weights_path(case))
+        with writing(self._weights_path(case)) as aside:
+            save_file(kept, aside)
         model = load_customised(self.shipped, kept, ModelSpec.tunable)
         pictures = []
         for number in range(self.plan.pictures):
@@ -191,7 +193,7 @@ class CustomCases:
             path = folder / f"picture-{number}.png"
             model.generate(request).save(path)
             pictures.append(asdict(request) | {"sha256": manifest.sha256_of(path)})
-        _write_json(folder / "case.json", {"model": model.fingerprint, "case": asdict(case), "pictures": pictures})
+        write_json(folder / "case.json", {"model": model.fingerprint, "case": asdict(case), "pictures": pictures})
 
     def _weights_path(self, case: CustomCase) -> Path:
         return self.folder_of(case) / "weights.safetensors"
@@ -310,13 +312,6 @@ def _read_plan(folder: Path) -> CustomPlan:
 
 def _write_plan(folder: Path, plan: CustomPlan) -> None:
     if not (folder / "plan.json").is_file():
-        _write_json(folder / "plan.json", asdict(plan))
+        write_json(folder / "plan.json", asdict(plan))
     elif _read_plan(folder) != plan:
         raise InvalidRequest(f"“{folder.name}” holds cases made otherwise. Remove it, or name another folder.")
-
-
-def _write_json(path: Path, fields: dict[str, Any]) -> None:
-    """Written aside and renamed, so that it is whole or absent."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(fields, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)

@@ -15,7 +15,6 @@ another machine agrees up to rounding.
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -33,6 +32,7 @@ from ..errors import InvalidRequest, MissingAsset
 from ..examples.catalog import Catalog
 from ..examples.decoding import to_square
 from ..files import manifest
+from ..files.atomic import write_json, writing
 from ..files.rows import RowCache
 from ..models.generation import GenerationRequest
 from ..models.sd import StableDiffusion, load
@@ -224,7 +224,6 @@ def read_weights(folder: Path, name: str) -> Weights:
 def _draw_queries(folder: Path, artwork: Catalog, plan: LabPlan, model: StableDiffusion) -> None:
     for number, query in enumerate(plan.queries):
         path = _picture_path(folder, number)
-        path.parent.mkdir(exist_ok=True)
         if path.is_file():
             continue
         if query.seed is None:
@@ -232,9 +231,8 @@ def _draw_queries(folder: Path, artwork: Catalog, plan: LabPlan, model: StableDi
                 picture = to_square(file.convert("RGB"), model.picture_size)
         else:
             picture = model.generate(GenerationRequest(query.caption, seed=query.seed))
-        partial = path.with_suffix(".partial")
-        picture.save(partial, format="png")
-        os.replace(partial, path)
+        with writing(path) as aside:
+            picture.save(aside, format="png")
 
 
 def _read_plan(folder: Path) -> LabPlan:
@@ -252,9 +250,7 @@ def _write_plan(folder: Path, plan: LabPlan) -> None:
         if _read_plan(folder) != plan:
             raise InvalidRequest(f"“{folder.name}” holds a lab made otherwise. Remove it, or name another folder.")
         return
-    partial = folder / "lab.json.partial"
-    partial.write_text(json.dumps(asdict(plan), indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, folder / "lab.json")
+    write_json(folder / "lab.json", asdict(plan))
 
 
 def _picture_path(folder: Path, number: int) -> Path:
@@ -262,6 +258,5 @@ def _picture_path(folder: Path, number: int) -> Path:
 
 
 def _write_weights(folder: Path, name: str, weights: Weights) -> None:
-    path = weights_path(folder, name)
-    save_file({key: value.half().contiguous() for key, value in weights.items()}, path.with_suffix(".partial"))
-    os.replace(path.with_suffix(".partial"), path)
+    with writing(weights_path(folder, name)) as aside:
+        save_file({key: value.half().contiguous() for key, value in weights.items()}, aside)

@@ -22,6 +22,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..examples.catalog import Catalog, TrainingImage
+from ..files.atomic import writing_folder
 
 DISPLAY_SIZE = 128
 # Whole Unicode groups, so that each subject appears in every style; the remaining artwork is kept in reserve.
@@ -92,10 +93,11 @@ def fetch(collection: Collection, downloads: Path) -> Path:
         packed = subprocess.run(
             ["npm", "pack", "--silent", spec], cwd=downloads, check=True, capture_output=True, text=True
         )
-        partial = folder.with_suffix(".partial")
-        with tarfile.open(downloads / packed.stdout.strip().splitlines()[-1]) as archive:
-            archive.extractall(partial, filter="data")
-        partial.rename(folder)
+        with (
+            tarfile.open(downloads / packed.stdout.strip().splitlines()[-1]) as archive,
+            writing_folder(folder) as aside,
+        ):
+            archive.extractall(aside, filter="data")
     return folder / "package"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 from tqdm import tqdm
+
+from ..files.atomic import writing
 
 
 def schedule(seen: int, total: int, decay_share: float = 0.35) -> float:
@@ -92,9 +93,8 @@ class Trainer:
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
         }
-        partial = self.folder / "checkpoint.partial"
-        torch.save(state, partial)
-        os.replace(partial, self.folder / "checkpoint.pt")
+        with writing(self.folder / "checkpoint.pt") as aside:
+            torch.save(state, aside)
 
     def _resume(self) -> None:
         path = self.folder / "checkpoint.pt"

@@ -17,6 +17,7 @@ from PIL import Image
 from ..errors import InvalidRequest
 from ..examples.catalog import Catalog
 from ..files import manifest
+from ..files.atomic import writing_folder
 from ..models.generation import GenerationRequest
 from ..models.sd import StableDiffusion, load
 from ..types import ModelSpec
@@ -33,26 +34,27 @@ SHEET_SEED = 7
 
 def release(work: Path, artwork: Path, out: Path) -> None:
     """Replace `out` by the pipeline of `work`, measured; `out` is untouched until everything has succeeded."""
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    with writing_folder(out, replace=True) as aside:
+        _describe(work, artwork, aside)
+        manifest.write_manifest(aside)
+
+
+def _describe(work: Path, artwork: Path, out: Path) -> None:
+    """Fill `out` with the pipeline of `work`, what it draws, how it was trained and what was measured of it."""
     trained = StableDiffusionPipeline.from_pretrained(work / "pipeline", safety_checker=None, dtype=torch.float16)
-    trained.save_pretrained(partial, safe_serialization=True)
-    forget_origin(partial)
-    spec = ModelSpec(str(partial))
+    trained.save_pretrained(out, safe_serialization=True)
+    forget_origin(out)
+    spec = ModelSpec(str(out))
     catalog = Catalog.load(artwork)
     model = load(spec)
-    prompts = sheet_prompts(catalog)
-    contact_sheet(model, prompts).save(partial / "contact_sheet.png", optimize=True)
-    repeated_sheet(model, catalog.of_split("train")).save(partial / "repeated_images.png", optimize=True)
+    contact_sheet(model, sheet_prompts(catalog)).save(out / "contact_sheet.png", optimize=True)
+    repeated_sheet(model, catalog.of_split("train")).save(out / "repeated_images.png", optimize=True)
     for trainer in TRAINERS:
         if (log := work / trainer / "loss.jsonl").exists():
-            shutil.copy(log, partial / log_name(trainer))
+            shutil.copy(log, out / log_name(trainer))
     figures = measure(spec, artwork)
-    (partial / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    (partial / "README.md").write_text(model_card(figures, catalog, partial), encoding="utf-8")
-    manifest.write_manifest(partial)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    (out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    (out / "README.md").write_text(model_card(figures, catalog, out), encoding="utf-8")
 
 
 def forget_origin(folder: Path) -> None:

@@ -1,0 +1,126 @@
+"""Files and folders that appear whole or not at all.
+
+What is being written lies in a folder `.partial-…` beside the place it is meant for, is flushed to disk, and takes that
+place by a rename. The folder is locked while it is written to, so that `clear_leftovers` removes what a killed process
+left behind, but nothing that another process is still writing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PREFIX = ".partial-"  # of the folders that hold what is not whole yet
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Context manager: the path to write a file to, which takes the place of `path` when the block ends.
+
+    `path` stays as it was where the block, or writing to disk, fails. Missing folders are made; the file gets the mode
+    that the umask asks for, whatever the writer gave it.
+    """
+    with _aside(path.parent) as aside:
+        yield aside / path.name
+        _flush(aside / path.name, _mode(aside) & 0o666)
+        os.replace(aside / path.name, path)
+    _sync(path.parent)
+
+
+@contextmanager
+def writing_folder(path: Path, replace: bool = False) -> Iterator[Path]:
+    """Context manager: an empty folder to fill, which takes the place of `path` when the block ends.
+
+    A folder that is there already stays, and the new one is dropped, unless `replace`.
+    """
+    with _aside(path.parent) as aside:
+        new = aside / path.name
+        new.mkdir()
+        yield new
+        for entry in new.rglob("*"):
+            _flush(entry, _mode(aside) & (0o777 if entry.is_dir() else 0o666))
+        _sync(new)
+        if replace and path.exists():
+            path.rename(aside / "replaced")
+        if not path.exists():
+            new.rename(path)
+    _sync(path.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with writing(path) as aside:
+        aside.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`text` in UTF-8, its line ends as they are."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: object) -> None:
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what writers that were killed left in `folder`; its subfolders are not searched."""
+    for leftover in folder.glob(f"{PREFIX}*"):
+        descriptor = _locked(leftover)
+        if descriptor is not None:
+            shutil.rmtree(leftover, ignore_errors=True)
+            os.close(descriptor)
+
+
+@contextmanager
+def _aside(parent: Path) -> Iterator[Path]:
+    """A locked folder in `parent`, removed in the end with all that is still in it."""
+    parent.mkdir(parents=True, exist_ok=True)
+    descriptor = None
+    while descriptor is None:  # `clear_leftovers` may take a folder that is not locked yet
+        aside = parent / f"{PREFIX}{secrets.token_hex(8)}"
+        aside.mkdir()
+        descriptor = _locked(aside)
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _locked(folder: Path) -> int | None:
+    """A descriptor that holds the lock of `folder` until it is closed; None where another one does, or it is gone."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if folder.exists():
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None
+
+
+def _mode(folder: Path) -> int:
+    """What the umask left of the folder's permissions; reading the umask itself would change it for other threads."""
+    return folder.stat().st_mode
+
+
+def _flush(path: Path, mode: int) -> None:
+    path.chmod(mode)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
