@@ -1,0 +1,179 @@
+"""README, CONTRIBUTING and the pages of docs/ say what is there: links, commands, settings, methods, figures."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from conftest import ASSETS
+from forwardinf.cli.main import app
+from forwardinf.config import Settings
+from forwardinf.methods import registry
+from forwardinf.studies import evidence
+
+ROOT = ASSETS.parent
+README, COMMANDS = ROOT / "README.md", ROOT / "docs/command-line.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+CLI = typer.main.get_command(app)
+LONG = re.compile(r"--[a-z][a-z-]*")
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL)
+
+
+def spans(page: Path) -> list[str]:
+    """What stands between backticks outside of blocks, on one line."""
+    prose = re.sub(r"^```.*?^```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
+
+
+def commands(group: click.Command = CLI, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], click.Command]:
+    """Every command by its words, without `forwardinf`."""
+    found = {path: group}
+    for name, command in getattr(group, "commands", {}).items():
+        found |= commands(command, (*path, name))
+    return found
+
+
+KNOWN = commands()
+LEAVES = {path: command for path, command in KNOWN.items() if not hasattr(command, "commands")}
+
+
+def options_of(command: click.Command) -> set[str]:
+    named = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    return {name for name in named if name.startswith("-")} | {"--help"}
+
+
+def faults_of(line: str) -> list[str]:
+    """What of a `forwardinf …` command line is not there: the command, or options of it."""
+    words = [word for word in shlex.split(line, comments=True) if word not in ("…", "NAME", "COMMAND")]
+    path: tuple[str, ...] = ()
+    rest = words[1:]
+    while rest and (*path, rest[0]) in KNOWN:
+        path, rest = (*path, rest[0]), rest[1:]
+    if path not in LEAVES and rest and not rest[0].startswith("-"):
+        return [f"{' '.join(path)} {rest[0]}"]
+    return [word for word in rest if word.startswith("-") and word.partition("=")[0] not in options_of(KNOWN[path])]
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def anchors_of(page: Path) -> set[str]:
+    return {slug(heading) for heading in re.findall(r"^#+ (.*)$", text_of(page), re.MULTILINE)}
+
+
+def test_readme_is_short():
+    assert len(text_of(README).splitlines()) <= 150
+
+
+@each_page
+def test_every_relative_link_leads_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = (page.parent / name) if name else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors_of(linked), target
+
+
+@each_page
+def test_every_command_line_shown_can_be_run(page: Path):
+    shown = [line for block in blocks(page, "sh") for line in block.splitlines()] + spans(page)
+    for line in shown:
+        if line.startswith("forwardinf ") and "/" not in line.split()[1]:
+            assert not faults_of(line), line
+
+
+def test_the_check_sees_what_is_not_there():
+    assert faults_of("forwardinf attribute a.png --top 3 --json") == []
+    assert faults_of("forwardinf attribute a.png --nothing 3") == ["--nothing"]
+    assert faults_of("forwardinf index rebuild x") == ["index rebuild"]
+    assert faults_of("forwardinf study all --queries 3") == ["--queries"]
+
+
+@each_page
+def test_every_option_named_in_passing_exists(page: Path):
+    known = set().union(*map(options_of, KNOWN.values()), {"--rm", "--ff-only"})
+    for span in spans(page):
+        assert set(LONG.findall(span)) <= known, span
+
+
+def test_every_command_and_option_is_documented():
+    told = text_of(COMMANDS) + text_of(ROOT / "docs/training-the-shipped-model.md")
+    for path, command in LEAVES.items():
+        assert " ".join(path) in told, path
+        undocumented = {name for name in options_of(command) - {"--help"} if f"`{name}" not in told}
+        assert not undocumented, (path, undocumented)
+
+
+def test_every_setting_is_documented_and_every_documented_one_exists():
+    sources = "".join(map(text_of, (ROOT / "forwardinf").rglob("*.py")))
+    settings = {f"FORWARDINF_{name.upper()}" for name in Settings.model_fields}
+    read = settings | set(re.findall(r'environ\S*[\["(](FORWARDINF_[A-Z]+)', sources))
+    variable = re.compile(r"FORWARDINF_[A-Z_]+[A-Z]")
+    assert set(variable.findall(text_of(COMMANDS))) == read
+    for page in PAGES:
+        assert set(variable.findall(text_of(page))) <= read, page.name
+
+
+def test_every_make_target_named_exists():
+    targets = set(re.findall(r"^([a-z-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
+    for page in PAGES:
+        for name in re.findall(r"\bmake ([a-z-]+)", "\n".join(spans(page) + blocks(page, "sh"))):
+            assert name in targets, (page.name, name)
+
+
+def method_files() -> set[str]:
+    files = {path.stem for path in (ROOT / "forwardinf/methods").glob("*.py")}
+    return {name for name in files if hasattr(importlib.import_module(f"forwardinf.methods.{name}"), "METHOD")}
+
+
+def test_every_method_has_a_row():
+    table = text_of(COMMANDS).partition("## Methods")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == method_files()
+    assert registry.load_method("forward_inf") is not None
+
+
+def test_readmes_figures_are_those_of_the_reports():
+    told = evidence.as_markdown(evidence.read_reports(ASSETS / "studies"))
+    section = text_of(README).partition("## How good it is")[2].partition("\n## ")[0]
+    figures = re.findall(r"\d+\.\d+", section)
+    assert len(figures) >= 8
+    assert [figure for figure in figures if figure not in told] == []
+
+
+def test_python_shown_imports_what_is_there():
+    names = []
+    for block in (block for page in PAGES for block in blocks(page, "python")):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("forwardinf"):
+                names += [(node.module, alias.name) for alias in node.names]
+    assert names
+    assert [(module, name) for module, name in names if not hasattr(importlib.import_module(module), name)] == []
+
+
+def test_lines_of_metadata_shown_have_documented_fields():
+    table = text_of(COMMANDS).partition("### `metadata.jsonl`")[2].partition("\n## ")[0]
+    documented = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE))))
+    shown = [json.loads(line) for page in (README, COMMANDS) for block in blocks(page, "json") for line in [block]]
+    assert shown
+    for line in shown:
+        assert {"file_name", "text"} <= line.keys() <= documented
