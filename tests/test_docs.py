@@ -177,3 +177,18 @@ def test_lines_of_metadata_shown_have_documented_fields():
     assert shown
     for line in shown:
         assert {"file_name", "text"} <= line.keys() <= documented
+
+
+def test_the_docker_image_is_of_what_is_pinned_and_of_what_is_here():
+    recipe, pinned = text_of(ROOT / "Dockerfile"), text_of(ROOT / "requirements.txt").splitlines()
+    for page in (recipe, text_of(README)):
+        for requirement in re.findall(r"\b[a-z-]+==[\d.]+\d", page):
+            assert requirement in pinned, requirement
+    oldest = re.search(r'requires-python = ">=([\d.]+)"', text_of(ROOT / "pyproject.toml"))
+    assert oldest and f"FROM python:{oldest[1]}-" in recipe
+    copied = [name for line in re.findall(r"^COPY (?:--\S+ )*(.*) \S+$", recipe, re.MULTILINE) for name in line.split()]
+    assert "requirements.txt" in copied
+    assert all((ROOT / name).exists() for name in copied)
+    variable = re.compile(r"FORWARDINF_(\w+)=")
+    assert {name.lower() for name in variable.findall(recipe)} <= set(Settings.model_fields)
+    assert 'CMD ["python", "app.py"]' in recipe

@@ -22,7 +22,7 @@ from forwardinf.training import vae as vae_training
 from forwardinf.training.artwork import assign_splits, normal_code
 from forwardinf.training.loop import Plan, Trainer, averaged, images_seen, schedule
 from forwardinf.training.pictures import load_pictures, tiled, to_model_range
-from forwardinf.training.release import unrelease
+from forwardinf.training.release import model_card, unrelease
 from forwardinf.training.vocabulary import learn_tokenizer
 from forwardinf.types import ModelSpec
 
@@ -175,6 +175,12 @@ def test_the_apps_memory_is_measured_and_within_its_target():
 def test_the_table_of_figures_says_which_target_is_missed():
     names = ("parameters_unet", "picture_seconds", "nearest_of_prompted_collection")
     table = figures.as_table(dict(zip(names, (1234, 2.5, 0.9), strict=True)))
-    assert "| parameters unet | 1,234 |  |" in table
-    assert "| picture seconds | 2.5 | ≤ 2: **not met** |" in table
-    assert "| nearest of prompted collection | 0.9 | ≥ 0.9: met |" in table
+    assert "| parameters of the UNet | 1,234 |  |" in table
+    assert "| one picture, seconds | 2.5 | ≤ 2: **not met** |" in table
+    assert "| share whose nearest training image is of the prompted collection | 0.9 | ≥ 0.9: met |" in table
+
+
+def test_the_shipped_card_is_the_template_with_the_shipped_figures():
+    shipped, catalog = ASSETS / "emoji-diffusion", Catalog.load(ASSETS / "emoji")
+    measured = json.loads((shipped / "figures.json").read_text(encoding="utf-8"))
+    assert (shipped / "README.md").read_text(encoding="utf-8") == model_card(measured, catalog, shipped)

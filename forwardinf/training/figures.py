@@ -43,6 +43,19 @@ class Figures(TypedDict):
     repeated_images: int
 
 
+LABELS = {
+    "parameters_unet": "parameters of the UNet",
+    "threads": "threads",
+    "vae_held_out_psnr_db": "reconstruction of held-out pictures, PSNR in dB",
+    "unet_latents_per_second": f"UNet forward, latents per second, batch {FORWARD_BATCH}, float32",
+    "picture_seconds": "one picture, seconds",
+    "app_peak_memory_gb": "peak memory of the app while attributing, GB",
+    "prompts": "prompts drawn",
+    "nearest_of_prompted_collection": "share whose nearest training image is of the prompted collection",
+    "prompted_caption_in_top_5": "share whose prompted caption is among the 5 nearest",
+    "repeated_regenerated": "share of the repeated images that are redrawn as their own nearest",
+    "repeated_images": "repeated images",
+}
 AT_LEAST = {
     "vae_held_out_psnr_db": 27,
     "unet_latents_per_second": 400,
@@ -164,8 +177,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 def as_table(figures: Figures) -> str:
-    """The figures as a Markdown table, each beside the target it was set, and whether that is met."""
-    rows = [f"| {name.replace('_', ' ')} | {value:,} | {_target(name, value)} |" for name, value in figures.items()]  # type: ignore[arg-type]
+    """The figures as a Markdown table, each beside its target, if it has one, and whether that is met."""
+    rows = [f"| {LABELS[name]} | {value:,} | {_target(name, value)} |" for name, value in figures.items()]  # type: ignore[arg-type]
     return "\n".join(["| figure | measured | target |", "|---|---|---|", *rows])
 
 
