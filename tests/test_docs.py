@@ -185,7 +185,8 @@ def test_the_docker_image_is_of_what_is_pinned_and_of_what_is_here():
         for requirement in re.findall(r"\b[a-z-]+==[\d.]+\d", page):
             assert requirement in pinned, requirement
     oldest = re.search(r'requires-python = ">=([\d.]+)"', text_of(ROOT / "pyproject.toml"))
-    assert oldest and f"FROM python:{oldest[1]}-" in recipe
+    assert oldest
+    assert f"FROM python:{oldest[1]}-" in recipe
     copied = [name for line in re.findall(r"^COPY (?:--\S+ )*(.*) \S+$", recipe, re.MULTILINE) for name in line.split()]
     assert "requirements.txt" in copied
     assert all((ROOT / name).exists() for name in copied)
