@@ -227,6 +227,7 @@ def test_the_whole_suite_asks_every_method_the_same_and_keeps_each_report(asked,
         assert {settings_of(m)["name"] for m in methods} >= {"forward_inf", "das", "dtrak", "trak", "tracin", "mucs"}
         same = [{k: v for k, v in o.items() if k not in ("method", "setting", "out")} for o in by_study[name]]
         assert all(options == same[0] for options in same)
+    assert {options["part"] for options in by_study["customisation"]} == {"reported"}  # what ships
     retrieved_by = [options["method"] for options in by_study["self_retrieval"]]
     assert retrieved_by == ["forward_inf", "similarity", "similarity", "similarity"]
     reports = [options["out"] for _, options in asked if "out" in options]

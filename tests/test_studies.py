@@ -20,8 +20,8 @@ from forwardinf.models.sd import StableDiffusion
 from forwardinf.studies import self_retrieval
 from forwardinf.studies.degraded import VARIANTS
 from forwardinf.studies.intervals import clustered_interval, wilson_interval
-from forwardinf.studies.journal import Journal
-from forwardinf.studies.self_retrieval import SelfRetrieval, Trial
+from forwardinf.studies.journal import Journal, Trial
+from forwardinf.studies.self_retrieval import SelfRetrieval
 from forwardinf.types import ModelSpec
 
 METHOD = ForwardInf()
@@ -68,33 +68,6 @@ def test_an_interval_over_clusters_is_wider_where_these_differ():
     assert high - low > 2 * (independent[1] - independent[0])
     assert clustered_interval({}, counts) == wilson_interval(0, 200)
     assert clustered_interval({"a": 3}, {"a": 9}) == wilson_interval(3, 9)
-
-
-def test_a_journal_ignores_a_line_that_was_cut_short_and_goes_on_after_it(journal: Journal):
-    first, second = ({"n": n, "settings": {"seed": 0}} for n in (1, 2))
-    journal.append(first)
-    with journal.path.open("ab") as file:
-        file.write(b'{"n": 2, "half')
-    journal.append(second)
-    assert list(journal.trials()) == [first, second]
-
-
-def test_a_journal_writes_settings_once_and_gives_them_with_every_trial(journal: Journal):
-    trials = [{"n": n, "settings": {"seed": n % 2, "prompt": "a long one"}} for n in range(6)]
-    for trial in trials:
-        journal.append(trial)
-    assert list(journal.trials()) == trials
-    assert journal.path.read_text().count("a long one") == 2
-
-
-def test_settings_that_were_cut_short_are_written_again(journal: Journal):
-    trial = {"n": 1, "settings": {"seed": 0}}
-    journal.append(trial)
-    torn = journal.path.read_bytes().splitlines()[0][:-3]
-    journal.path.write_bytes(torn)
-    assert list(journal.trials()) == []
-    journal.append(trial)
-    assert list(journal.trials()) == [trial]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -115,7 +115,8 @@ def everything(
     steadiness(work=work, out=reports / "steadiness.json")
     for one in CONTENDERS:
         out = reports / f"customisation-{one.name}.json"
-        customisation(method=one.method, setting=list(one.setting), journal=reports, work=work, out=out)
+        by = {"method": one.method, "setting": list(one.setting)}
+        customisation(part="reported", journal=reports, work=work, out=out, **by)  # type: ignore[arg-type]
     methods = [one.asked for one in CONTENDERS if one.name in LEFT_OUT_BY]
     leave_k_out(queries=20, method=methods, work=work, out=reports / "leave-k-out.json")
     report(reports)

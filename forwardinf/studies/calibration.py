@@ -27,14 +27,13 @@ from ..methods.registry import settings_of
 from ..models.generation import GenerationRequest
 from ..scoring.confidence import ENOUGH, RATE, p_values
 from .intervals import clustered_interval, wilson_interval
-from .journal import Journal
+from .journal import Journal, Trial
 from .settings import settings_on
 from .unrelated import unrelated
 
 GOAL_NULLS, GOAL_REPEATED, GOAL_DETECTED = 400, 40, 0.90
 SEED = 2000  # of the first regeneration; lower ones were used by training's own pictures and for choosing
 CHOSEN_BY = 8  # unrelated pictures, the first ones
-Trial = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def run(
             "them by the default method; take that as it is, with an index that has held-out images enough."
         )
     settings = settings_on(attributor, method)
-    finished = {t["query"]: t for t in journal.trials() if t["settings"] == settings}
+    finished = {t["query"]: t for t in journal.trials_with(settings)}
     asked = list(_asked(study, attributor))
     for done, query in enumerate(asked):
         on_progress(done, len(asked))

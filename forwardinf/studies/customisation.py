@@ -28,13 +28,12 @@ from ..methods.protocol import AttributionMethod
 from ..methods.registry import settings_of
 from .custom_cases import KINDS, PARTS, CustomCase, CustomCases
 from .intervals import mean_interval
-from .journal import Journal
+from .journal import Journal, Trial
 from .lab_scores import indexed
 
 DEPTHS = (1, 5, 10)
 CURVE = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500, 1000)  # depths at which the recall curve is drawn
 REFERENCE = 9  # few, as each case has a model, and so a reference, of its own
-Trial = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def run(
     says why in `failed`.
     """
     settings = study.settings(cases, tunable, method)
-    finished = {(t["made"], t["picture"]): t for t in journal.trials() if t["settings"] == settings}
+    finished = {(t["made"], t["picture"]): t for t in journal.trials_with(settings)}
     chosen = study.chosen(cases)
     names = {case: cases.fingerprint_of(case) for case in chosen}
     wanted = [(case, number) for case in chosen for number in range(study.pictures)]

@@ -63,8 +63,8 @@ class Retraining:
         Progress counts trainings, in the order of `removals`. One that is cut off is done again, those before it stay.
         """
         wanted = list(dict.fromkeys(removals))
-        lines = {_key_of(trial): trial for trial in self.journal.trials()}
-        keys = {removal: _key_of(self._asked(removal)) for removal in wanted}
+        lines = {_key_of(trial): trial for trial in self.journal.trials_with(self.settings)}
+        keys = {removal: _key_of(self._outcome_of(removal)) for removal in wanted}
         sets = list(dict.fromkeys(removal.images for removal in wanted))
         for done, images in enumerate(sets):
             on_progress(done, len(sets))
@@ -73,20 +73,21 @@ class Retraining:
                 continue
             model = self._trained_without(images)
             for removal in missing:
-                line = {**self._asked(removal), **asdict(self._measured(model, removal.query))}
+                line = {**self._outcome_of(removal), **asdict(self._measured(model, removal.query))}
                 self.journal.append(line)
                 lines[keys[removal]] = line
         on_progress(len(sets), len(sets))
         return {r: Outcome(*(lines[keys[r]][name] for name in ("loss", "pixels", "features"))) for r in wanted}
 
-    def _asked(self, removal: Removal) -> dict[str, Any]:
-        """All that an outcome follows from."""
+    def _outcome_of(self, removal: Removal) -> dict[str, Any]:
+        """Everything that an outcome follows from."""
         without = {"images": _hash_of(removal.images), "count": len(removal.images)}
         query = asdict(self.truth.plan.queries[removal.query])
-        return {"settings": self._settings, "query": query, "without": without}
+        return {"settings": self.settings, "query": query, "without": without}
 
     @cached_property
-    def _settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
+        """What every training here has in common."""
         truth, plan = self.truth, self.truth.plan
         return {
             "recipe": asdict(plan.recipe),
@@ -156,4 +157,4 @@ def _hash_of(ids: Iterable[str]) -> str:
 
 
 def _key_of(line: dict[str, Any]) -> str:
-    return json.dumps([line.get(part) for part in ("settings", "query", "without")], sort_keys=True)
+    return json.dumps([line["query"], line["without"]], sort_keys=True)

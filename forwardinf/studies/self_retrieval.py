@@ -26,12 +26,11 @@ from ..index.store import Index
 from ..methods.protocol import AttributionMethod
 from .degraded import DEGRADED, IN_TURN, VARIANTS
 from .intervals import wilson_interval
-from .journal import Journal
+from .journal import Journal, Trial
 from .settings import settings_on
 
 GOAL_QUERIES = 200  # over which, among all training images, the goals are set
 GOALS = {"clean": {"rank_1": 0.99}}  # of other copies: ten in a hundred may rank below the tenth
-Trial = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def run(
     last, and says why in `failed`.
     """
     settings = study.settings(attributor, method)
-    finished = {(t["query"], t["variant"]): t for t in journal.trials() if t["settings"] == settings}
+    finished = {(t["query"], t["variant"]): t for t in journal.trials_with(settings)}
     wanted = study.copies(attributor.index)
 
     @lru_cache(maxsize=1)  # the same for all where every image is a candidate
