@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -11,6 +12,12 @@ from .errors import InvalidSettings
 from .types import ModelSpec
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
+EMOJI_INDEX = ASSETS / "emoji-index"
+
+
+def _default_host() -> str:
+    """This machine alone, unless a Hugging Face Space or another host of Gradio apps says otherwise."""
+    return os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
 
 
 class Settings(BaseSettings):
@@ -22,16 +29,19 @@ class Settings(BaseSettings):
         str(ASSETS / "emoji-diffusion"), description="folder or Hub id of a checkpoint in diffusers' format"
     )
     revision: str | None = Field(None, description="Hub revision; pin the resolved commit")
-    family: str | None = Field(None, description="model family, where the checkpoint's own word is not to be taken")
-    artwork: Path = Field(ASSETS / "emoji", description="folder of the training set's catalog and pictures")
-    index: Path = Field(ASSETS / "emoji-index", description="folder made by `forwardinf index build`")
+    family: str | None = Field(None, description="model family, to override what the checkpoint says")
+    index: Path = Field(EMOJI_INDEX, description="folder made by `forwardinf index build`")
     embedder: str | None = Field(None, description="CLIP or DINOv2 that the index was made with: folder or Hub id")
-    results: Path = Field(
-        Path.home() / ".local/share/forwardinf/results", description="folder that finished attributions are kept in"
+    results: Path | None = Field(
+        None, description="folder for finished attributions; by default ~/.local/share/forwardinf/results"
     )
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, mps")
-    dtype: str = Field("float32", pattern="^(float32|float16|bfloat16)$", description="what the UNet computes in")
-    host: str = Field("127.0.0.1", description="address the app listens on")
+    dtype: str = Field(
+        "float32",
+        pattern="^(float32|float16|bfloat16)$",
+        description="of the UNet: float32, float16, bfloat16",
+    )
+    host: str = Field(default_factory=_default_host, description="address the app listens on")
     port: int = Field(7860, ge=1, le=65535, description="port the app listens on")
 
     def model_spec(self) -> ModelSpec:

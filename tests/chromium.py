@@ -58,15 +58,15 @@ def wait_until_up(url: str, server: subprocess.Popen, log: Path) -> None:
 
 
 @contextmanager
-def running_app(log: Path, **settings: str):
-    """The address of an app of its own with these settings."""
+def running_app(log: Path, variables: dict[str, str] | None = None, /, **settings: str):
+    """The address of a new app with these settings, and these variables in its environment."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with log.open("w") as output:
         server = subprocess.Popen(
             [sys.executable, "app.py"],
             cwd=ROOT,
-            env=environment(port=str(port), **settings),
+            env={**environment(port=str(port), **settings), **(variables or {})},
             stdout=output,
             stderr=subprocess.STDOUT,
         )

@@ -27,6 +27,7 @@ from forwardinf.training.vocabulary import learn_tokenizer
 from forwardinf.types import ModelSpec
 
 ASSETS = Path(__file__).parent.parent / "assets"
+REPEATED = ("flamingo, Fluent style", "pineapple, Noto style", "snail, OpenMoji style")
 CAPTIONS = ["red apple, OpenMoji style", "green pear, Noto style"]
 
 
@@ -113,13 +114,14 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_index(tmp_path_factory: pytest.TempPathFactory) -> Index:
-    """The shipped model's index of 60 of its training images and 4 held-out ones.
+    """The shipped model's index of 60 of its training images, of which 3 were shown repeatedly, and 4 held-out ones.
 
     With many draws, so that a sweep takes long enough to be watched and stopped.
     """
     artwork = Catalog.load(ASSETS / "emoji")
     train, held_out = artwork.of_split("train").images, artwork.of_split("held_out").images
-    few = sorted((*train[::50][:60], *held_out[:4]), key=lambda image: image.id)
+    named = [image for image in train if image.caption in ("red apple, OpenMoji style", *REPEATED)]
+    few = sorted((*train[::50][: 60 - len(named)], *named, *held_out[:4]), key=lambda image: image.id)
     plan = BuildPlan(draws=24, fisher_images=16, fisher_draws=2)
     model = load_model(ModelSpec(str(ASSETS / "emoji-diffusion")))
     return build_index(model, Catalog(artwork.folder, tuple(few)), tmp_path_factory.mktemp("small") / "index", plan)

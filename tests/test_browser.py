@@ -152,20 +152,23 @@ def test_the_whole_training_set_can_be_paged_through(browser, app_url):
     with opened(browser, f"{app_url}/training-set", viewport=DESKTOP) as page:
         found, images = page.locator("#found"), page.locator("#gallery img")
         before, after = (page.get_by_role("button", name=name, exact=True) for name in ("Previous", "Next"))
-        expect(found).to_have_text("1 to 60 of 3,065 pictures")
+        expect(found).to_have_text("60 pictures")
+        page.get_by_label("Pictures").click()
+        page.get_by_role("option", name="All").click()
+        expect(found).to_have_text("1 to 60 of 64 pictures")
         expect(before).to_be_disabled()
         first = images.first.get_attribute("src")
         page.locator("#gallery button").first.click()
         expect(page.locator("#credit")).to_contain_text("Licence")
         after.click()
-        expect(found).to_have_text("61 to 120 of 3,065 pictures")
+        expect(found).to_have_text("61 to 64 of 64 pictures")
         expect(page.locator("#credit")).to_contain_text("Choose a picture")
         expect(images.first).not_to_have_attribute("src", first)
         before.click()
         expect(images.first).to_have_attribute("src", first)
         after.click()
         page.get_by_label("Only those shown repeatedly").check()
-        expect(found).to_have_text("40 pictures")
+        expect(found).to_have_text("3 pictures")
         expect(after).to_be_hidden()
 
 
@@ -179,7 +182,7 @@ def test_a_search_without_matches_says_so(browser, app_url):
 def test_repeated_pictures_can_be_singled_out_by_keyboard(browser, app_url):
     with opened(browser, f"{app_url}/training-set", viewport=DESKTOP) as page:
         page.get_by_label("Only those shown repeatedly").press("Space")
-        expect(page.locator("#found")).to_contain_text("40 pictures")
+        expect(page.locator("#found")).to_contain_text("3 pictures")
         page.locator("#gallery button").first.press("Enter")
         expect(page.locator("#credit")).to_contain_text("shown 25 times per pass")
 
@@ -187,8 +190,7 @@ def test_repeated_pictures_can_be_singled_out_by_keyboard(browser, app_url):
 def test_the_method_page_shows_the_terms_and_loads_every_picture(browser, app_url):
     with opened(browser, f"{app_url}/method", viewport=PHONE) as page:
         expect(page.locator("body")).to_contain_text("Estimated influence is neither copying nor infringement")
-        for title in ("Model card", "Licences of the artwork"):
-            page.get_by_role("button", name=title).click()
+        page.get_by_role("button", name="Model card").click()
         expect(page.get_by_text("CC BY-SA 4.0").or_(page.get_by_text("CC-BY-SA-4.0")).first).to_be_visible()
         page.locator(".prose img").evaluate_all("(images) => Promise.all(images.map((image) => image.decode()))")
 
@@ -213,11 +215,11 @@ def test_no_page_breaks_a_rule_of_accessibility(browser, app_url, path, scheme):
         assert violations(page) == []
 
 
-def test_only_the_pictures_are_served_as_files(app_url):
-    artwork = load_settings().artwork.resolve()
-    with urllib.request.urlopen(f"{app_url}/gradio_api/file={artwork}/pictures/openmoji/1f34e.webp") as answer:
+def test_only_the_pictures_are_served_as_files(app_url, small_index):
+    index = small_index.folder.resolve()
+    with urllib.request.urlopen(f"{app_url}/gradio_api/file={index}/thumbnails/000000.webp") as answer:
         assert answer.status == 200
-    for path in (artwork / "catalog.parquet", ROOT / "app.py", artwork / "pictures/../catalog.parquet"):
+    for path in (index / "catalog.parquet", ROOT / "app.py", index / "thumbnails/../catalog.parquet"):
         with pytest.raises(urllib.error.HTTPError) as refusal:
             urllib.request.urlopen(f"{app_url}/gradio_api/file={path}")
         assert refusal.value.code in (403, 404)
@@ -258,12 +260,12 @@ def test_a_busy_port_ends_with_a_message():
         listener.listen()
         ended = run_app(port=str(listener.getsockname()[1]))
     assert ended.returncode == 2
-    assert "it may be in use. Set FORWARDINF_PORT to another" in ended.stderr
+    assert "is in use. Choose another with --port or FORWARDINF_PORT" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
-def test_missing_artwork_ends_with_a_message(tmp_path):
-    ended = run_app(artwork=str(tmp_path))
+def test_a_missing_index_ends_with_a_message(tmp_path):
+    ended = run_app(index=str(tmp_path))
     assert ended.returncode == 2
-    assert "catalog.parquet” is missing" in ended.stderr
+    assert f"“{tmp_path.name}” is not an index" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -241,8 +241,8 @@ def test_only_pictures_beside_a_text_are_its_pictures():
 def test_every_page_is_laid_out_without_waiting_for_the_model(tmp_path):
     index, loading = Index.open(ASSETS / "emoji-index"), Future()
     loading.set_exception(AssertionError("a page asked for the model"))
-    catalog = Catalog.load(ASSETS / "emoji")
-    app = build(Served(index, ASSETS / "emoji-diffusion", loading, catalog, ResultStore(tmp_path), Worker()))
+    app = build(Served(index, ASSETS / "emoji-diffusion", loading, ResultStore(tmp_path), Worker(), tmp_path))
     shown = str(app.get_config_file())
     assert index.info.fingerprint in shown
     assert "Model card" in shown
+    assert "Licences of the artwork" in shown

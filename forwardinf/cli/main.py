@@ -188,25 +188,20 @@ def index_verify(folder: Path) -> None:
 @app.command()
 def serve(
     model: Model = None,
+    revision: Annotated[str | None, typer.Option(help="revision of a model from the Hub; pin a commit")] = None,
+    family: Annotated[str | None, typer.Option(help="model family, to override what the checkpoint says")] = None,
     index: IndexFolder = None,
     embedder: EmbedderFolder = None,
-    results: Annotated[Path | None, typer.Option(help="folder that finished attributions are kept in")] = None,
+    results: Annotated[Path | None, typer.Option(help="folder for finished attributions")] = None,
+    device: TorchDevice = None,
+    dtype: Annotated[str | None, typer.Option(help="precision of the UNet: float32, float16, bfloat16")] = None,
     host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
     port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
-    device: TorchDevice = None,
 ) -> None:
-    """Open the app in the browser."""
+    """Open the app in the browser. What no flag says comes from FORWARDINF_MODEL, FORWARDINF_INDEX and so on."""
+    flags = dict(locals())  # named as the settings are
     from ..web.build import serve as serve_app
 
-    flags = {
-        "model": model,
-        "index": index,
-        "embedder": embedder,
-        "results": results,
-        "host": host,
-        "port": port,
-        "device": device,
-    }
     serve_app(load_settings(**flags))
 
 

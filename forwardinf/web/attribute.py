@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -84,7 +83,8 @@ class Answer:
 
 def add(served: Served) -> None:
     """Lay the page out in the current Blocks and wire it."""
-    folder = Path(tempfile.mkdtemp(prefix="forwardinf-drawn-"))
+    folder = served.folder / "drawn"
+    folder.mkdir()
     html(view.page_title("Which training images made this picture?", _lead(served)))
     with gr.Row(elem_classes="fi-attribute"):
         with gr.Column(elem_classes="fi-ask"):

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
-from fastapi import FastAPI, HTTPException
-from fastapi.responses import FileResponse
+from fastapi import FastAPI
 
 from ..attribution.attributor import Attributor
 from ..config import Settings
-from ..errors import ForwardInfError, InvalidSettings
-from ..examples.catalog import Catalog
 from ..index.store import Index
 from ..records.store import ResultStore
-from . import attribute, evidence, method, theme, training_set
+from . import attribute, evidence, folders, method, site, theme, training_set
 from .served import Served
+from .server import Server, leaving_on_signals, listening_on, url_of
 from .worker import Worker
 
 
@@ -26,22 +26,50 @@ from .worker import Worker
 class Page:
     name: str
     path: str
+    description: str  # for previews of a link
     add: Callable[[Served], None]
 
+    @property
+    def head(self) -> site.Head:
+        title = f"{self.name} · {site.NAME}" if self.path else f"{site.NAME}: {QUESTION}"
+        return site.Head(title, self.description)
 
-# The first page is the one at the root, whatever its path.
+
+QUESTION = "which training images made this picture?"
 PAGES = (
-    Page("Attribute", "attribute", attribute.add),
-    Page("Training set", "training-set", training_set.add),
-    Page("Method", "method", method.add),
-    Page("Evidence", "evidence", evidence.add),
+    Page(
+        "Attribute",
+        "",
+        "Give a picture to a generative model and see which of its training images shaped it, who made them, and "
+        "whether any of them stands out.",
+        attribute.add,
+    ),
+    Page(
+        "Training set",
+        "training-set",
+        "Every image that the model was trained on, with its creator and its licence.",
+        training_set.add,
+    ),
+    Page(
+        "Method",
+        "method",
+        "How the influence of a training image on a picture is estimated, and what the answer does not mean.",
+        method.add,
+    ),
+    Page(
+        "Evidence",
+        "evidence",
+        "How accurate the answers are, measured where the true answer is known, beside other methods.",
+        evidence.add,
+    ),
 )
 
 
 def build(served: Served) -> gr.Blocks:
-    """All pages of the app, not yet launched."""
+    """All pages of the app, not yet served."""
     first, *others = PAGES
-    with gr.Blocks(title="Forward-INF", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
+    site.set_heads({page.path: page.head for page in PAGES})
+    with gr.Blocks(title=site.NAME, analytics_enabled=False, delete_cache=(3600, 86400)) as app:
         gr.Navbar(main_page_name=first.name)
         first.add(served)
     for page in others:
@@ -52,69 +80,56 @@ def build(served: Served) -> gr.Blocks:
 
 
 def serve(settings: Settings) -> None:
-    """Serve what `settings` name until interrupted; raises ForwardInfError where it cannot be used.
+    """Serve what `settings` name until interrupted; raises ForwardInfError where something of it cannot be used.
 
-    Pages are there before the model: loading it, and the libraries that do, takes more than half of the start.
+    The pages are up before the model is loaded, which takes more than half of the start.
     """
-    catalog, index, worker = Catalog.load(settings.artwork), Index.open(settings.index), Worker()
-    results = ResultStore(settings.results)
-    gr.set_static_paths([catalog.folder / "pictures", index.folder / "thumbnails"])
-    listening: Future[None] = Future()
+    with leaving_on_signals(), folders.temporary_folder() as folder:
+        results = ResultStore(folders.results_folder(settings.results, folder))
+        index = Index.open(settings.index)
+        with listening_on(settings.host, settings.port) as listener:
+            listening: Future[None] = Future()
+            worker = Worker()
 
-    def load() -> Attributor:
-        listening.result()  # till then it would only slow the first page down
-        return Attributor.load(index, settings.model_spec(), embedder=settings.embedder)
+            def load() -> Attributor:
+                listening.result()  # till then loading would only slow the first page down
+                return Attributor.load(index, settings.model_spec(), embedder=settings.embedder)
 
-    loading = worker.start(load)
-    try:
-        app = build(Served(index, Path(settings.model), loading, catalog, results, worker)).queue(api_open=False)
-        routes = _launched(app, settings)
-        routes.add_api_route("/results/{result_id}/{name}", _files_of(results))
-        print(f"Forward-INF is at {app.local_url}", flush=True)
-        listening.set_result(None)
-    finally:
-        listening.cancel()  # where it never listens, so that the worker does not wait for ever; else this does nothing
-    loading.result()
-    app.block_thread()
+            @asynccontextmanager
+            async def announce(_: FastAPI) -> AsyncIterator[None]:
+                print(f"{site.NAME} is at {url_of(settings.host, settings.port)}", flush=True)
+                listening.set_result(None)
+                yield
+
+            try:
+                loading = worker.start(load)
+                served = Served(index, Path(settings.model), loading, results, worker, folder)
+                server = Server(mounted(served, announce), listener, on_end=served.stop_all)
+                loading.add_done_callback(lambda loaded: server.stop() if loaded.exception() else None)
+                server.run_until_signalled()
+            finally:
+                listening.cancel()  # where the server never came up, so that the worker does not wait for ever
+            loading.result()
 
 
-def _launched(app: gr.Blocks, settings: Settings) -> FastAPI:
-    """The app's routes, being served; raises InvalidSettings where its port cannot be had."""
-    # A host that nobody set is left to Gradio, which on a Space takes it from GRADIO_SERVER_NAME.
-    host = settings.host if "host" in settings.model_fields_set else None
-    try:
-        routes, _, _ = app.launch(
-            server_name=host,
-            server_port=settings.port,
-            share=False,
-            strict_cors=True,
+def mounted(served: Served, lifespan: site.Lifespan) -> FastAPI:
+    """The pages, the files they need and the files of kept results, as one web application."""
+    gr.set_static_paths([served.index.folder / "thumbnails"])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="SSR mode")  # it is off
+        return gr.mount_gradio_app(
+            site.routes(served.results, lifespan),
+            build(served).queue(api_open=False),
+            path="/",
             enable_monitoring=False,
             run_history=False,
             ssr_mode=False,
             pwa=False,
             mcp_server=False,
             footer_links=[],
-            quiet=True,
-            prevent_thread_lock=True,
+            show_error=False,
             max_file_size="20mb",
             theme=theme.THEME,
             head=theme.HEAD,
+            app_kwargs={"exception_handlers": site.ERRORS},
         )
-    except OSError as error:
-        raise InvalidSettings(
-            f"The app cannot listen on port {settings.port}; it may be in use. Set FORWARDINF_PORT to another."
-        ) from error
-    return routes
-
-
-def _files_of(results: ResultStore) -> Callable[[str, str], FileResponse]:
-    """A route for the two files of a result that are offered for download, and no others."""
-
-    def file_of(result_id: str, name: str) -> FileResponse:
-        try:
-            result = results.load(result_id)
-            return FileResponse({"scores.csv": result.csv, "record.json": result.json}[name])
-        except (ForwardInfError, KeyError) as error:
-            raise HTTPException(404, "There is no such file.") from error
-
-    return file_of

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from ..config import ASSETS
 from ..index.store import Index
 from ..scoring.confidence import ENOUGH
 from ..scoring.null import FEWEST
@@ -91,7 +92,8 @@ def add(served: Served) -> None:
         gr.Markdown(WHAT_TO_KEEP_IN_MIND)
         html(view.model_facts(served.index.info.fingerprint, served.catalog))
         _document("Model card", served.checkpoint / "README.md")
-        _document("Licences of the artwork", served.catalog.folder / "LICENSE-ARTWORK.md")
+        if served.shipped:
+            _document("Licences of the artwork", ASSETS / "emoji" / "LICENSE-ARTWORK.md")
 
 
 def _how_it_works(index: Index) -> str:

@@ -1,0 +1,82 @@
+"""What surrounds the pages: titles, previews of links, icons, files of kept results, the page for a wrong address."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from gradio.routes import templates as gradio_templates
+from jinja2 import ChoiceLoader, DictLoader
+from starlette.staticfiles import StaticFiles
+
+from ..errors import ForwardInfError
+from ..records.store import ResultStore
+from .templates import render, source_of
+
+NAME = "Forward-INF"
+STATIC = Path(__file__).with_name("static")
+PAGE = "frontend/index.html"  # Gradio's template of every page
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a browser's tab, a search engine and a preview of a link show of a page."""
+
+    title: str
+    description: str
+
+
+def routes(results: ResultStore, lifespan: Lifespan) -> FastAPI:
+    """An application that serves icons and the files of kept results; pages are to be mounted in it."""
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=ERRORS)
+    app.add_api_route("/results/{result_id}/{name}", _files_of(results))
+    app.add_api_route("/favicon.ico", lambda: FileResponse(STATIC / "favicon.ico"))
+    app.mount("/site", StaticFiles(directory=STATIC))
+    return app
+
+
+def set_heads(heads: Mapping[str, Head]) -> None:
+    """Give each page, by its path, a title and a preview in place of Gradio's, which are the same for all."""
+    environment = gradio_templates.env
+    assert environment.loader is not None  # it loads Gradio's templates from its package
+    if "forwardinf" not in environment.globals:
+        page, _, _ = environment.loader.get_source(environment, PAGE)
+        environment.loader = ChoiceLoader([DictLoader({PAGE: _with_our_head(page)}), environment.loader])
+    environment.globals["forwardinf"] = {"name": NAME, "heads": heads}
+
+
+def _with_our_head(page: str) -> str:
+    """Gradio's template without its previews and its web app's manifest, and with our head."""
+    page = re.sub(r'<meta\s+(property="og:|name="twitter:)[^>]*>|<link rel="manifest"[^>]*>', "", page)
+    charset = '<meta charset="utf-8" />'
+    return page.replace(charset, f"{charset}\n{source_of('head.html')}", 1)
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    """A page for people, and JSON for programs."""
+    if "text/html" in request.headers.get("accept", ""):
+        return HTMLResponse(render("not_found.html", root=request.scope.get("root_path", ""), name=NAME), 404)
+    return JSONResponse({"detail": getattr(error, "detail", "Not Found")}, 404)
+
+
+ERRORS: dict[int | type[Exception], Any] = {404: _not_found}
+
+
+def _files_of(results: ResultStore) -> Callable[[str, str], FileResponse]:
+    """A route for the two files of a result that are offered for download, and no others."""
+
+    def file_of(result_id: str, name: str) -> FileResponse:
+        try:
+            result = results.load(result_id)
+            return FileResponse({"scores.csv": result.csv, "record.json": result.json}[name])
+        except (ForwardInfError, KeyError) as error:
+            raise HTTPException(404, "There is no such file.") from error
+
+    return file_of
