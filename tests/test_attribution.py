@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import gc
-import io
 import json
 import shutil
 import threading
@@ -18,6 +16,7 @@ import torch
 from PIL import Image
 
 from conftest import ASSETS, tiny_pipeline, write_patches
+from forwardinf.attribution.answer import answer_of
 from forwardinf.attribution.attributor import Attributor
 from forwardinf.draws import DrawPlan
 from forwardinf.errors import DamagedAsset, IndexMismatch, InvalidRequest, MissingAsset
@@ -29,13 +28,14 @@ from forwardinf.index.build import BuildPlan, build_index, training_images
 from forwardinf.index.curvature_file import read_fisher, weights_of, write_fisher, write_kronecker
 from forwardinf.index.store import Index, shard_path
 from forwardinf.methods.forward_inf import ForwardInf, preconditioned
-from forwardinf.methods.registry import load_method
+from forwardinf.methods.registry import load_method, settings_of
 from forwardinf.models.registry import load_model
 from forwardinf.models.sd import StableDiffusion
-from forwardinf.records.record import as_csv, as_record, as_table
-from forwardinf.scoring.confidence import Confidence
+from forwardinf.records.record import Record
+from forwardinf.records.recording import matches_of, record_of
+from forwardinf.records.upgrade import read_record
 from forwardinf.sweep.sweep import losses_of, sweep
-from forwardinf.types import InfluenceScores, LatentBatch, ModelSpec, SweepLosses
+from forwardinf.types import InfluenceScores, LatentBatch, ModelSpec, Query, SweepLosses
 
 COUNT = 12
 PLAN = BuildPlan(draws=4, fisher_images=6, fisher_draws=2)
@@ -230,18 +230,16 @@ def test_a_query_without_a_prompt_borrows_the_caption_of_what_looks_most_like_it
     assert told.borrowed is None
     assert (bare.prompted, told.prompted) == (False, True)
     assert torch.equal(bare.conditioning, told.conditioning)
-    state = attributor.mirror(bare, ForwardInf())
-    scores = attributor.attribute(picture(folder, 3))
-    record = as_record(attributor, bare, ForwardInf(), state, scores, alike, len(scores.example_ids))
-    assert f"stood for one: “{nearest.caption}”" in as_table(record)
-    assert [row["caption"] for row in record["results"] if row["lent_caption"]] == [nearest.caption]
-    assert "among those that stand out" not in as_table(record)  # as there is no reference
-    for row in record["results"]:
-        row["stands_out"] = row["lent_caption"]
-    assert "among those that stand out, and scores higher for it" in as_table(record)
-    with_prompt = as_record(attributor, told, ForwardInf(), state, scores, alike, len(scores.example_ids))
-    assert "stood for one" not in as_table(with_prompt)
-    assert not any(row["lent_caption"] for row in with_prompt["results"])
+    captions = {prompted: _record(attributor, query) for prompted, query in ((False, bare), (True, told))}
+    assert captions[False].query.fallback_caption == nearest.caption
+    assert [row.caption for row in captions[False].results if row.is_fallback_caption] == [nearest.caption]
+    assert captions[True].query.fallback_caption is None
+    assert not any(row.is_fallback_caption for row in captions[True].results)
+
+
+def _record(attributor: Attributor, query: Query, top: int = 24, **facts) -> Record:
+    *_, last = attributor.follow(query)
+    return record_of(answer_of(attributor, query, ForwardInf(), last), attributor.index, top, **facts)
 
 
 def test_only_images_trained_on_lend_their_captions(model: StableDiffusion, folder: Path, tmp_path: Path):
@@ -520,42 +518,46 @@ def test_settings_out_of_range_are_refused(wrong: dict):
 
 
 def test_a_record_holds_what_reproduces_it_and_the_credits(attributor: Attributor, folder: Path):
-    method = ForwardInf()
     query = attributor.query(picture(folder, 2), "patch 2", sha256_of(folder / "02.png"))
-    mirrored = attributor.mirror(query, method)
-    scores = method.scores(mirrored, attributor.losses(list(attributor.sweep(mirrored))))
-    alike = attributor.similarities(picture(folder, 2))
-    record = json.loads(json.dumps(as_record(attributor, query, method, mirrored, scores, alike, top=3)))
-    assert record["query"]["sha256"] == sha256_of(folder / "02.png")
-    assert record["index"]["fingerprint"] == attributor.index.fingerprint
-    assert record["index"]["trained"] == len(scores.example_ids)
-    assert record["confidence"]["verdict"] in as_table(record)
-    assert record["model"]["fingerprint"] == attributor.model.fingerprint
-    assert [row["rank"] for row in record["results"]] == [1, 2, 3]
-    assert all(row["creator"] == "Ada" for row in record["results"])
-    assert "neither copying nor infringement" in as_table(record)
+    made = _record(attributor, query, 3, notes=["Turned upright."], file_name="02.png", seconds=1.5)
+    assert read_record(made.to_json()) == made
+    assert made.query.sha256 == sha256_of(folder / "02.png")
+    assert (made.query.notes, made.query.file_name, made.seconds) == (("Turned upright.",), "02.png", 1.5)
+    assert made.model.fingerprint == attributor.model.fingerprint
+    assert (made.index.fingerprint, made.index.name) == (attributor.index.fingerprint, attributor.index.folder.name)
+    assert made.index.trained == len(attributor.index.trained)
+    assert {"name": made.method.name, **made.method.settings} == settings_of(ForwardInf())
+    assert made.verdict.startswith("It is not known")  # as this index has no reference
+    assert made.mirrored.loss_after > made.mirrored.loss_before
+    assert [row.rank for row in made.results] == [1, 2, 3]
+    assert {(row.creator, row.repeats, row.size_draws) for row in made.results} == {("Ada", 1, 1)}
 
 
-def test_a_csv_ranks_every_image_with_its_credit(index: Index):
-    hostile = replace(index.catalog.images[2], caption='=HYPERLINK("x"), "patch"\n2')
-    catalog = Catalog(index.folder, (*index.catalog.images[:2], hostile))
-    scores = torch.tensor([0.1, 0.3, 0.2])
-    ids = tuple(image.id for image in catalog.images)
-    sure = Confidence(torch.tensor([0.9, 0.05, 0.4], dtype=torch.float64), 29, torch.ones(3, 2, dtype=torch.long))
-    scored = InfluenceScores(ids, scores, scores / 10, scores[:, None])
-    text = as_csv(scored, catalog, sure)
-    rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    assert list(rows[0]) == [
-        *("id", "rank", "score", "standard_error", "p_value"),
-        *("caption", "collection", "creator", "licence", "source_url"),
-    ]
-    assert [row["p_value"] for row in rows] == ["0.05", "0.4", "0.9"]
-    without = csv.DictReader(io.StringIO(as_csv(scored, catalog, replace(sure, p_values=None)), newline=""))
-    assert [row["p_value"] for row in without] == ["", "", ""]
-    assert [(row["id"], row["rank"]) for row in rows] == [(ids[1], "1"), (ids[2], "2"), (ids[0], "3")]
-    assert [float(row["score"]) for row in rows] == [float(s) for s in scores[[1, 2, 0]]]
-    assert rows[1]["caption"] == "'" + hostile.caption
-    assert rows[0]["creator"] == "Ada"
+def test_an_answer_has_every_training_image_with_its_similarity(attributor: Attributor, folder: Path):
+    query = attributor.query(picture(folder, 2), "patch 2")
+    *_, last = attributor.follow(query)
+    answer = answer_of(attributor, query, ForwardInf(), last)
+    index, scores = attributor.index, last.scores()
+    assert answer.scores.example_ids == scores.example_ids
+    alike = attributor.similarities(query.picture).tolist()
+    expected = dict(zip((image.id for image in index.catalog.images), alike, strict=True))
+    assert answer.similarities == {example_id: expected[example_id] for example_id in scores.example_ids}
+    matches = list(matches_of(answer, index.catalog))
+    assert [(m.id, m.score, m.standard_error) for m in matches] == scores.top(len(scores.example_ids))
+    by_similarity = sorted(matches, key=lambda m: m.similarity_rank)
+    assert [m.similarity for m in by_similarity] == sorted(answer.similarities.values(), reverse=True)
+    assert answer.missed == ()
+    few = replace(last, trained=frozenset(scores.example_ids[1:]))
+    assert answer_of(attributor, query, ForwardInf(), few).missed == scores.example_ids[:1]
+
+
+def test_scores_that_are_no_numbers_are_refused_by_name(attributor: Attributor, folder: Path):
+    query = attributor.query(picture(folder, 2), "patch 2")
+    *_, last = attributor.follow(query)
+    broken = replace(last.scores(), scores=last.scores().scores.clone())
+    broken.scores[1] = float("nan")
+    with pytest.raises(InvalidRequest, match=f"1 training images are not finite.*“{broken.example_ids[1]}”"):
+        answer_of(attributor, query, ForwardInf(), replace(last, raw_scores=lambda: broken, habit=None))
 
 
 def test_a_part_of_an_index_sweeps_these_examples_alone(model: StableDiffusion, folder: Path, tmp_path: Path):

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from conftest import tiny_pipeline, write_patches
+from forwardinf.attribution.answer import answer_of
 from forwardinf.attribution.attributor import Attributor
 from forwardinf.attribution.build_null import build_reference, unlike_any
 from forwardinf.attribution.build_null import referenced as with_reference
@@ -26,10 +27,9 @@ from forwardinf.index.store import Index
 from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.models.generation import GenerationRequest
 from forwardinf.models.sd import StableDiffusion
-from forwardinf.records.record import as_record
 from forwardinf.scoring import groups as calibration
-from forwardinf.scoring.confidence import RATE, p_values, rank_ranges
-from forwardinf.scoring.groups import PERMUTATIONS, SMALL, ranked_groups
+from forwardinf.scoring.confidence import RATE, p_values, rank_ranges, threshold
+from forwardinf.scoring.groups import PERMUTATIONS, SMALL, outranked, ranked_groups
 from forwardinf.scoring.null import SHARED, Habit, highest
 from forwardinf.studies import calibration as room
 from forwardinf.studies.calibration import Calibration
@@ -271,11 +271,12 @@ def test_an_answer_without_a_prompt_is_compared_with_pictures_asked_without_one(
     assert not torch.allclose(unseen, referenced.unseen(METHOD), rtol=1e-2)
     query = referenced.query(_picture(catalog))
     *_, last = referenced.follow(query, METHOD)
-    record = as_record(referenced, query, METHOD, last.state, last.scores(), torch.zeros(len(catalog.images)), 3)
-    told = {row["id"]: row["p_value"] for row in record["results"]}
+    answer = answer_of(referenced, query, METHOD, last)
+    told = dict(zip(answer.scores.example_ids, answer.confidence.p_values.tolist(), strict=True))
     scores = last.scores()
     expected = dict(zip(scores.example_ids, p_values(scores.scores, unseen).tolist(), strict=True))
-    assert told == {example_id: expected[example_id] for example_id in told}
+    assert told == expected
+    assert answer.highest_of_null == tuple(unseen.tolist())
 
     shutil.copytree(referenced.index.folder, tmp_path / "index")
     fields = json.loads((tmp_path / "index" / SETTINGS).read_text())
@@ -470,3 +471,25 @@ def _picture(pictures):
 
 def _rows(shard):
     return zip(shard.batch.example_ids, shard.batch.latents.float().flatten(1), strict=True)
+
+
+@pytest.mark.parametrize("count", [0, 8, 9, 19, 29, 40, 99])
+def test_an_image_stands_out_just_where_it_scores_above_the_threshold(count: int):
+    null = torch.randn(count, generator=torch.Generator().manual_seed(count)).double()
+    bar = threshold(null.tolist())
+    assert (bar is None) == (count < 9)
+    tried = torch.cat([null, null + 1e-9, null - 1e-9, torch.tensor([-9.0, 9.0])])
+    called = [bar is not None and score > bar for score in tried.tolist()]
+    assert called == (p_values(tried, null) <= RATE).tolist()
+
+
+def test_a_groups_effect_is_how_often_it_outranks_the_others():
+    scores = torch.tensor([9.0, 8.0, 7.0, 7.0, 5.0, 4.0])
+    names = ["a", "b", "a", "b", "b", "a"]
+    pairs = [(1.0 if x > y else 0.5 if x == y else 0.0)
+             for x, n in zip(scores.tolist(), names, strict=True) if n == "a"
+             for y, m in zip(scores.tolist(), names, strict=True) if m == "b"]  # fmt: skip
+    found = {group.name: outranked(group.images, group.mean_rank, 6) for group in ranked_groups(scores, names)}
+    assert found["a"] == pytest.approx(sum(pairs) / len(pairs))
+    assert found["b"] == pytest.approx(1 - found["a"])
+    assert outranked(6, 3.5, 6) == 0.5

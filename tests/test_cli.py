@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -130,21 +131,25 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
     record = json.loads(forwardinf(*asked, "--top", "2", "--json").stdout)
     assert [row["rank"] for row in record["results"]] == [1, 2]
     assert {row["creator"] for row in record["results"]} == {"Ada"}
-    assert record["confidence"]["reference_queries"] == 1
+    assert record["confidence"]["null_pictures"] == 1
     assert all(0.5 <= row["p_value"] <= 1 for row in record["results"])  # one reference can show no more
     assert [(group["name"], group["images"]) for group in record["groups"]["creator"]] == [("Ada", 4)]
     plain = forwardinf(*asked)
-    assert plain.stdout.startswith("The index holds scores of 1 reference picture, too few to say")
+    assert "The index holds the scores of 1 picture that the model never saw, and a verdict takes" in plain.stdout
+    assert record["verdict"] == " ".join(plain.stdout.splitlines()[:2])
     assert (record["confidence"]["stand_out"], record["results"][0]["stands_out"]) == (None, None)
-    assert forwardinf(*asked, "--steps", "2").stdout.startswith("There is nothing to compare this answer with")
+    assert "no null distribution for these settings" in forwardinf(*asked, "--steps", "2").stdout
     assert "neither copying nor infringement" in plain.stdout
     assert "img" not in plain.stderr  # no progress bar where nobody watches
 
     table = tmp_path / "all.csv"
     chosen = ["--steps", "2", "--method", "forward_inf", "--csv", str(table), "--json"]
-    by = json.loads(forwardinf(*asked, *chosen, "--setting", "curvature=kronecker").stdout)["method"]
+    by = json.loads(forwardinf(*asked, *chosen, "--setting", "curvature=kronecker").stdout)["method"]["settings"]
     assert (by["steps"], by["curvature"]) == (2, "kronecker")
-    assert len(table.read_text().splitlines()) == 5
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["rank"] for row in rows] == ["1", "2", "3", "4"]
+    assert {(row["prompt"], row["verdict"]) for row in rows} == {("blue square", plain.stdout.splitlines()[0])}
     for wrong, named in [
         (["--method", "guess"], "forward_inf"),
         (["--tunable", "["], "regular expression"),
@@ -166,7 +171,7 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
 
     rival = ["--method", "trak", "--setting", "dimensions=32", "--setting", "query_draws=2"]
     ranked = json.loads(forwardinf(*asked, *rival, "--seed", "1", "--cache", str(tmp_path / "kept"), "--json").stdout)
-    assert ranked["method"]["dimensions"] == 32
+    assert ranked["method"]["settings"]["dimensions"] == 32
     assert ranked["mirrored"] is ranked["results"][0]["standard_error"] is None
     assert len(list((tmp_path / "kept").iterdir())) == 1
     assert "neither copying" in forwardinf(*asked, "--method", "random").stdout

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -104,8 +105,11 @@ def attribute(
     csv: Annotated[Path | None, typer.Option(help="file to write with every image, best first")] = None,
 ) -> None:
     """List the training images that shaped a picture most, by estimated influence."""
+    from ..attribution.answer import answer_of
     from ..examples.decoding import read_picture
-    from ..records.record import as_csv, as_record, as_table
+    from ..records.csv import as_csv
+    from ..records.recording import matches_of, record_of
+    from ..records.text import as_table
 
     if not picture.is_file():
         raise InvalidRequest(f"There is no file “{picture}”.")
@@ -114,16 +118,16 @@ def attribute(
     by = method_from(method, setting, **flags)
     read = read_picture(picture.read_bytes(), name=picture.name)
     attributor = load_attributor(index, tunable, cache, model=model, device=device, embedder=embedder)
-    query, similarities = attributor.query(read.rgb, prompt, read.sha256), attributor.similarities(read.rgb)
+    query, start = attributor.query(read.rgb, prompt, read.sha256), time.perf_counter()
     with progress_bar("img", attributor.index.count) as bar:
         for progress in attributor.follow(query, by):
             bar.update(progress.done - bar.n)
-    scores = progress.scores()
+    answer, seconds = answer_of(attributor, query, by, progress), round(time.perf_counter() - start, 1)
+    record = record_of(answer, attributor.index, top, notes=read.notes, file_name=picture.name, seconds=seconds)
     if csv:
-        sure = attributor.confidence(scores, by, query.prompted)
-        csv.write_text(as_csv(scores, attributor.index.catalog, sure), encoding="utf-8", newline="")
-    record = as_record(attributor, query, by, progress.state, scores, similarities, top, read.notes)
-    typer.echo(json.dumps(record, indent=1) if as_json else as_table(record))
+        everything = as_csv(record, matches_of(answer, attributor.index.catalog))
+        csv.write_text(everything, encoding="utf-8", newline="")
+    typer.echo(record.to_json() if as_json else as_table(record), nl=not as_json)
 
 
 @index.command("build")

@@ -1,183 +1,149 @@
-"""A finished attribution as a record that can be kept, and as a table for the terminal."""
+"""A finished answer as it is kept and exchanged: typed, versioned, and the same JSON for the same answer."""
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Literal
 
-from .. import __version__
-from ..methods.protocol import AttributionMethod, QueryState
-from ..methods.registry import settings_of
-from ..scoring.confidence import ENOUGH, RATE, Confidence
-from ..scoring.groups import ranked_groups
-from ..types import InfluenceScores, MirroredWeights, Query
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..attribution.attributor import Attributor
-    from ..examples.catalog import Catalog
-
-CSV_CREDIT = ("caption", "collection", "creator", "licence", "source_url")
-GROUPED_BY = ("collection", "licence", "creator")
+SCHEMA = 2  # records of schema 1 have no number; `upgrade.read_record` reads both
 CAUTION = "Estimated influence is neither copying nor infringement."
 
 
-def as_record(
-    attributor: Attributor,
-    query: Query,
-    method: AttributionMethod,
-    state: QueryState,
-    scores: InfluenceScores,
-    similarities: Tensor,
-    top: int,
-    notes: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Everything that reproduces an attribution, and its `top` results, in JSON's types.
-
-    `similarities [n]` are the index's, in its order; an image's rank in them is among the images trained on. What the
-    steps on the query did is there where the method took any, a standard error where there is one.
-    """
-    index, confidence = attributor.index, attributor.confidence(scores, method, prompted=query.prompted)
-    draws = dict(zip(scores.example_ids, scores.per_draw.tolist(), strict=True))
-    sure = _sureness(scores, confidence)
-    likeness = dict(zip((image.id for image in index.catalog.images), similarities.tolist(), strict=True))
-    most_alike = sorted(scores.example_ids, key=lambda example_id: -likeness[example_id])
-    results = []
-    for rank, (example_id, score, error) in enumerate(scores.top(top), 1):
-        image = index.catalog.by_id[example_id]
-        looks = {"similarity": likeness[example_id], "similarity_rank": 1 + most_alike.index(example_id)}
-        numbers = {
-            "score": score,
-            "standard_error": None if math.isnan(error) else error,
-            **sure[example_id],
-            **looks,
-            "per_draw": draws[example_id],
-        }
-        credit = {key: getattr(image, key) for key in ("caption", "collection", "creator", "licence", "licence_url")}
-        source = {"source_url": image.source_url, "split": image.split, "sha256": image.sha256}
-        lent = {"lent_caption": query.borrowed is not None and image.caption == query.borrowed}
-        results.append({"rank": rank, "id": example_id, **numbers, **lent, **credit, **source})
-    sureness = {"stand_out": confidence.stand_out, "false_discovery_rate": RATE,
-                "reference_queries": confidence.reference_queries}  # fmt: skip
-    return {
-        "caution": CAUTION,
-        "version": __version__,
-        "query": {"sha256": query.sha256, "prompt": query.prompt, "borrowed": query.borrowed,
-                  "notes": list(notes)},
-        "method": settings_of(method),
-        "mirrored": _steps_of(state) if isinstance(state, MirroredWeights) else None,
-        "model": {"name": index.info.model, "fingerprint": index.info.fingerprint,
-                  "tunable": attributor.model.spec.tunable},
-        "index": {"fingerprint": index.fingerprint, "examples": index.count, "trained": len(scores.example_ids),
-                  "draws": index.info.draw_count, "draw_seed": index.info.draw_seed},
-        "confidence": {"verdict": verdict(sureness, len(results)), **sureness},
-        "results": results,
-        "groups": {key: _groups(scores, index.catalog, key) for key in GROUPED_BY},
-    }  # fmt: skip
+def _encodable(text: object) -> object:
+    """Text that UTF-8 can hold: a file name may have bytes that are not, which Python reads as lone surrogates."""
+    return text.encode("utf-8", "replace").decode("utf-8") if isinstance(text, str) else text
 
 
-def _sureness(scores: InfluenceScores, confidence: Confidence) -> dict[str, dict[str, Any]]:
-    """What is said of each image's score beside its standard error."""
-    unknown = [None] * len(scores.example_ids)
-    p = unknown if confidence.p_values is None else confidence.p_values.tolist()
-    stand_out = unknown if confidence.standing_out is None else confidence.standing_out.tolist()
-    each = zip(scores.example_ids, p, stand_out, confidence.rank_ranges.tolist(), strict=True)
-    return {
-        example_id: {"p_value": p_value, "stands_out": stands_out, "rank_range": rank_range}
-        for example_id, p_value, stands_out, rank_range in each
-    }
+Text = Annotated[str, BeforeValidator(_encodable)]
 
 
-def _groups(scores: InfluenceScores, catalog: Catalog, key: str) -> list[dict[str, Any]]:
-    """Every creator, collection or licence with its mean rank and the chance of it, best first."""
-    names = [getattr(catalog.by_id[example_id], key) for example_id in scores.example_ids]
-    return [asdict(group) for group in ranked_groups(scores.scores, names)]
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def as_table(record: dict[str, Any]) -> str:
-    """The verdict and the results, best first, with their credits, over the word of caution."""
-    lines = [verdict(record["confidence"], len(record["results"])), ""]
-    lines += [f"{'':>4} {'score':>8} {'± s.e.':>7} {'p':>5} {'ranks':>9}  {'caption':40} {'creator':30} licence"]
-    lines += [
-        f"{r['rank']:>4} {r['score']:>8.3f} {_or_dash(r['standard_error'], 7, 3)} {_or_dash(r['p_value'], 5, 2)} "
-        f"{ranks(r['rank_range']):>9}  {r['caption'][:40]:40} {r['creator'][:30]:30} {r['licence']}"
-        for r in record["results"]
-    ]
-    notes = filter(None, [*record["query"]["notes"], without_prompt(record), record["caution"]])
-    return "\n".join([*lines, "", *notes])
+class QueryRecord(_Part):
+    """What was asked about."""
+
+    sha256: str  # of the picture's original bytes
+    prompt: Text  # as given; may be empty
+    fallback_caption: Text | None = None  # the caption that was used because no prompt was given
+    notes: tuple[Text, ...] = ()  # what was converted when the picture was read
+    file_name: Text = ""
+
+    @property
+    def prompt_used(self) -> str:
+        return self.prompt if self.fallback_caption is None else self.fallback_caption
 
 
-def verdict(confidence: dict[str, Any], shown: int) -> str:
-    """What may be said of an answer as a whole, over the `shown` images that come first."""
-    found, rate = confidence["stand_out"], confidence["false_discovery_rate"]
-    if found is None and confidence["reference_queries"]:
-        count = confidence["reference_queries"]
-        return (
-            f"The index holds scores of {count} reference {'picture' if count == 1 else 'pictures'}, too few to say "
-            f"whether any image stands out: that takes {ENOUGH}. Build it with more held-out images."
-        )
-    if found is None:
-        return (
-            "There is nothing to compare this answer with: the index holds no reference for these settings, so it is "
-            "not said whether any image stands out."
-        )
-    if not found:
-        return "No training image stands out: what follows is merely similar."
-    if found > shown:
-        return f"{found} training images stand out (false-discovery rate {rate:.0%}); listed here: {shown}."
-    return f"{found} of these {'stands' if found == 1 else 'stand'} out (false-discovery rate {rate:.0%})."
+class MethodRecord(_Part):
+    """Which method answered, with every setting it had."""
+
+    name: str
+    settings: dict[str, Any]
 
 
-def without_prompt(record: dict[str, Any]) -> str:
-    """What stood for a prompt that was not given; empty where one was."""
-    borrowed = record["query"].get("borrowed")  # absent from records of earlier versions
-    if borrowed is None:
-        return ""
-    told = (
-        f"No prompt was given; the caption of the training image that looks most like it stood for one: “{borrowed}”."
-    )
-    if any(row["stands_out"] and row.get("lent_caption") for row in record["results"]):
-        told += " That image is among those that stand out, and scores higher for it: give the prompt if it is known."
-    return told
+class Mirrored(_Part):
+    """What the gradient steps on the query did to its loss."""
+
+    loss_before: float
+    loss_after: float
+    step_sizes: tuple[float, ...] = ()
 
 
-def ranks(rank_range: Sequence[int]) -> str:
-    best, worst = rank_range
-    return f"{best}" if best == worst else f"{best}–{worst}"
+class ModelRecord(_Part):
+    name: str
+    fingerprint: str
+    tunable: str  # which weights the query moved
 
 
-def _steps_of(mirrored: MirroredWeights) -> dict[str, Any]:
-    steps = list(mirrored.step_sizes)
-    return {"loss_before": mirrored.loss_before, "loss_after": mirrored.loss_after, "step_sizes": steps}
+class IndexRecord(_Part):
+    name: str
+    fingerprint: str
+    examples: int  # images in the index
+    trained: int  # of these, images the model was trained on; only they are ranked
+    draws: int  # per image
+    draw_seed: int
 
 
-def _or_dash(number: float | None, width: int, digits: int) -> str:
-    return f"{'–':>{width}}" if number is None else f"{number:>{width}.{digits}f}"
+class ConfidenceRecord(_Part):
+    """What the answer as a whole was compared with."""
+
+    stand_out: int | None  # training images; None where the null distribution is missing or too small
+    false_discovery_rate: float
+    null_pictures: int  # pictures the model never saw that the scores were compared with
+    threshold: float | None = None  # an image stands out where it scores above this; None where that is unknown
+    highest_of_null: tuple[float, ...] = ()  # the highest score for each of the null pictures
 
 
-def as_csv(scores: InfluenceScores, catalog: Catalog, confidence: Confidence) -> str:
-    """Every scored example, best first, with its credit: one header line, then one row each, as RFC 4180 has it.
+class Match(_Part):
+    """A training image in an answer: its score, how far it can be trusted, and whose image it is."""
 
-    A p-value is empty where there is no reference to have it from.
+    rank: int
+    id: str
+    score: float
+    standard_error: float | None  # None for a method with a single figure per image
+    p_value: float | None  # None without a null distribution
+    stands_out: bool | None
+    rank_range: tuple[int, int]  # best and worst rank when any one draw is left out
+    similarity: float  # cosine with the query
+    similarity_rank: int  # among training images
+    per_draw: tuple[float, ...]  # from little noise to much
+    size_draws: int  # of these, how many (the last) measure the size of the prediction
+    caption: Text
+    subject: Text  # what the image shows; its caption where nothing shorter is known
+    collection: Text
+    creator: Text
+    licence: Text  # SPDX identifier
+    licence_url: Text
+    source_url: Text
+    split: str
+    repeats: int | None  # how often one pass of training showed it; None where that was not recorded
+    sha256: str
+    is_fallback_caption: bool  # whether its caption was used as the prompt
 
-    Scores are written in full, so that reading them back gives the same floats. A cell that a spreadsheet would run
-    as a formula is led by an apostrophe.
-    """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(["id", "rank", "score", "standard_error", "p_value", *CSV_CREDIT])
-    sure = _sureness(scores, confidence)
-    for rank, (example_id, score, error) in enumerate(scores.top(len(scores.example_ids)), 1):
-        credit = [_inert(getattr(catalog.by_id[example_id], key)) for key in CSV_CREDIT]
-        writer.writerow([_inert(example_id), rank, score, error, sure[example_id]["p_value"], *credit])
-    return text.getvalue()
+
+class GroupRecord(_Part):
+    """A collection, licence or creator as a whole."""
+
+    name: Text
+    images: int
+    mean_rank: float
+    outranks: float  # effect size: how often its images rank above others; 0.5 by chance
+    p_value: float  # one-sided, adjusted for the number of groups tested
 
 
-def _inert(cell: str) -> str:
-    """A cell that no spreadsheet runs (OWASP, CSV injection)."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+class Groups(_Part):
+    """How the groups of each kind rank, highest first."""
+
+    collection: tuple[GroupRecord, ...]
+    licence: tuple[GroupRecord, ...]
+    creator: tuple[GroupRecord, ...]
+
+
+class Record(_Part):
+    """A finished answer: what was asked, of whom, what came out, and how far it can be trusted."""
+
+    schema_version: Literal[2] = Field(default=2, alias="schema")
+    version: str
+    answered_at: AwareDatetime | None  # UTC; None in records of earlier versions
+    caution: str = CAUTION
+    query: QueryRecord
+    method: MethodRecord
+    mirrored: Mirrored | None  # None for a method that takes no steps on the query
+    model: ModelRecord
+    index: IndexRecord
+    confidence: ConfidenceRecord
+    verdict: str = ""  # in words, for readers of the JSON; `text.verdict_of` has it in parts
+    results: tuple[Match, ...]  # best first
+    groups: Groups
+    seconds: float | None = None  # that the answer took
+
+    def to_json(self) -> str:
+        """The record as JSON that ends in a line break; the same record gives the same text."""
+        return self.model_dump_json(indent=1, by_alias=True) + "\n"
+
+    @property
+    def standing_out(self) -> tuple[Match, ...]:
+        """The listed images that stand out."""
+        return tuple(match for match in self.results if match.stands_out)

@@ -14,6 +14,7 @@ answer, whatever the picture.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,3 +75,13 @@ def rank_ranges(scores: InfluenceScores) -> Tensor:
     ranks = torch.empty_like(order)
     ranks.scatter_(0, order, torch.arange(1, len(order) + 1)[:, None].expand_as(order))
     return torch.stack([ranks.min(dim=1).values, ranks.max(dim=1).values], dim=1)
+
+
+def threshold(highest: Sequence[float]) -> float | None:
+    """The score above which an image stands out, given the highest score of each null picture.
+
+    The largest score whose p-value would still exceed `RATE`; None where there are too few pictures for any to stand
+    out.
+    """
+    as_high = sum((1 + count) / (1 + len(highest)) <= RATE for count in range(len(highest) + 1))
+    return sorted(highest, reverse=True)[as_high - 1] if as_high else None

@@ -64,3 +64,13 @@ def _rank_sums(ranks: np.ndarray, size: int) -> np.ndarray:
     distinct = (np.diff(drawn, axis=1) > 0).all(axis=1)  # a set that would hold an image twice is none
     sums: np.ndarray = ranks[drawn[distinct]].sum(axis=1)
     return sums
+
+
+def outranked(images: int, mean_rank: float, of: int) -> float:
+    """How often an image of a group ranks above an image outside it, over all such pairs: 0.5 by chance.
+
+    The common-language effect size (McGraw & Wong 1992), (1 + rank-biserial correlation) / 2, of a group of so many
+    `images` among `of`; a tie counts half. 0.5 where the group is everything.
+    """
+    others = of - images
+    return 0.5 if not others else 1 - (mean_rank - (images + 1) / 2) / others

@@ -158,7 +158,7 @@ from forwardinf.models.generation import GenerationRequest
 from forwardinf.index.build import BuildPlan, build_index
 from forwardinf.examples.catalog import Catalog
 from forwardinf.models.registry import load_model
-from forwardinf.records.store import ResultStore
+from forwardinf.records.store import FolderStore
 from forwardinf.types import ModelSpec
 from forwardinf.web.build import build
 from forwardinf.web.served import Served
@@ -169,7 +169,7 @@ with tempfile.TemporaryDirectory() as folder:
     index = build_index(model, few, Path(folder) / "index", BuildPlan(fisher_images=4))
     loading = Future()
     loading.set_result(Attributor(model, index))
-    served = Served(index, Path(sys.argv[1]), loading, artwork, ResultStore(Path(folder) / "results"), Worker())
+    served = Served(index, Path(sys.argv[1]), loading, artwork, FolderStore(Path(folder) / "results"), Worker())
     app = build(served)
     served.attributor.attribute(model.generate(GenerationRequest("red apple, OpenMoji style")))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

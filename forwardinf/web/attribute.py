@@ -11,13 +11,14 @@ from pathlib import Path
 
 import gradio as gr
 
+from ..attribution.answer import answer_of
 from ..errors import ForwardInfError, IndexMismatch, InvalidRequest
 from ..examples.catalog import TrainingImage
 from ..examples.decoding import to_square
 from ..methods.forward_inf import ForwardInf
-from ..records.record import as_csv, as_record
+from ..records.csv import as_csv
+from ..records.recording import matches_of, record_of
 from ..records.store import Result
-from ..types import size_draws_of
 from . import forms, query, results_view, theme, view
 from .query import QueryForm
 from .served import Served
@@ -204,12 +205,10 @@ def _found(
     if now.done < now.total:
         yield answer.cleared(results_view.stopped(now.done, now.total, held_out), running=False)
         return
-    scores, alike = now.scores(), served.attributor.similarities(picture.rgb)
-    record = as_record(served.attributor, asked, method, now.state, scores, alike, TOP, picture.notes)
-    record |= {"file_name": Path(file).name, "seconds": round(time.perf_counter() - start, 1)}
+    found, seconds = answer_of(served.attributor, asked, method, now), round(time.perf_counter() - start, 1)
+    record = record_of(found, served.index, TOP, notes=picture.notes, file_name=Path(file).name, seconds=seconds)
     shown = query.png_of(to_square(picture.rgb, QUERY_SIDE))
-    sure = served.attributor.confidence(scores, method, asked.prompted)
-    result = served.results.save(record, as_csv(scores, served.index.catalog, sure), original, shown)
+    result = served.results.save(record, as_csv(record, matches_of(found, served.index.catalog)), original, shown)
     yield _shown(served, answer, result)
 
 
@@ -220,7 +219,7 @@ def _stop(visible: bool) -> object:
 
 def _shown(served: Served, answer: Answer, result: Result) -> Updates:
     """The page with a finished result, its first image chosen."""
-    record, first = result.record, result.record["results"][0]["id"]
+    record, first = result.record, result.record.results[0].id
     return {
         answer.status: results_view.finished(record, result.id),
         answer.stop: _stop(visible=False),
@@ -235,11 +234,10 @@ def _shown(served: Served, answer: Answer, result: Result) -> Updates:
 
 
 def _detail(served: Served, result: Result, example_id: str) -> str:
-    row = next(row for row in result.record["results"] if row["id"] == example_id)
+    row = next(row for row in result.record.results if row.id == example_id)
     image = _images(served)[example_id]
-    sized = size_draws_of(result.record["method"], len(row["per_draw"]))
-    query_url = view.data_url(result.picture.read_bytes())
-    return results_view.detail(row, image, query_url, _url_of(served)(image), sized)
+    query_url = view.data_url(result.picture)
+    return results_view.detail(row, image, query_url, _url_of(served)(image))
 
 
 def _choose(served: Served, result_id: str | None, example_id: str) -> object:
@@ -256,14 +254,15 @@ def _restored(served: Served, form: QueryForm, answer: Answer, result_id: str | 
     try:
         result = served.results.load(result_id)
         record, index = result.record, served.index
-        if record["index"]["fingerprint"] != index.fingerprint:
+        original = result.original_path and str(result.original_path)
+        if record.index.fingerprint != index.fingerprint:
             raise IndexMismatch("This result was made with another index than the one in use. Give the picture again.")
         return {
-            form.frame: view.kept_picture(result.picture.read_bytes(), record),
-            form.file: str(result.folder / "query.bin"),
-            form.prompt: record["query"]["prompt"],
-            form.used_prompt: record["query"]["prompt"],
-            answer.asked: str(result.folder / "query.bin"),
+            form.frame: view.kept_picture(result.picture, record),
+            form.file: original,
+            form.prompt: record.query.prompt,
+            form.used_prompt: record.query.prompt,
+            answer.asked: original,
             **_shown(served, answer, result),
         }
     except Exception as error:

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from ..attribution.attributor import Attributor
 from ..config import Settings
 from ..index.store import Index
-from ..records.store import ResultStore
+from ..records.store import FolderStore
 from . import attribute, evidence, folders, method, site, theme, training_set
 from .served import Served
 from .server import Server, leaving_on_signals, listening_on, url_of
@@ -85,7 +85,7 @@ def serve(settings: Settings) -> None:
     The pages are up before the model is loaded, which takes more than half of the start.
     """
     with leaving_on_signals(), folders.temporary_folder() as folder:
-        results = ResultStore(folders.results_folder(settings.results, folder))
+        results = FolderStore(folders.results_folder(settings.results, folder))
         index = Index.open(settings.index)
         with listening_on(settings.host, settings.port) as listener:
             listening: Future[None] = Future()

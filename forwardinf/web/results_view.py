@@ -6,10 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
-from typing import Any
 
 from ..examples.catalog import Catalog, TrainingImage, counted
-from ..records.record import verdict, without_prompt
+from ..records.record import GroupRecord, Match, Record
+from ..records.text import fallback_note, verdict_of
 from . import view
 
 GROUPS = 8  # shown by name in a table; the others together
@@ -58,22 +58,14 @@ def _compared(done: int, total: int, held_out: int) -> str:
     return f"{done:,} of {total:,} images" + (f", {held_out:,} held out as a check" if held_out else "")
 
 
-def finished(record: dict[str, Any], result_id: str) -> str:
+def finished(record: Record, result_id: str) -> str:
     """The verdict, what was done, and the word of caution; carries the result's id for the link."""
-    index, seconds, confidence = record["index"], record.get("seconds"), record["confidence"]
-    compared = f"{index['trained']:,} training images" if "trained" in index else f"{index['examples']:,} images"
-    took = f" in {seconds:.0f}&nbsp;s" if seconds else ""
-    against = ""
-    if confidence["stand_out"] is not None:
-        against = (
-            f" An image stands out where it scores above the best image of nine in ten of "
-            f"{confidence['reference_queries']} pictures that the model never saw."
-        )
+    verdict, took = verdict_of(record), f" in {record.seconds:.0f}&nbsp;s" if record.seconds else ""
     return (
         f'<div class="fi-done" role="status" data-result="{escape(result_id)}">'
-        f'<p class="fi-verdict"><strong>{escape(verdict(confidence, len(record["results"])))}</strong></p>'
-        f"<p>{compared} compared{took}, best first.{against} {escape(without_prompt(record))} "
-        f"{escape(record['caution'])}</p></div>"
+        f'<p class="fi-verdict"><strong>{escape(verdict.headline)}</strong> {escape(verdict.explanation)}</p>'
+        f"<p>{record.index.trained:,} training images compared{took}, best first. {escape(fallback_note(record))} "
+        f"{escape(record.caution)}</p></div>"
     )
 
 
@@ -86,37 +78,37 @@ def so_far(share: float, scored: Scored, images: dict[str, TrainingImage], url_o
     )
 
 
-def answer(record: dict[str, Any], images: dict[str, TrainingImage], url_of: UrlOf, chosen: str) -> str:
+def answer(record: Record, images: dict[str, TrainingImage], url_of: UrlOf, chosen: str) -> str:
     """The same of a finished result, with what is sure of each image; `chosen` is pressed.
 
     Where none stands out, none is shown as if it did.
     """
-    quiet = " fi-quiet" if record["confidence"]["stand_out"] == 0 else ""
+    quiet = " fi-quiet" if record.confidence.stand_out == 0 else ""
     tiles = (
         _tile(
-            row["rank"],
-            images[row["id"]],
-            row["score"],
-            row["standard_error"],
+            row.rank,
+            images[row.id],
+            row.score,
+            row.standard_error,
             url_of,
             _sureness(row),
-            row["id"] == chosen,
+            row.id == chosen,
         )
-        for row in record["results"]
+        for row in record.results
     )
     return f'<ol class="fi-gallery fi-ranked{quiet}">{"".join(tiles)}</ol>'
 
 
-def _sureness(row: dict[str, Any]) -> str:
+def _sureness(row: Match) -> str:
     """Whether an image stands out, and within which ranks it stays; in words that need no statistics."""
-    mark = '<span class="fi-mark">stands out</span>' if row["stands_out"] else ""
-    lent = '<span class="fi-steady">lent its caption</span>' if row.get("lent_caption") else ""
+    mark = '<span class="fi-mark">stands out</span>' if row.stands_out else ""
+    lent = '<span class="fi-steady">lent its caption</span>' if row.is_fallback_caption else ""
     steady = f'<span class="fi-steady" title="Rank with any one draw left out">{_steadiness(row)}</span>'
-    return mark + lent + (steady if len(row["per_draw"]) > 1 else "")
+    return mark + lent + (steady if len(row.per_draw) > 1 else "")
 
 
-def _steadiness(row: dict[str, Any]) -> str:
-    best, worst = row["rank_range"]
+def _steadiness(row: Match) -> str:
+    best, worst = row.rank_range
     return f"stays no. {best:,}" if best == worst else f"no. {best:,} to {worst:,}"
 
 
@@ -145,28 +137,26 @@ def _spread(error: float | None, digits: int, what: str = "") -> str:
     return "" if error is None or math.isnan(error) else f"± {error:.{digits}f}{what}"
 
 
-def detail(row: dict[str, Any], image: TrainingImage, query_url: str, url: str, sized: int = 0) -> str:
-    """One training image beside the query: how strongly, at which noise, and whose it is.
-
-    At the `sized` noisiest draws the size of the prediction was asked.
-    """
-    looks = f"{row['similarity']:.2f} <small>(no. {row['similarity_rank']:,} in looks alone)</small>"
-    draws = len(row["per_draw"])
+def detail(row: Match, image: TrainingImage, query_url: str, url: str) -> str:
+    """One training image beside the query: how strongly, at which noise, and whose it is."""
+    looks = f"{row.similarity:.2f} <small>(no. {row.similarity_rank:,} in looks alone)</small>"
+    draws = len(row.per_draw)
     steady = f"; {_steadiness(row)} <small>when one of {draws} draws is left out</small>" if draws > 1 else ""
     lent = "its own, as no prompt was given <small>(so it scores higher than it would otherwise)</small>"
     facts = (
-        ("Influence", f"{row['score']:.2f} {_spread(row['standard_error'], 2, ' <small>(standard error)</small>')}"),
-        ("Stands out", _chance(row["stands_out"], row["p_value"])),
-        ("Rank", f"{row['rank']}{steady}"),
-        *([("Asked with the caption", lent)] if row.get("lent_caption") else []),
+        ("Influence", f"{row.score:.2f} {_spread(row.standard_error, 2, ' <small>(standard error)</small>')}"),
+        ("Stands out", _chance(row.stands_out, row.p_value)),
+        ("Rank", f"{row.rank}{steady}"),
+        *([("Asked with the caption", lent)] if row.is_fallback_caption else []),
         ("Visual similarity", looks),
         *view.credit_facts(image),
     )
     rows = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
+    noise = by_noise(row.per_draw, row.size_draws)
     return (
         f'<section class="fi-detail" aria-label="Chosen training image">'
-        f"<h2>#{row['rank']} · {escape(image.caption)}</h2>"
-        f'<div class="fi-sides"><div>{compare(query_url, url, image.caption)}{by_noise(row["per_draw"], sized)}</div>'
+        f"<h2>#{row.rank} · {escape(image.caption)}</h2>"
+        f'<div class="fi-sides"><div>{compare(query_url, url, image.caption)}{noise}</div>'
         f"<dl>{rows}</dl></div></section>"
     )
 
@@ -213,9 +203,9 @@ def by_noise(per_draw: Sequence[float], sized: int = 0) -> str:
     )
 
 
-def credits(record: dict[str, Any], catalog: Catalog) -> str:
+def credits(record: Record, catalog: Catalog) -> str:
     """The results by collection, licence and creator, beside what chance would give."""
-    rows, trained = record["results"], catalog.of_split("train").images
+    rows, trained = record.results, catalog.of_split("train").images
     tables = "".join(_roll_up(title, key, rows, trained) for key, title in GROUPED.items())
     return (
         f'<h2 class="fi-section">Who made these {len(rows)}</h2>'
@@ -224,9 +214,9 @@ def credits(record: dict[str, Any], catalog: Catalog) -> str:
     )
 
 
-def _roll_up(title: str, key: str, rows: Sequence[dict[str, Any]], trained: Sequence[TrainingImage]) -> str:
+def _roll_up(title: str, key: str, rows: Sequence[Match], trained: Sequence[TrainingImage]) -> str:
     share = {name: count / len(trained) for name, count in counted(trained, lambda image: getattr(image, key))}
-    most_first = Counter(row[key] for row in rows).most_common()
+    most_first = Counter(getattr(row, key) for row in rows).most_common()
     body = [(_name(key, name), f"{n}", f"{share[name] * len(rows):.1f}") for name, n in most_first[:GROUPS]]
     if others := most_first[GROUPS:]:
         chance = sum(share[name] for name, _ in others) * len(rows)
@@ -234,10 +224,10 @@ def _roll_up(title: str, key: str, rows: Sequence[dict[str, Any]], trained: Sequ
     return _table((title, "Images", "By chance"), body)
 
 
-def whole_groups(record: dict[str, Any]) -> str:
+def whole_groups(record: Record) -> str:
     """Whether the images of a collection, a licence or a creator rank high as a whole; folded where none stands out."""
-    tables = "".join(_tested(title, record["groups"][key], key) for key, title in GROUPED.items())
-    alone = record["confidence"]["stand_out"] == 0
+    tables = "".join(_tested(title, getattr(record.groups, key), key) for key, title in GROUPED.items())
+    alone = record.confidence.stand_out == 0
     weak = " No single image stands out here, so take it as a leaning towards a style at most." if alone else ""
     return (
         f'<details class="fi-how"{"" if alone else " open"}>'
@@ -250,13 +240,13 @@ def whole_groups(record: dict[str, Any]) -> str:
     )
 
 
-def _tested(title: str, groups: Sequence[dict[str, Any]], key: str) -> str:
+def _tested(title: str, groups: Sequence[GroupRecord], key: str) -> str:
     body = [
-        (_name(key, group["name"]), f"{group['images']:,}", f"{group['mean_rank']:,.0f}", _p(group["p_value"]))
+        (_name(key, group.name), f"{group.images:,}", f"{group.mean_rank:,.0f}", _p(group.p_value))
         for group in groups[:GROUPS]
     ]
     if len(groups) > GROUPS:
-        body.append((f"{len(groups) - GROUPS} others", "", "", f"from {_p(groups[GROUPS]['p_value'])}"))
+        body.append((f"{len(groups) - GROUPS} others", "", "", f"from {_p(groups[GROUPS].p_value)}"))
     return _table((f"{title}, {len(groups)} tested", "Images", "Mean rank", "p"), body)
 
 
@@ -287,22 +277,21 @@ def keep(result_id: str) -> str:
     )
 
 
-def reproduced_by(record: dict[str, Any]) -> str:
+def reproduced_by(record: Record) -> str:
     """Settings, seeds and fingerprints, for whoever wants to check."""
+    m = record.mirrored
     facts: Iterable[tuple[str, object]] = (
-        ("Query, SHA-256", record["query"]["sha256"]),
-        ("Prompt", record["query"]["prompt"] or "(empty)"),
-        ("Caption that stood for it", record["query"].get("borrowed") or "(none)"),
-        *((f"Method: {key.replace('_', ' ')}", value) for key, value in record["method"].items()),
-        (
-            "Query’s loss before and after",
-            f"{record['mirrored']['loss_before']:.5f} → {record['mirrored']['loss_after']:.5f}",
-        ),
-        ("Weights moved", record["model"]["tunable"]),
-        ("Model", f"{record['model']['name']} {record['model']['fingerprint']}"),
-        ("Index", record["index"]["fingerprint"]),
-        ("Draws per image, seed", f"{record['index']['draws']}, {record['index']['draw_seed']}"),
-        ("Version", record["version"]),
+        ("Query, SHA-256", record.query.sha256),
+        ("Prompt", record.query.prompt or "(empty)"),
+        ("Caption that stood for it", record.query.fallback_caption or "(none)"),
+        ("Method", record.method.name),
+        *((f"Method: {key.replace('_', ' ')}", value) for key, value in record.method.settings.items()),
+        *([("Query’s loss before and after", f"{m.loss_before:.5f} → {m.loss_after:.5f}")] if m else []),
+        ("Weights moved", record.model.tunable),
+        ("Model", f"{record.model.name} {record.model.fingerprint}"),
+        ("Index", record.index.fingerprint),
+        ("Draws per image, seed", f"{record.index.draws}, {record.index.draw_seed}"),
+        ("Version", record.version),
     )
     rows = "".join(f"<dt>{escape(name)}</dt><dd><code>{escape(str(value))}</code></dd>" for name, value in facts)
     return (

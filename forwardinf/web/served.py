@@ -13,7 +13,7 @@ from ..config import EMOJI_INDEX
 from ..examples.catalog import Catalog
 from ..index.store import Index, read_info
 from ..models.protocol import PictureModel
-from ..records.store import ResultStore
+from ..records.store import RecordStore
 from .worker import Worker
 
 
@@ -24,7 +24,7 @@ class Served:
     index: Index
     checkpoint: Path  # of the model that the index was made with
     loading: Future[Attributor]  # pages are shown before the model is loaded
-    results: ResultStore
+    results: RecordStore
     worker: Worker  # loads the attributor, and does everything with it
     folder: Path  # for temporary files; removed when the app ends
     lock: threading.Lock = field(default_factory=threading.Lock)

@@ -16,7 +16,7 @@ from jinja2 import ChoiceLoader, DictLoader
 from starlette.staticfiles import StaticFiles
 
 from ..errors import ForwardInfError
-from ..records.store import ResultStore
+from ..records.store import RecordStore
 from .templates import render, source_of
 
 NAME = "Forward-INF"
@@ -33,7 +33,7 @@ class Head:
     description: str
 
 
-def routes(results: ResultStore, lifespan: Lifespan) -> FastAPI:
+def routes(results: RecordStore, lifespan: Lifespan) -> FastAPI:
     """An application that serves icons and the files of kept results; pages are to be mounted in it."""
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=ERRORS)
     app.add_api_route("/results/{result_id}/{name}", _files_of(results))
@@ -69,14 +69,18 @@ async def _not_found(request: Request, error: Exception) -> Response:
 ERRORS: dict[int | type[Exception], Any] = {404: _not_found}
 
 
-def _files_of(results: ResultStore) -> Callable[[str, str], FileResponse]:
+def _files_of(results: RecordStore) -> Callable[[str, str], Response]:
     """A route for the two files of a result that are offered for download, and no others."""
 
-    def file_of(result_id: str, name: str) -> FileResponse:
+    def file_of(result_id: str, name: str) -> Response:
         try:
             result = results.load(result_id)
-            return FileResponse({"scores.csv": result.csv, "record.json": result.json}[name])
+            text, kind = {
+                "scores.csv": (result.csv, "text/csv"),
+                "record.json": (result.record.to_json(), "application/json"),
+            }[name]
         except (ForwardInfError, KeyError) as error:
             raise HTTPException(404, "There is no such file.") from error
+        return Response(text, media_type=kind)
 
     return file_of

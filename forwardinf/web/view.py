@@ -7,11 +7,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
-from typing import Any
 
 from ..examples.catalog import Catalog, TrainingImage, counted
 from ..examples.decoding import Picture
 from ..models.generation import GenerationRequest
+from ..records.record import Record
 from .templates import render
 
 COLLECTION_NAMES = {"openmoji": "OpenMoji", "twemoji": "Twemoji", "noto": "Noto Emoji", "fluent": "Fluent Emoji 3D"}
@@ -107,9 +107,9 @@ def given_picture(png: bytes, name: str, picture: Picture) -> str:
     return _query_picture(png, name, facts, picture.sha256, picture.notes)
 
 
-def kept_picture(png: bytes, record: dict[str, Any]) -> str:
+def kept_picture(png: bytes, record: Record) -> str:
     """The query of a kept result."""
-    return _query_picture(png, record["file_name"], "", record["query"]["sha256"], record["query"]["notes"])
+    return _query_picture(png, record.query.file_name, "", record.query.sha256, record.query.notes)
 
 
 def _query_picture(png: bytes, name: str, facts: str, sha256: str, notes: Sequence[str]) -> str:

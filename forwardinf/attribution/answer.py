@@ -1,0 +1,94 @@
+"""A finished attribution: the scores of the training images, and how far they can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import InvalidRequest
+from ..methods.protocol import AttributionMethod, QueryState
+from ..scoring.confidence import Confidence
+from ..scoring.groups import Group, ranked_groups
+from ..types import InfluenceScores, MirroredWeights, Query
+
+if TYPE_CHECKING:
+    from ..examples.catalog import Catalog
+    from .attributor import AttributionProgress, Attributor
+
+GROUPED_BY = ("collection", "licence", "creator")
+
+
+@dataclass(frozen=True)
+class QuerySteps:
+    """What the gradient steps on a query did to the query's loss."""
+
+    loss_before: float
+    loss_after: float
+    step_sizes: tuple[float, ...]  # factor of the (preconditioned) gradient, one per step
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The influence of every training image on a query, with everything a reader needs to judge it."""
+
+    query: Query
+    method: AttributionMethod
+    tunable: str  # which weights the query moved
+    steps: QuerySteps | None  # None for a method that takes none
+    scores: InfluenceScores  # of training images only
+    confidence: Confidence
+    highest_of_null: tuple[float, ...]  # the highest score for each picture the model never saw; empty where unknown
+    groups: dict[str, tuple[Group, ...]]  # by each of GROUPED_BY, highest-ranking first
+    similarities: dict[str, float]  # cosine of every scored image with the query
+    missed: tuple[str, ...]  # training images without a score; none after an exhaustive sweep
+
+
+def answer_of(attributor: Attributor, query: Query, method: AttributionMethod, finished: AttributionProgress) -> Answer:
+    """The answer that a sweep arrived at; call it once the sweep is closed, because the model may embed the query.
+
+    Raises InvalidRequest where a score is not a finite number.
+    """
+    scores, index = finished.scores(), attributor.index
+    _require_finite(scores)
+    null = attributor.unseen(method, query.prompted)
+    every = dict(
+        zip((i.id for i in index.catalog.images), attributor.similarities(query.picture).tolist(), strict=True)
+    )
+    return Answer(
+        query=query,
+        method=method,
+        tunable=attributor.model.spec.tunable,
+        steps=_steps_of(finished.state),
+        scores=scores,
+        confidence=attributor.confidence(scores, method, query.prompted),
+        highest_of_null=() if null is None else tuple(null.tolist()),
+        groups={key: _groups(scores, index.catalog, key) for key in GROUPED_BY},
+        similarities={example_id: every[example_id] for example_id in scores.example_ids},
+        missed=_missing(index.trained, scores.example_ids),
+    )
+
+
+def _steps_of(state: QueryState) -> QuerySteps | None:
+    if not isinstance(state, MirroredWeights):
+        return None
+    return QuerySteps(state.loss_before, state.loss_after, state.step_sizes)
+
+
+def _groups(scores: InfluenceScores, catalog: Catalog, key: str) -> tuple[Group, ...]:
+    names = [getattr(catalog.by_id[example_id], key) for example_id in scores.example_ids]
+    return tuple(ranked_groups(scores.scores, names))
+
+
+def _missing(trained: Iterable[str], scored: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(trained) - set(scored)))
+
+
+def _require_finite(scores: InfluenceScores) -> None:
+    finite = scores.scores.isfinite()
+    if not finite.all():
+        first = scores.example_ids[int(finite.logical_not().nonzero()[0])]
+        raise InvalidRequest(
+            f"The scores of {int((~finite).sum()):,} training images are not finite numbers; the first is “{first}”. "
+            "Try a smaller loss budget, or another query."
+        )

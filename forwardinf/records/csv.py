@@ -1,0 +1,45 @@
+"""An answer as a spreadsheet: every training image, best first."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+
+from .record import Match, Record
+from .text import verdict_of
+
+CREDIT = ("caption", "collection", "creator", "licence", "licence_url", "source_url")
+COLUMNS = (
+    *("id", "rank", "score", "standard_error", "p_value", "stands_out", "best_rank", "worst_rank"),
+    *("similarity", "similarity_rank", *CREDIT, "query_sha256", "prompt", "fallback_caption", "verdict"),
+)
+
+
+def as_csv(record: Record, matches: Iterable[Match]) -> str:
+    """The matches of an answer, one row each, beneath one header line (RFC 4180).
+
+    What is unknown is empty. The query, its prompt and the verdict stand in every row, so that rows of several answers
+    can be put together. Scores are written in full: reading them back gives the same floats. A cell that a spreadsheet
+    would run as a formula is led by an apostrophe.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    query, verdict = record.query, verdict_of(record).headline
+    asked = [query.sha256, *map(_inert, (query.prompt, query.fallback_caption or "", verdict))]
+    for match in matches:
+        credit = [_inert(getattr(match, key)) for key in CREDIT]
+        writer.writerow([_inert(match.id), *_numbers(match), *credit, *asked])
+    return text.getvalue()
+
+
+def _numbers(match: Match) -> list[object]:
+    yes_or_no = {True: "yes", False: "no", None: None}[match.stands_out]
+    sureness = [match.standard_error, match.p_value, yes_or_no, *match.rank_range]
+    return [match.rank, match.score, *sureness, match.similarity, match.similarity_rank]
+
+
+def _inert(cell: str) -> str:
+    """A cell that no spreadsheet runs (OWASP, CSV injection)."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
