@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from forwardinf.examples.catalog import Catalog
-from forwardinf.index.build import BuildPlan, build_index
+from forwardinf.index.build import BuildPlan, build_index, training_images
 from forwardinf.index.store import Index
 from forwardinf.models.registry import load_model
 from forwardinf.models.sd import StableDiffusion
@@ -125,6 +125,15 @@ def small_index(tmp_path_factory: pytest.TempPathFactory) -> Index:
     plan = BuildPlan(draws=24, fisher_images=16, fisher_draws=2)
     model = load_model(ModelSpec(str(ASSETS / "emoji-diffusion")))
     return build_index(model, Catalog(artwork.folder, tuple(few)), tmp_path_factory.mktemp("small") / "index", plan)
+
+
+@pytest.fixture(scope="session")
+def patches_index(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of a folder of colour patches, for an untrained model: nothing in it is about emoji."""
+    pictures = write_patches(tmp_path_factory.mktemp("patches"), 6)
+    plan = BuildPlan(draws=2, fisher_images=2, fisher_draws=1)
+    folder = tmp_path_factory.mktemp("indexed") / "patches-index"
+    return build_index(load_model(ModelSpec(str(tiny_checkpoint))), training_images(pictures), folder, plan).folder
 
 
 @pytest.fixture(scope="session")

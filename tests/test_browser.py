@@ -86,7 +86,7 @@ def test_a_prompt_of_ten_thousand_characters_is_refused_in_words(page):
 def test_a_prompt_in_another_script_is_drawn_with_a_notice(page, prompt):
     generate(page, prompt)
     expect(page.locator(".fi-prompt")).to_have_text(f"“{prompt}”")
-    expect(notice(page).get_by_role("status")).to_contain_text("English names of emoji")
+    expect(notice(page).get_by_role("status")).to_contain_text("No word of this prompt")
     assert_a_good_prompt_still_works(page)
 
 
@@ -135,7 +135,7 @@ def test_the_training_set_can_be_searched_and_credits_each_picture(page):
     expect(page.locator("#gallery img")).to_have_count(60)
     page.get_by_label("Search").fill("red apple openmoji")
     expect(page.locator("#gallery img")).to_have_count(1)
-    expect(page.locator("#found")).to_contain_text("1 picture")
+    expect(page.locator("#found")).to_contain_text("1 image")
     page.get_by_role("button", name=GOOD_PROMPT).click()
     credit = page.locator("#credit")
     expect(credit.get_by_role("heading", name=GOOD_PROMPT)).to_be_visible()
@@ -145,46 +145,46 @@ def test_the_training_set_can_be_searched_and_credits_each_picture(page):
     expect(credit).to_contain_text("Liz Bravo")
     assert credit.locator("img").evaluate("(image) => image.decode().then(() => image.naturalWidth)") > 0
     page.get_by_role("button", name=GOOD_PROMPT).click()
-    expect(credit).to_contain_text("Choose a picture")
+    expect(credit).to_contain_text("Choose an image")
 
 
 def test_the_whole_training_set_can_be_paged_through(browser, app_url):
     with opened(browser, f"{app_url}/training-set", viewport=DESKTOP) as page:
         found, images = page.locator("#found"), page.locator("#gallery img")
         before, after = (page.get_by_role("button", name=name, exact=True) for name in ("Previous", "Next"))
-        expect(found).to_have_text("60 pictures")
-        page.get_by_label("Pictures").click()
+        expect(found).to_have_text("60 images")
+        page.get_by_label("Images", exact=True).click()
         page.get_by_role("option", name="All").click()
-        expect(found).to_have_text("1 to 60 of 64 pictures")
+        expect(found).to_have_text("1 to 60 of 64 images")
         expect(before).to_be_disabled()
         first = images.first.get_attribute("src")
         page.locator("#gallery button").first.click()
         expect(page.locator("#credit")).to_contain_text("Licence")
         after.click()
-        expect(found).to_have_text("61 to 64 of 64 pictures")
-        expect(page.locator("#credit")).to_contain_text("Choose a picture")
+        expect(found).to_have_text("61 to 64 of 64 images")
+        expect(page.locator("#credit")).to_contain_text("Choose an image")
         expect(images.first).not_to_have_attribute("src", first)
         before.click()
         expect(images.first).to_have_attribute("src", first)
         after.click()
         page.get_by_label("Only those shown repeatedly").check()
-        expect(found).to_have_text("3 pictures")
+        expect(found).to_have_text("3 images")
         expect(after).to_be_hidden()
 
 
 def test_a_search_without_matches_says_so(browser, app_url):
     with opened(browser, f"{app_url}/training-set", viewport=DESKTOP) as page:
         page.get_by_label("Search").fill("no such picture <b>")
-        expect(page.locator("#found")).to_contain_text("No picture matches")
+        expect(page.locator("#found")).to_contain_text("No image matches")
         expect(page.locator("#gallery img")).to_have_count(0)
 
 
 def test_repeated_pictures_can_be_singled_out_by_keyboard(browser, app_url):
     with opened(browser, f"{app_url}/training-set", viewport=DESKTOP) as page:
         page.get_by_label("Only those shown repeatedly").press("Space")
-        expect(page.locator("#found")).to_contain_text("3 pictures")
+        expect(page.locator("#found")).to_contain_text("3 images")
         page.locator("#gallery button").first.press("Enter")
-        expect(page.locator("#credit")).to_contain_text("shown 25 times per pass")
+        expect(page.locator("#credit")).to_contain_text("shown 25 times per epoch")
 
 
 def test_the_method_page_shows_the_terms_and_loads_every_picture(browser, app_url):

@@ -14,13 +14,9 @@ from pathlib import Path
 import pytest
 
 from chromium import ROOT, environment, running_app
-from conftest import write_patches
 from forwardinf.cli.main import serve
 from forwardinf.config import Settings
 from forwardinf.errors import InvalidSettings
-from forwardinf.index.build import BuildPlan, build_index, training_images
-from forwardinf.models.registry import load_model
-from forwardinf.types import ModelSpec
 from forwardinf.web import folders, server
 
 # As for a user id that the machine does not know, without HOME.
@@ -34,15 +30,6 @@ main()
 """
 PROXY = "http://127.0.0.1:9"  # nothing answers there
 PROXIES = {f"{scheme}_proxy": PROXY for scheme in ("http", "https", "all")}
-
-
-@pytest.fixture(scope="session")
-def patches_index(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index of a folder of colour patches, for an untrained model: nothing in it is about emoji."""
-    pictures = write_patches(tmp_path_factory.mktemp("patches"), 6)
-    plan = BuildPlan(draws=2, fisher_images=2, fisher_draws=1)
-    folder = tmp_path_factory.mktemp("indexed") / "patches-index"
-    return build_index(load_model(ModelSpec(str(tiny_checkpoint))), training_images(pictures), folder, plan).folder
 
 
 def without_home(*arguments: str) -> subprocess.CompletedProcess:

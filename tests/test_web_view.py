@@ -12,7 +12,7 @@ from forwardinf.examples.catalog import Catalog, TrainingImage
 from forwardinf.index.store import Index
 from forwardinf.models.generation import GenerationRequest
 from forwardinf.records.store import FolderStore
-from forwardinf.web import forms, view
+from forwardinf.web import forms, training_view, view
 from forwardinf.web.build import build
 from forwardinf.web.served import Served
 from forwardinf.web.worker import Worker
@@ -52,7 +52,7 @@ NOTO_APPLE = replace(
     caption="red apple, Noto style",
     repeats=25,
 )
-FLAG = replace(APPLE, id="openmoji-1f1e6", creator="Ada Reserve", caption="flag, OpenMoji style", split="reserve")
+FLAG = replace(APPLE, id="openmoji-1f1e6", creator="Ada Held", caption="flag, OpenMoji style", split="held_out")
 CATALOG = Catalog(Path("emoji"), (NOTO_APPLE, FLAG, APPLE, PEAR))
 
 
@@ -122,7 +122,7 @@ def test_words_are_found_by_their_beginnings_in_captions_and_creators(text, foun
 def test_filters_narrow_a_search():
     assert search(collection="noto") == ["noto-1f34e"]
     assert search(repeated=True) == ["noto-1f34e"]
-    assert search(split="reserve") == ["openmoji-1f1e6"]
+    assert search(split="held_out") == ["openmoji-1f1e6"]
     assert len(search(split=forms.EVERY_SPLIT)) == 4
 
 
@@ -136,13 +136,13 @@ def test_nothing_is_remarked_on_a_prompt_that_is_read_and_known():
 def test_a_remark_says_what_was_not_read():
     remark = view.reading_remarks("on a <b>hill</b>", knows_a_word=True)
     assert 'role="status"' in remark
-    assert "was not read: “on a &lt;b&gt;hill&lt;/b&gt;”" in remark
+    assert "was ignored: “on a &lt;b&gt;hill&lt;/b&gt;”" in remark
 
 
 def test_a_prompt_without_a_known_word_gets_that_remark_alone():
     remark = view.reading_remarks("яблоко", knows_a_word=False)
     assert remark.count('role="status"') == 1
-    assert "English names of emoji" in remark
+    assert "No word of this prompt" in remark
 
 
 def test_a_long_unread_end_is_shortened_in_the_middle():
@@ -179,53 +179,53 @@ def test_examples_are_training_captions():
 
 
 def test_a_credit_names_creator_licence_source_and_use():
-    shown = view.credit(NOTO_APPLE, "picture.webp")
+    shown = training_view.credit(NOTO_APPLE, "picture.webp")
     for part in ("Google LLC (Noto Emoji authors)", "Apache License 2.0", "emoji-datasource-google 17.0.0"):
         assert part in shown
     assert 'href="https://github.com/googlefonts/noto-emoji"' in shown
-    assert "shown 25 times per pass" in shown
-    assert "times per pass" not in view.credit(APPLE, "picture.webp")
+    assert "shown 25 times per epoch" in shown
+    assert "times per epoch" not in training_view.credit(APPLE, "picture.webp")
 
 
 def test_text_and_addresses_of_a_catalog_are_not_trusted():
     hostile = replace(APPLE, caption="<i>x</i>", creator="<b>", source_url="javascript:alert(1)", id='"><script>')
-    shown = view.credit(hostile, 'u"rl') + view.gallery([hostile], lambda image: 'u"rl')
+    shown = training_view.credit(hostile, 'u"rl') + training_view.gallery([hostile], lambda image: 'u"rl')
     for raw in ("<i>x", "<b>", "javascript:", "<script>", 'u"rl'):
         assert raw not in shown
 
 
 def test_tiles_have_alternative_text_and_tell_repeated_pictures():
-    shown = view.gallery([NOTO_APPLE], lambda image: "picture.webp")
+    shown = training_view.gallery([NOTO_APPLE], lambda image: "picture.webp")
     assert 'alt="red apple, Noto style"' in shown
     assert "×25" in shown
 
 
 def test_every_creator_of_the_catalog_is_credited():
-    shown = view.creators(CATALOG)
+    shown = training_view.creators(CATALOG)
     assert all(image.creator in shown for image in CATALOG.images)
-    assert "not trained on: Ada Reserve." in shown
+    assert "not trained on: Ada Held." in shown
 
 
 def test_collections_are_credited_with_licence_counts_and_package():
-    shown = view.collections(CATALOG)
-    assert "3 people" in shown
+    shown = training_view.collections(CATALOG)
+    assert "3 creators" in shown
     assert 'href="https://openmoji.org"' in shown
     assert shown.count("CC BY-SA 4.0") == 1
     assert "emoji-datasource-google 17.0.0" in shown
 
 
-def test_counts_tell_trained_from_held_out_and_reserve():
-    shown = view.training_set_counts(CATALOG)
-    assert "<b>3</b> trained on" in shown
-    assert "<b>1</b> of these shown 25 times per pass" in shown
-    assert "<b>1</b> in reserve" in shown
+def test_counts_tell_trained_from_held_out():
+    shown = training_view.counts(CATALOG)
+    assert "<b>3</b> images trained on" in shown
+    assert "<b>1</b> of these shown 25 times per epoch" in shown
+    assert "<b>1</b> held out" in shown
 
 
 def test_found_says_how_many_and_how_many_are_shown():
-    assert "No picture matches" in view.found(0, 0, 0)
-    assert ">1 picture<" in view.found(1, 0, 1)
-    assert ">1 to 60 of 3,065 pictures<" in view.found(3065, 0, 60)
-    assert ">3,061 to 3,065 of 3,065 pictures<" in view.found(3065, 3060, 5)
+    assert "No image matches" in training_view.found(0, 0, 0)
+    assert ">1 image<" in training_view.found(1, 0, 1)
+    assert ">1 to 60 of 3,065 images<" in training_view.found(3065, 0, 60)
+    assert ">3,061 to 3,065 of 3,065 images<" in training_view.found(3065, 3060, 5)
 
 
 def test_a_model_cards_front_matter_is_left_out():
@@ -246,3 +246,12 @@ def test_every_page_is_laid_out_without_waiting_for_the_model(tmp_path):
     assert index.info.fingerprint in shown
     assert "Model card" in shown
     assert "Licences of the artwork" in shown
+
+
+def test_what_an_image_folder_does_not_say_is_not_shown_as_if_it_were_known():
+    plain = replace(APPLE, collection="my-pictures", source_package="unknown", source_version="", source_url="")
+    assert "<dt>Source</dt>" not in training_view.credit(plain, "picture.webp")
+    shown = training_view.collections(Catalog(Path("mine"), (plain,)))
+    assert "<strong>my-pictures</strong>" in shown
+    assert "Source" not in shown
+    assert "Held out" not in shown

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ..examples.catalog import TrainingImage, counted
-from . import forms, theme, view
+from . import forms, theme, training_view, view
 from .served import Served
 from .theme import html
 
@@ -40,9 +40,9 @@ def add(served: Served) -> None:
         found = forms.CatalogSearch(text or "", collection, split, repeated).found_in(catalog)
         shown = found[first : first + SHOWN]
         return (
-            view.found(len(found), first, len(shown)),
-            view.gallery(shown, url_of),
-            view.no_choice(),
+            training_view.found(len(found), first, len(shown)),
+            training_view.gallery(shown, url_of),
+            training_view.no_choice(),
             first,
             gr.update(visible=len(shown) < len(found), interactive=first > 0),
             gr.update(visible=len(shown) < len(found), interactive=first + SHOWN < len(found)),
@@ -50,15 +50,9 @@ def add(served: Served) -> None:
 
     def choose(event: gr.EventData) -> str:
         image = catalog.by_id.get(event.id)
-        return view.credit(image, url_of(image)) if image else view.no_choice()
+        return training_view.credit(image, url_of(image)) if image else training_view.no_choice()
 
-    html(
-        view.page_title(
-            "Training set",
-            "Open emoji artwork from four collections. The model has seen the pictures trained on, and no others.",
-        )
-        + view.training_set_counts(catalog)
-    )
+    html(view.page_title("Training set", _lead(served)) + training_view.counts(catalog))
     fields = _filters(served)
     summary, tiles, *_ = search(0, "", forms.EVERY_COLLECTION, "train", False)
     place = gr.State(0)
@@ -70,10 +64,10 @@ def add(served: Served) -> None:
                 before = gr.Button("Previous", elem_id="previous", min_width=100, interactive=False)
                 after = gr.Button("Next", elem_id="next", min_width=100)
         with gr.Column(scale=3, min_width=300, elem_classes="fi-chosen"):
-            chosen = html(view.no_choice(), elem_id="credit")
-    html(f'<h2 class="fi-section">Collections and licences</h2>{view.collections(catalog)}')
+            chosen = html(training_view.no_choice(), elem_id="credit")
+    html(f'<h2 class="fi-section">Collections and licences</h2>{training_view.collections(catalog)}')
     with gr.Accordion("Everyone who made a picture", open=False, elem_id="creators"):
-        html(view.creators(catalog))
+        html(training_view.creators(catalog))
 
     page: dict[str, Any] = {
         "outputs": [count, gallery, chosen, place, before, after],
@@ -87,23 +81,51 @@ def add(served: Served) -> None:
     gallery.select(choose, None, chosen, show_progress="hidden", api_visibility="private")
 
 
+def _lead(served: Served) -> str:
+    """What these images are: all that is said comes from the index in use."""
+    known = [training_view.collection_name(name) for name, _ in _collections(served)]
+    source = f"from {known[0]}" if len(known) == 1 else f"from {len(known)} collections"
+    return f"Every image that {served.index.info.model} was trained on, {source}, with its creator and its licence."
+
+
+def _collections(served: Served) -> list[tuple[str, int]]:
+    return counted(served.catalog.images, lambda image: image.collection)
+
+
 def _filters(served: Served) -> list[gr.components.Component]:
-    names = [name for name, _ in counted(served.catalog.images, lambda image: image.collection)]
-    collections = [(view.COLLECTION_NAMES.get(name, name), name) for name in names]
-    splits = [("Trained on", "train"), ("Held out", "held_out"), ("Reserve", "reserve"), ("All", forms.EVERY_SPLIT)]
+    """Search, collection, split and repetition; a filter that would not narrow this training set is hidden."""
+    images = served.catalog.images
+    collections = [(training_view.collection_name(name), name) for name, _ in _collections(served)]
+    splits = [(view.SPLIT_NAMES[split], split) for split in training_view.splits_of(served.catalog)]
     with gr.Row(elem_classes="fi-filters"):
-        text = gr.Textbox(label="Search", placeholder="apple, Emily Jäger, …", elem_id="search", scale=3, min_width=220)
-        collection = gr.Dropdown(
-            [("All collections", forms.EVERY_COLLECTION), *collections],
-            value=forms.EVERY_COLLECTION,
-            label="Collection",
-            filterable=False,
-            elem_id="collection",
-            scale=2,
-            min_width=150,
-        )
-        split = gr.Dropdown(
-            splits, value="train", label="Pictures", filterable=False, elem_id="split", scale=2, min_width=150
-        )
-        repeated = gr.Checkbox(label="Only those shown repeatedly", elem_id="repeated", scale=2, min_width=200)
-    return [text, collection, split, repeated]
+        return [
+            gr.Textbox(
+                label="Search",
+                placeholder=f"{images[0].subject}, {images[0].creator}, …",
+                elem_id="search",
+                scale=3,
+                min_width=220,
+            ),
+            _choice("Collection", [("All collections", forms.EVERY_COLLECTION), *collections], forms.EVERY_COLLECTION),
+            _choice("Images", [*splits, ("All", forms.EVERY_SPLIT)], "train"),
+            gr.Checkbox(
+                label="Only those shown repeatedly",
+                visible=any(image.repeats > 1 for image in images),
+                elem_id="repeated",
+                scale=2,
+                min_width=200,
+            ),
+        ]
+
+
+def _choice(label: str, choices: list[tuple[str, str]], value: str) -> gr.Dropdown:
+    return gr.Dropdown(
+        choices,
+        value=value,
+        label=label,
+        filterable=False,
+        visible=len(choices) > 2,  # one, and all
+        elem_id=label.lower(),
+        scale=2,
+        min_width=150,
+    )

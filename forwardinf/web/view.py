@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import base64
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 
-from ..examples.catalog import Catalog, TrainingImage, counted
+from ..examples.catalog import Catalog, TrainingImage
 from ..examples.decoding import Picture
 from ..models.generation import GenerationRequest
 from ..records.record import Record
 from .templates import render
 
 COLLECTION_NAMES = {"openmoji": "OpenMoji", "twemoji": "Twemoji", "noto": "Noto Emoji", "fluent": "Fluent Emoji 3D"}
-SPLIT_NAMES = {"train": "training", "held_out": "held out", "reserve": "reserve"}
-SPLIT_MEANINGS = {
-    "train": "the model was trained on it",
-    "held_out": "kept from the model, as a reference to compare with",
-    "reserve": "not used",
-}
+SPLIT_NAMES = {"train": "Trained on", "held_out": "Held out"}
 LICENCE_NAMES = {
     "CC-BY-SA-4.0": "CC BY-SA 4.0",
     "CC-BY-4.0": "CC BY 4.0",
@@ -47,7 +41,7 @@ def page_title(title: str, lead: str) -> str:
 
 
 def problem(message: str, outcome: str) -> str:
-    """What went wrong, said so that a screen reader interrupts; `outcome` is what has not happened, as “Not drawn”."""
+    """What went wrong, announced at once by a screen reader; `outcome` is what did not happen, such as “Not drawn”."""
     return render("notice.html", role="alert", opening=outcome, message=message)
 
 
@@ -59,11 +53,10 @@ def reading_remarks(unread: str, knows_a_word: bool) -> str:
     """How much of a prompt the model could make sense of; empty where there is nothing to say."""
     if not knows_a_word:  # then it matters little how much of it was read
         return remark(
-            "The model knows English names of emoji, and this prompt has no word that it has seen in training, "
-            "so the picture is arbitrary."
+            "No word of this prompt occurs in a caption that the model was trained on. The picture is arbitrary."
         )
     if unread:
-        return remark(f"The prompt is longer than the model reads. Its end was not read: “{_ending(unread)}”.")
+        return remark(f"The prompt is longer than the model reads. This end of it was ignored: “{_ending(unread)}”.")
     return ""
 
 
@@ -131,62 +124,16 @@ def file_name(request: GenerationRequest) -> str:
     return f"{words or 'picture'}-seed-{request.seed}.png"
 
 
-def provenance(catalog: Catalog, page: str) -> str:
-    count, page = len(catalog.of_split("train").images), f'<a href="{escape(page)}">Training set</a> page'
-    return f'<p class="fi-small">Trained only on the {count:,} pictures of the {page}.</p>'
-
-
-# The training set
-
-
-def found(count: int, first: int, shown: int) -> str:
-    """How many pictures were found, and which of them are shown; `first` is the place of the first of these, from 0."""
-    if not count:
-        return '<p class="fi-small" role="status">No picture matches. Try fewer words, or another filter.</p>'
-    how_many = f"{count:,} pictures" if count > 1 else "1 picture"
-    part = f"{first + 1:,} to {first + shown:,} of " if shown < count else ""
-    return f'<p class="fi-small" role="status">{part}{how_many}</p>'
-
-
-def gallery(images: Iterable[TrainingImage], url_of: Callable[[TrainingImage], str]) -> str:
-    """Pictures as buttons that carry their ids."""
-    return f'<ul class="fi-gallery">{"".join(_tile(image, url_of(image)) for image in images)}</ul>'
-
-
-def _tile(image: TrainingImage, url: str) -> str:
-    often = f'<span class="fi-badge">×{image.repeats}</span>' if image.repeats > 1 else ""
-    caption, size = escape(image.caption), f'width="{image.width}" height="{image.height}"'
-    return (
-        f'<li><button type="button" data-id="{escape(image.id)}" title="{caption}">'
-        f'<img src="{escape(url)}" alt="{caption}" loading="lazy" {size}>'
-        f'{often}<span class="fi-name" aria-hidden="true">{escape(image.subject)}</span></button></li>'
-    )
-
-
-def no_choice() -> str:
-    return '<div class="fi-card fi-empty"><p>Choose a picture to see who made it, and on what terms.</p></div>'
-
-
-def credit(image: TrainingImage, url: str) -> str:
-    """Everything that the catalog knows of a picture's origin."""
-    rows = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in credit_facts(image))
-    return (
-        f'<div class="fi-card fi-credit" role="status"><img src="{escape(url)}" alt="{escape(image.caption)}">'
-        f"<div><h2>{escape(image.caption)}</h2><dl>{rows}</dl></div></div>"
-    )
-
-
 def credit_facts(image: TrainingImage) -> Sequence[tuple[str, str]]:
     """Names and HTML of what is known of a picture's origin."""
-    often = f", shown {image.repeats} times per pass" if image.repeats > 1 else ""
-    split = f"{SPLIT_NAMES[image.split]}: {SPLIT_MEANINGS[image.split]}{often}"
+    often = f", shown {image.repeats} times per epoch" if image.repeats > 1 else ""
     return (
         ("Creator", escape(image.creator)),
         ("Licence", licence(image)),
         ("Collection", link(image.source_url, _collection_name(image.collection))),
         ("File", f"<code>{escape(image.source_file)}</code>"),
         ("Package", f"<code>{escape(image.source_package)} {escape(image.source_version)}</code>"),
-        ("Split", escape(split)),
+        ("Use", f"{SPLIT_NAMES[image.split].lower()}{often}"),
         ("SHA-256", f'<code title="{escape(image.sha256)}">{escape(image.sha256[:16])}…</code>'),
     )
 
@@ -202,65 +149,8 @@ def link(url: str, text: str) -> str:
     return f'<a href="{escape(url)}" target="_blank" rel="noopener noreferrer">{escape(text)}</a>'
 
 
-def collections(catalog: Catalog) -> str:
-    """One row of credit per collection."""
-    heads = ("Collection", "Creator", "Licence", "Trained on", "Held out", "Reserve", "Source package")
-    rows = []
-    for name, _ in counted(catalog.images, lambda image: image.collection):
-        images = [image for image in catalog.images if image.collection == name]
-        first, splits = images[0], dict(counted(images, lambda image: image.split))
-        cells = (
-            f"<strong>{link(_site(first.source_url), _collection_name(name))}</strong>",
-            _creators(images),
-            licence(first),
-            *(f"{splits.get(split, 0):,}" for split in SPLIT_NAMES),
-            f"<code>{escape(first.source_package)} {escape(first.source_version)}</code>",
-        )
-        rows.append("".join(f'<td data-head="{head}">{cell}</td>' for head, cell in zip(heads, cells, strict=True)))
-    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f'<table class="fi-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-
-
-def creators(catalog: Catalog) -> str:
-    """Every person or body that made a picture, most pictures first; the number is of pictures trained on."""
-    trained = counted((i for i in catalog.images if i.split == "train"), lambda image: image.creator)
-    known = {name for name, _ in trained}
-    others = sorted({image.creator for image in catalog.images} - known)
-    entries = [f"<li>{escape(name)} <span>{count:,}</span></li>" for name, count in trained]
-    more = f"Only in the pictures that the model was not trained on: {escape(', '.join(others))}."
-    return f'<ul class="fi-creators">{"".join(entries)}</ul>' + (f'<p class="fi-small">{more}</p>' if others else "")
-
-
-def _creators(images: Sequence[TrainingImage]) -> str:
-    names = [name for name, _ in counted(images, lambda image: image.creator)]
-    return escape(names[0]) if len(names) == 1 else f"{len(names)} people, each named with their pictures and below"
-
-
 def _collection_name(collection: str) -> str:
     return COLLECTION_NAMES.get(collection, collection)
-
-
-def _site(url: str) -> str:
-    """The project that an address belongs to: a repository on GitHub, or the whole site."""
-    address = re.match(r"https://github\.com/[^/]+/[^/]+|https?://[^/]+", url)
-    return address.group() if address else ""
-
-
-def training_set_counts(catalog: Catalog) -> str:
-    trained = catalog.of_split("train").images
-    splits = dict(counted(catalog.images, lambda image: image.split))
-    facts = [
-        (len(trained), "trained on"),
-        *((n, f"of these shown {times} times per pass") for times, n in sorted(_repeats(trained).items())),
-        (splits.get("held_out", 0), "held out, as a reference"),
-        (splits.get("reserve", 0), "in reserve, not used"),
-    ]
-    return f'<ul class="fi-counts">{"".join(f"<li><b>{n:,}</b> {text}</li>" for n, text in facts)}</ul>'
-
-
-def _repeats(images: Iterable[TrainingImage]) -> dict[int, int]:
-    return Counter(image.repeats for image in images if image.repeats > 1)
 
 
 def without_front_matter(markdown: str) -> str:
@@ -271,13 +161,3 @@ def without_front_matter(markdown: str) -> str:
 def pictures_beside(markdown: str) -> list[str]:
     """Names of the pictures that a text shows from its own folder; paths that lead elsewhere are not among them."""
     return re.findall(r"!\[[^\]]*\]\(([\w-]+\.(?:png|jpg|svg|webp))\)", markdown)
-
-
-def model_facts(fingerprint: str, catalog: Catalog) -> str:
-    count = len(catalog.of_split("train").images)
-    facts = (
-        ("Trained on", f"{count:,} pictures"),
-        ("Fingerprint of the weights", f"<code>{escape(fingerprint)}</code>"),
-    )
-    rows = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
-    return f'<h2 class="fi-section">The model in use</h2><dl class="fi-model">{rows}</dl>'
