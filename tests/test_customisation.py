@@ -25,7 +25,8 @@ from forwardinf.files import manifest
 from forwardinf.methods.registry import load_method
 from forwardinf.models.sd import StableDiffusion, load
 from forwardinf.studies import customisation as room
-from forwardinf.studies.custom_cases import CustomCases, CustomPlan, make
+from forwardinf.studies.custom_cases import CustomCases, make
+from forwardinf.studies.custom_plan import CustomPlan
 from forwardinf.studies.customisation import Customisation, average_precision, best_recall, recall
 from forwardinf.studies.intervals import mean_interval
 from forwardinf.studies.journal import Journal

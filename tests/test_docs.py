@@ -17,7 +17,8 @@ from conftest import ASSETS
 from forwardinf.cli.main import app
 from forwardinf.config import Settings
 from forwardinf.methods import registry
-from forwardinf.studies import evidence
+from forwardinf.studies import summary
+from forwardinf.studies.reports import read_reports
 
 ROOT = ASSETS.parent
 README, COMMANDS = ROOT / "README.md", ROOT / "docs/command-line.md"
@@ -153,7 +154,7 @@ def test_every_method_has_a_row():
 
 
 def test_readmes_figures_are_those_of_the_reports():
-    told = evidence.as_markdown(evidence.read_reports(ASSETS / "studies"))
+    told = summary.as_markdown(read_reports(ASSETS / "studies"))
     section = text_of(README).partition("## How good it is")[2].partition("\n## ")[0]
     figures = re.findall(r"\d+\.\d+", section)
     assert len(figures) >= 8

@@ -16,7 +16,8 @@ from forwardinf.cli.main import app
 from forwardinf.cli.options import method_from
 from forwardinf.errors import DamagedAsset, InvalidRequest, MissingAsset
 from forwardinf.methods.registry import load_method, settings_of
-from forwardinf.studies import evidence
+from forwardinf.studies import summary
+from forwardinf.studies.reports import label_of, read_reports
 
 
 def of_method(name: str, **others: object) -> dict[str, object]:
@@ -75,7 +76,7 @@ def write(folder: Path, reports: list[dict[str, object]]) -> Path:
 
 
 def test_methods_are_listed_best_first_whoever_that_is():
-    told = evidence.as_markdown(REPORTS)
+    told = summary.as_markdown(REPORTS)
     places = [
         told.index(name)
         for name in ("| `trak` | 170 | 45.0", "| **`forward_inf`** | 170 | 44.0", "| `das` | 170 | 32.0")
@@ -91,7 +92,7 @@ def test_methods_are_listed_best_first_whoever_that_is():
 def test_steadiness_is_told_beside_the_other_studies():
     figures = {"spread": 4.2, "claimed": 2.9, "ratio": 1.2, "within": 0.54, "again": 0.64}
     settings = of_method("forward_inf", queries=12, part="reported", seeds=4, top=10)
-    told = evidence.as_markdown([{"study": "steadiness", "settings": settings, **figures}])
+    told = summary.as_markdown([{"study": "steadiness", "settings": settings, **figures}])
     assert "12 queries of the reported part, each asked at 4 draw seeds" in told
     assert "- 54% of ranks at another seed" in told
 
@@ -112,12 +113,12 @@ def test_leave_k_out_is_held_against_the_best_rival_query_by_query():
     report["rows"]["forward_inf"]["loss"]["each"] = [0.3, 0.1, 0.5]
     report["rows"]["das"]["loss"]["each"] = [0.2, 0.1, 0.3]
     # differences of 100, 0 and 200: a mean of 100 with a half width of 4.303 (t of two degrees) · 100 ⁄ √3
-    assert "**met** (query by query, less `das`: 100.0 [-148.4, 348.4])" in evidence.as_markdown([report])
+    assert "**met** (query by query, less `das`: 100.0 [-148.4, 348.4])" in summary.as_markdown([report])
 
 
 def goals(*reports: dict[str, object]) -> list[str]:
     """What is said of goals, in order."""
-    return re.findall(r"(\*\*met|\*\*not met|not decided yet)", evidence.as_markdown(reports))
+    return re.findall(r"(\*\*met|\*\*not met|not decided yet)", summary.as_markdown(reports))
 
 
 def test_a_goal_is_met_by_its_figure_only_where_as_much_was_asked_as_it_is_set_for():
@@ -138,7 +139,7 @@ def test_a_goal_is_met_by_its_figure_only_where_as_much_was_asked_as_it_is_set_f
     assert goals(few, rival) == [undecided, undecided]
     for_choosing = [report | {"groups": report["groups"][:1]} for report in (ours, rival)]
     assert goals(*for_choosing) == [undecided, undecided]
-    assert "The choosing part; 2 pictures of each case" in evidence.as_markdown(for_choosing)
+    assert "The choosing part; 2 pictures of each case" in summary.as_markdown(for_choosing)
     assert goals(leave_k_out(forward_inf=0.3, das=0.2, random=0.1)) == [met, missed]
     seven = leave_k_out(forward_inf=0.3, das=0.2, random=0.1)
     seven["settings"]["queries"].pop()
@@ -157,7 +158,7 @@ def test_a_goal_is_met_by_its_figure_only_where_as_much_was_asked_as_it_is_set_f
 
 def test_a_method_is_named_with_what_is_not_as_usual():
     def name(method: str, settings: list[str] | None = None, **others: object) -> str:
-        return evidence.label_of(of_method(method) | {"method": settings_of(method_from(method, settings))} | others)
+        return label_of(of_method(method) | {"method": settings_of(method_from(method, settings))} | others)
 
     assert name("forward_inf", reference_queries=29) == "forward_inf"
     assert name("forward_inf", reference_queries=0) == "forward_inf (habits left out)"
@@ -170,7 +171,7 @@ def test_a_method_is_named_with_what_is_not_as_usual():
 def test_the_command_writes_tables_and_plots_beside_the_reports(tmp_path: Path):
     done = CliRunner().invoke(app, ["study", "report", "--reports", str(write(tmp_path, REPORTS))])
     assert done.exit_code == 0, done.output
-    assert done.stdout.rstrip("\n") == evidence.as_markdown(REPORTS).rstrip("\n")
+    assert done.stdout.rstrip("\n") == summary.as_markdown(REPORTS).rstrip("\n")
     tables = (tmp_path / "figures.md").read_text()
     for name in ("recall.svg", "lds.svg", "calibration.svg"):
         assert f"]({name})" in tables
@@ -182,20 +183,20 @@ def test_the_command_writes_tables_and_plots_beside_the_reports(tmp_path: Path):
 
 def test_the_evidence_page_and_the_app_tell_what_the_shipped_reports_say():
     shipped = ASSETS / "studies"
-    reports = evidence.read_reports(shipped)
+    reports = read_reports(shipped)
     page = (ASSETS.parent / "docs/evidence.md").read_text(encoding="utf-8")
     told = page.partition("<!-- what `forwardinf study report` prints -->\n")[2].partition("<!-- end of it -->")[0]
-    assert told.strip() == evidence.as_markdown(reports).strip()
+    assert told.strip() == summary.as_markdown(reports).strip()
     drawn = {path.name for path in shipped.glob("*.svg")}
-    assert (shipped / evidence.TABLES).read_text(encoding="utf-8") == evidence.as_markdown(reports, drawn)
+    assert (shipped / summary.TABLES).read_text(encoding="utf-8") == summary.as_markdown(reports, drawn)
 
 
 def test_a_folder_without_reports_and_a_file_that_is_none_are_refused(tmp_path: Path):
     with pytest.raises(MissingAsset, match="no report of a study"):
-        evidence.read_reports(tmp_path)
+        read_reports(tmp_path)
     (tmp_path / "other.json").write_text("[1, 2]")
     with pytest.raises(DamagedAsset, match=r"other\.json"):
-        evidence.read_reports(tmp_path)
+        read_reports(tmp_path)
 
 
 @pytest.fixture

@@ -168,12 +168,13 @@ def quick(
 @study.command("report")
 def report(reports: Reports = STUDIES) -> None:
     """What the studies found, as tables on stdout; these and the plots are written beside the reports."""
-    from ..studies import evidence
+    from ..studies import summary
+    from ..studies.reports import read_reports
 
-    found = evidence.read_reports(reports)
+    found = read_reports(reports)
     try:
-        plots = evidence.draw(found, reports)
+        plots = summary.draw(found, reports)
     except ImportError as error:
         raise MissingAsset("The plots need matplotlib, which is not installed: pip install matplotlib.") from error
-    (reports / evidence.TABLES).write_text(evidence.as_markdown(found, plots), encoding="utf-8")
-    typer.echo(evidence.as_markdown(found))
+    (reports / summary.TABLES).write_text(summary.as_markdown(found, plots), encoding="utf-8")
+    typer.echo(summary.as_markdown(found))

@@ -214,10 +214,11 @@ def cases(
     """Make the cases of `study customisation`: teach the model a few pictures, and let it draw; resumes."""
     from ..examples.catalog import Catalog
     from ..studies import custom_cases
+    from ..studies.custom_plan import CustomPlan
     from ..training.customise import CustomRecipe
 
     pictures = Catalog.load(artwork)
-    plan = custom_cases.CustomPlan.of(pictures, CustomRecipe())
+    plan = CustomPlan.of(pictures, CustomRecipe())
     with progress_bar("case") as bar:
         made = custom_cases.make(folder, pictures, shipped, plan, until, reporting_to(bar))
     typer.echo(f"{folder.name}: {sum(map(made.made, plan.cases))} of {len(plan.cases)} cases made")

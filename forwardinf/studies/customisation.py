@@ -26,7 +26,8 @@ from ..index.build import BuildPlan
 from ..index.null_file import SCHEMA
 from ..methods.protocol import AttributionMethod
 from ..methods.registry import settings_of
-from .custom_cases import KINDS, PARTS, CustomCase, CustomCases
+from .custom_cases import CustomCases
+from .custom_plan import KINDS, PARTS, CustomCase
 from .intervals import mean_interval
 from .journal import Journal, Trial
 from .lab_scores import indexed

@@ -1,0 +1,51 @@
+"""The plot of each study that has one, drawn onto matplotlib's axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .reports import OURS, Report, is_ours, label_of, reported_row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+GREY, ACCENT, OTHER = "#80868b", "#0d9488", "#9aa0a6"  # legible on a light page and on a dark one
+COLOURS = 10  # before matplotlib begins with the first again
+
+
+def recall(axes: Axes, reports: Sequence[Report]) -> None:
+    """Recall of the exemplars by depth, on the reported part."""
+    for place, report in enumerate(sorted(reports, key=lambda report: -reported_row(report)["map"]["mean"])):
+        curve = reported_row(report)["curve"]
+        ours = is_ours(report)
+        drawn: dict[str, Any] = {"linewidth": 1.2, "linestyle": "-" if place < COLOURS else "--"}
+        style = {"color": ACCENT, "linewidth": 2.5, "zorder": 3} if ours else drawn
+        axes.plot([int(k) for k in curve], list(curve.values()), label=label_of(report["settings"]), **style)
+    axes.set(xscale="log", xlabel="depth", ylabel="recall of the exemplars", ylim=(0, 1.02))
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def lds(axes: Axes, reports: Sequence[Report]) -> None:
+    """LDS of each method with its interval."""
+    rows = sorted(((r["lds"]["all"], label_of(r["settings"])) for r in reports), key=lambda pair: pair[0]["mean"])
+    means = [row["mean"] for row, _ in rows]
+    spread = [
+        [row["mean"] - row["interval"][0] for row, _ in rows],
+        [row["interval"][1] - row["mean"] for row, _ in rows],
+    ]
+    colours = [ACCENT if name == OURS else OTHER for _, name in rows]
+    axes.barh([name for _, name in rows], means, xerr=spread, color=colours, ecolor=GREY, height=0.7)
+    axes.set(xlabel="LDS × 100, with 95 % intervals over subsets")
+
+
+def calibration(axes: Axes, reports: Sequence[Report]) -> None:
+    """How often an answer to an unrelated picture has an image with as low a p-value."""
+    for report in reports:
+        p, rate = report["null_p_values"], report["rate"]
+        shares = [(i + 1) / len(p) for i in range(len(p))]
+        axes.step([0, *p, 1], [0, *shares, 1], where="post", color=ACCENT, linewidth=2.5, label=f"{len(p)} unrelated")
+        axes.axvline(rate, color=GREY, linewidth=1, linestyle=":", label=f"an image is called up to here ({rate:.0%})")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="at most this is promised")
+    axes.set(xlabel="lowest p-value of an answer", ylabel="share of answers", xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend(frameon=False, fontsize=8)
