@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch.nn.functional import normalize
 from transformers import AutoImageProcessor, AutoModel
 
 from ..errors import UnsupportedModel
+from ..models.fingerprint import fingerprint_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,12 +53,5 @@ def load(name: str, device: str) -> PretrainedEmbedder:
             f"The embedder “{shown}” could not be loaded: {why} Try “unet” or “vae”, which need nothing else, or the "
             "folder of a CLIP or DINOv2 checkpoint with config.json, model.safetensors and preprocessor_config.json."
         ) from error
-    return PretrainedEmbedder(shown, network, processor, _fingerprint(network))
-
-
-def _fingerprint(network: torch.nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, weights in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(weights.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    preparing = {key: value for key, value in processor.to_dict().items() if not key.endswith("_processor_type")}
+    return PretrainedEmbedder(shown, network, processor, fingerprint_of({"network": network}, {"pictures": preparing}))

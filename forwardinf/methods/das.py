@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..gradients.per_example import Objective
+from ..models.protocol import predicting
 from ..types import Draws, InfluenceScores, LatentBatch, SweepLosses
 from .trak import Trak, TrakState
 
@@ -46,8 +47,10 @@ class Das(Trak):
     def objective(self, model: AttributableModel) -> Objective:
         """Mean magnitude of the prediction, `[b d]`."""
 
+        known = predicting(model)
+
         def magnitude(batch: LatentBatch, draws: Draws) -> Tensor:
-            return model.prediction(batch, draws).abs().flatten(2).mean(dim=2)
+            return known.prediction(batch, draws).abs().flatten(2).mean(dim=2)
 
         return magnitude
 

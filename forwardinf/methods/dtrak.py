@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..gradients.per_example import Objective
+from ..models.protocol import predicting
 from ..types import Draws, LatentBatch
 from .trak import Trak
 
@@ -28,8 +29,10 @@ class DTrak(Trak):
     def objective(self, model: AttributableModel) -> Objective:
         """Mean squared prediction, `[b d]`."""
 
+        known = predicting(model)
+
         def squared(batch: LatentBatch, draws: Draws) -> Tensor:
-            return model.prediction(batch, draws).square().flatten(2).mean(dim=2)
+            return known.prediction(batch, draws).square().flatten(2).mean(dim=2)
 
         return squared
 

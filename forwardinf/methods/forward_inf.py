@@ -34,6 +34,7 @@ from ..draws import DrawPlan
 from ..errors import InvalidRequest
 from ..gradients.curvature import preconditioned_by
 from ..gradients.per_example import weight_gradients
+from ..models.protocol import predicting
 from ..scoring.likeness import likeness
 from ..sweep.sweep import losses_and_sizes_of, losses_of
 from ..types import Draws, InfluenceScores, LatentBatch, MirroredWeights, Query, SweepLosses, size_draws_of
@@ -219,7 +220,10 @@ class _Objective:
             return weight_gradients(self.model, self._mean())
 
     def _mean(self) -> Tensor:
-        return self.model.loss_and_size(self.query.batch(), self.draws)[self.sized].mean()
+        batch = self.query.batch()
+        if self.sized:
+            return predicting(self.model).loss_and_size(batch, self.draws)[1].mean()
+        return self.model.loss(batch, self.draws).mean()
 
 
 def _line_search(

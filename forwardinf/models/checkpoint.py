@@ -33,10 +33,10 @@ def pipeline_class(spec: ModelSpec) -> str:
 
 
 def load_pipeline(spec: ModelSpec, kind: type[Pipeline], needed: tuple[str, ...], **options: object) -> Pipeline:
-    """A folder or Hub id as a pipeline of `kind`, safetensors only; a folder with a manifest is checked first.
+    """A folder or Hub id as a pipeline of `kind` in float32, from safetensors only; a manifest is verified first.
 
     Raises MissingAsset or DamagedAsset, UnsupportedModel where it lacks one of the `needed` components, and
-    InvalidSettings where this machine lacks its device.
+    InvalidSettings where this machine does not have the device of `spec`.
     """
     require_device(spec.device)
     folder = Path(spec.checkpoint)
@@ -44,15 +44,31 @@ def load_pipeline(spec: ModelSpec, kind: type[Pipeline], needed: tuple[str, ...]
         manifest.verify_manifest(folder)
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
+    _require_folders(spec, needed)
     with _failures_of(spec):
         pipeline: Pipeline = kind.from_pretrained(
-            spec.checkpoint, revision=spec.revision, dtype=getattr(torch, spec.dtype), use_safetensors=True, **options
+            spec.checkpoint, revision=spec.revision, dtype=torch.float32, use_safetensors=True, **options
         )
     if lacking := [name for name in needed if pipeline.components[name] is None]:
         raise UnsupportedModel(
             f"“{folder.name}” has no {lacking[0]}, which a {kind.__name__} needs here. Try a complete checkpoint."
         )
     return pipeline
+
+
+def _require_folders(spec: ModelSpec, needed: tuple[str, ...]) -> None:
+    """Raise MissingAsset where a component's folder is missing; diffusers would put an empty tokenizer in its place."""
+    folder = Path(spec.checkpoint)
+    if not folder.is_dir():
+        return
+    with _failures_of(spec):
+        index = DiffusionPipeline.load_config(spec.checkpoint)
+    for name in needed:
+        if (index.get(name) or [None])[0] is not None and not (folder / name).is_dir():
+            raise MissingAsset(
+                f"The model “{folder.name}” names a {name} in model_index.json, but its folder {name}/ is missing. The "
+                "download may have been cut short; try a complete copy."
+            )
 
 
 def require_device(device: str) -> None:

@@ -1,11 +1,18 @@
-"""What an influence estimate needs of a model, and what else a model may be able to do."""
+"""What an influence estimate needs of a model, and what else a model may be able to do.
+
+Whatever is attributed is an AttributableModel: a diffusion model, a classifier, a language model. One without a noise
+schedule takes its loss at a single draw and ignores the noise. The other protocols are abilities that some have; what
+needs one asks for it by name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from ..errors import UnsupportedModel
 from ..types import Draws, LatentBatch, ModelSpec
 from .generation import GenerationRequest
 
@@ -15,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class AttributableModel(Protocol):
-    """A model whose training losses can be taken per example, and whose weights a query may move for a while."""
+    """A model whose training loss can be taken per example, and whose weights a query may move for a while.
+
+    Only one thread may use a model at a time, but for methods that say otherwise.
+    """
 
     spec: ModelSpec
-    fingerprint: str  # SHA-256 over the weights and configuration that decide a loss
+    fingerprint: str  # SHA-256 over all that decides a loss: weights, configuration, tokenizers, noise schedule
 
-    def encode_image(self, pictures: Sequence[Image]) -> Tensor:
-        """Canonical RGB pictures to latents `[b c h w]`, scaled as the network sees them."""
-
-    def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts to the conditioning that a LatentBatch carries."""
+    def encode(self, examples: Sequence[Any]) -> LatentBatch:
+        """Examples, of whichever kind the model was trained on, as it sees them."""
 
     def tunable_parameters(self) -> dict[str, Tensor]:
         """The weights that a query may move, by name."""
@@ -32,26 +39,68 @@ class AttributableModel(Protocol):
     def loss(self, batch: LatentBatch, draws: Draws) -> Tensor:
         """Training loss of each example at each of its draws, `[b d]` in float32; differentiable."""
 
+    def with_deltas(self, deltas: dict[str, Tensor]) -> AbstractContextManager[None]:
+        """The tunable weights with `deltas` added inside the block; restored bit for bit after it, whatever happens."""
+
+
+@runtime_checkable
+class PredictingModel(AttributableModel, Protocol):
+    """A model with an output that can be measured apart from its error."""
+
     def loss_and_size(self, batch: LatentBatch, draws: Draws) -> tuple[Tensor, Tensor]:
-        """The same, and the mean square of what the network answers, by one forward; `[b d]` each."""
+        """The loss, and the mean square of the prediction, by one forward; `[b d]` each."""
 
     def prediction(self, batch: LatentBatch, draws: Draws) -> Tensor:
-        """What the network answers for each example at each of its draws, `[b d ...]` in float32; differentiable."""
-
-    def with_deltas(self, deltas: dict[str, Tensor]) -> AbstractContextManager[None]:
-        """The tunable weights moved by `deltas` inside the block; restored bit for bit after it, whatever happens."""
+        """The prediction for each example at each of its draws, `[b d ...]` in float32; differentiable."""
 
 
-class PictureModel(AttributableModel, Protocol):
-    """An attributable model that also draws pictures from prompts, and tells which look alike."""
+@dataclass(frozen=True)
+class CaptionedPicture:
+    """What a text-to-image model is trained on, and what a query is to it."""
 
-    picture_size: int  # side of the square pictures it was trained on, in pixels
+    id: str
+    picture: Image  # RGB, of any size
+    caption: str
 
-    def unread_text(self, prompt: str) -> str:
-        """The end of a prompt that lies beyond what the model reads; empty where it reads all."""
+
+class PictureEncoder(Protocol):
+    """Sees pictures."""
+
+    picture_size: int  # side of the square pictures that the model was trained on, in pixels
+
+    def encode_image(self, pictures: Sequence[Image]) -> Tensor:
+        """Square RGB pictures of `picture_size` to latents `[b c h w]`, scaled as the network sees them."""
 
     def features(self, latents: Tensor) -> Tensor:
-        """What the network sees in pictures, `[b f]` in float32: alike where they look alike. No noise is drawn."""
+        """Features `[b f]` in float32, alike where pictures look alike; no noise is drawn."""
+
+
+class PromptEncoder(Protocol):
+    """Reads prompts; any thread may call it."""
+
+    def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
+        """Prompts to the conditioning that a LatentBatch carries."""
+
+    def unread_text(self, prompt: str) -> str:
+        """The end of a prompt that is too long for the model to read; empty where it reads all."""
+
+
+class PictureGenerator(Protocol):
+    """Draws pictures."""
 
     def generate(self, request: GenerationRequest, on_step: Callable[[int, int], None] = ...) -> Image:
-        """The picture that `request` asks for; `on_step(done, total)` is called after each step."""
+        """The picture that `request` describes; `on_step(done, total)` is called after each step."""
+
+
+class PictureModel(PredictingModel, PictureEncoder, PromptEncoder, PictureGenerator, Protocol):
+    """A text-to-image model with all of these abilities; `encode` takes CaptionedPictures."""
+
+
+def predicting(model: AttributableModel) -> PredictingModel:
+    """The same model, as one whose predictions can be measured; raises UnsupportedModel where they cannot."""
+    if not isinstance(model, PredictingModel):
+        raise UnsupportedModel(
+            f"“{model.spec.checkpoint}” has a loss but no prediction whose size could be measured. Try a method that "
+            "needs losses alone, such as plain, or forward_inf with size_draws=0."
+        )
+    return model

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from diffusers import StableDiffusionPipeline
 
 from .checkpoint import load_pipeline
-from .unet_latents import LatentDiffusion, token_ids
+from .unet_latents import LatentDiffusion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,11 +23,11 @@ class StableDiffusion(LatentDiffusion):
 
     def __init__(self, pipeline: StableDiffusionPipeline, spec: ModelSpec) -> None:
         self.text_encoder = pipeline.text_encoder
-        super().__init__(pipeline, spec, (self.text_encoder,))
+        super().__init__(pipeline, spec, {"text_encoder": "tokenizer"})
 
     def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
         """Token ids `[b t]`, padded and cut to the text encoder's length."""
-        return token_ids(self.pipeline.tokenizer, prompts)
+        return self._readers[0].ids(prompts)
 
     def _read(self, conditioning: Tensor) -> tuple[Tensor, ...]:
         return (self.text_encoder(conditioning)[0],)

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-from ..errors import UnsupportedModel
 from .checkpoint import load_pipeline
-from .unet_latents import LatentDiffusion, token_ids
+from .unet_latents import LatentDiffusion
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,14 +28,12 @@ PIPELINES = ("StableDiffusionXLPipeline",)
 class StableDiffusionXL(LatentDiffusion):
     """The UNet reads both encoders' second-to-last hidden states, and the second one's pooled text embedding."""
 
+    addition = "text_time"
+    latent_statistics = True
+
     def __init__(self, pipeline: StableDiffusionXLPipeline, spec: ModelSpec) -> None:
-        if pipeline.unet.config.addition_embed_type != "text_time":
-            raise UnsupportedModel(
-                f"The UNet's additional embedding is “{pipeline.unet.config.addition_embed_type}”; Stable Diffusion XL "
-                "has “text_time”. Try the checkpoint as another family."
-            )
         self.text_encoders = (pipeline.text_encoder, pipeline.text_encoder_2)
-        super().__init__(pipeline, spec, self.text_encoders)
+        super().__init__(pipeline, spec, {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"})
         self._empty = self.encode_prompt([""])[0].to(spec.device)  # [2 t]
 
     @torch.no_grad()
@@ -53,7 +50,7 @@ class StableDiffusionXL(LatentDiffusion):
 
     def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
         """Token ids of both tokenizers, `[b 2 t]`, padded and cut to the text encoders' length."""
-        return torch.stack([token_ids(t, prompts) for t in (self.pipeline.tokenizer, self.pipeline.tokenizer_2)], dim=1)
+        return torch.stack([reader.ids(prompts) for reader in self._readers], dim=1)
 
     def _read(self, conditioning: Tensor) -> tuple[Tensor, ...]:
         """Hidden states `[b t hidden]` and the pooled embedding `[b p]`; zeros for no prompt, where so trained."""
@@ -68,7 +65,7 @@ class StableDiffusionXL(LatentDiffusion):
             hidden, pooled = hidden * prompted[:, None, None], pooled * prompted[:, None]
         return hidden, pooled
 
-    def _answer(self, x_t: Tensor, t: Tensor, *read: Tensor) -> Tensor:
+    def _predicted(self, x_t: Tensor, t: Tensor, *read: Tensor) -> Tensor:
         hidden, pooled = read
         size = float(self.picture_size)
         # Size before, top left of the crop, size after; float32, in which every size is exact.
@@ -77,9 +74,16 @@ class StableDiffusionXL(LatentDiffusion):
         output: Tensor = self.unet(x_t, t, hidden, added_cond_kwargs=told).sample
         return output
 
+    def _scaled(self, latents: Tensor) -> Tensor:
+        """Standardised by channel where the autoencoder's configuration says how, as the pipeline undoes on drawing."""
+        config = self.vae.config
+        if config.latents_mean is None:
+            return super()._scaled(latents)
+        mean, std = (latents.new_tensor(x).view(1, -1, 1, 1) for x in (config.latents_mean, config.latents_std))
+        return (latents - mean) * config.scaling_factor / std
+
     def _deciding(self) -> dict[str, Any]:
-        zeros = self.pipeline.config.force_zeros_for_empty_prompt
-        return {**super()._deciding(), "picture_size": self.picture_size, "force_zeros_for_empty_prompt": zeros}
+        return {"force_zeros_for_empty_prompt": self.pipeline.config.force_zeros_for_empty_prompt}
 
 
 def load(spec: ModelSpec) -> StableDiffusionXL:

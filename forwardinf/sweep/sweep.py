@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..draws import DrawPlan
+from ..models.protocol import predicting
 from ..types import LatentBatch
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def losses_of(model: AttributableModel, batch: LatentBatch, plan: DrawPlan) -> T
 @torch.inference_mode()
 def losses_and_sizes_of(model: AttributableModel, batch: LatentBatch, plan: DrawPlan) -> Tensor:
     """The same, and behind them the mean squares of the model's predictions, `[b 2d]`."""
-    parts = model.loss_and_size(batch, plan.draws(batch.example_ids, batch.latents.shape[1:]))
+    parts = predicting(model).loss_and_size(batch, plan.draws(batch.example_ids, batch.latents.shape[1:]))
     return torch.cat(parts, dim=1).float().cpu()
 
 
