@@ -6,6 +6,7 @@ In a folder, each answer is a folder of its id:
 <id>/scores.csv      every training image, ranked
 <id>/query.bin       the query's original bytes
 <id>/query.png       the query as it was read
+<id>/manifest.json   the SHA-256 of these
 
 An id is a function of what was asked and of whom: the same picture, prompt, settings, model and index share one link.
 """
@@ -14,30 +15,42 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import DamagedAsset, MissingAsset
-from ..files.atomic import writing_folder
+from ..errors import DamagedAsset, ForwardInfError, MissingAsset
+from ..files.atomic import clear_leftovers, writing_folder
+from ..files.manifest import NAME as SUMS
+from ..files.manifest import write_manifest
 from .record import Record
-from .upgrade import read_record
+from .upgrade import read_record, schema_of
 
-RECORD, CSV, ORIGINAL, PICTURE = "record.json", "scores.csv", "query.bin", "query.png"
+log = logging.getLogger(__name__)
+
+FILES = RECORD, CSV, ORIGINAL, PICTURE = ("record.json", "scores.csv", "query.bin", "query.png")
+IN_MEMORY = 8  # answers, of up to 20 MB each, nearly all of it the query's original bytes
+NO_RESULT = "This link leads to no result that is kept here. Give the picture again to get one."
+NOT_KEPT = (
+    "This answer could not be kept ({problem}). Download its files: the link works until the app ends or other answers "
+    "take its place."
+)
+AGAIN = "Give the picture again to get a new answer."
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished answer as it is kept, under the id of its link."""
+    """A finished answer under the id of its link."""
 
     id: str
     record: Record
     csv: str
     original: bytes  # the query as it was given
     picture: bytes  # PNG of the query as it was read
-    folder: Path | None = None  # None where it could not be kept on disk
-    not_kept: str = ""  # why it could not
+    folder: Path | None = None  # None where it is in memory only
+    not_kept: str = ""  # why it is, and what to do
 
     @property
     def original_path(self) -> Path | None:
@@ -48,37 +61,91 @@ class RecordStore(Protocol):
     """Where finished answers are kept."""
 
     def save(self, record: Record, csv: str, original: bytes, picture: bytes) -> Result:
-        """Keep an answer, whole or not at all; where the same was answered before, that answer stays."""
+        """Keep an answer whole; where the same was asked before, that answer stays and is returned.
+
+        The answer is returned also where it cannot be kept, with the reason in `not_kept`.
+        """
 
     def load(self, result_id: str) -> Result:
-        """The answer of a link; raises MissingAsset or DamagedAsset."""
+        """The answer of a link; raises MissingAsset, or DamagedAsset where a file is not as it was kept."""
 
 
 @dataclass(frozen=True)
 class FolderStore:
-    """Answers in a folder on disk."""
+    """Answers in a folder on disk, which several processes may share; the last that did not fit there in memory."""
 
     folder: Path
+    _in_memory: dict[str, Result] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, folder: Path) -> FolderStore:
+        """The store in `folder`, without what processes that were killed left there half written."""
+        clear_leftovers(folder)
+        return cls(folder)
 
     def save(self, record: Record, csv: str, original: bytes, picture: bytes) -> Result:
-        folder = self.folder / id_of(record)
-        with writing_folder(folder) as whole:
-            (whole / ORIGINAL).write_bytes(original)
-            (whole / PICTURE).write_bytes(picture)
-            (whole / CSV).write_text(csv, encoding="utf-8", newline="")
-            (whole / RECORD).write_text(record.to_json(), encoding="utf-8")
-        return self.load(folder.name)
+        made = Result(id_of(record), record, csv, original, picture)
+        try:
+            return self._kept(made.id)
+        except ForwardInfError as absent:
+            damaged = isinstance(absent, DamagedAsset)
+        problem = self._write(made, replace_damaged=damaged)
+        try:
+            kept = self._kept(made.id)  # as another process made it, where that was faster
+        except ForwardInfError:
+            return self._hold(made, problem or "it cannot be read back")
+        self._in_memory.pop(made.id, None)
+        return kept
 
     def load(self, result_id: str) -> Result:
-        folder = self.folder / result_id
-        if not re.fullmatch("[0-9a-f]{16}", result_id) or not (folder / RECORD).is_file():
-            raise MissingAsset("This link leads to no result that is kept here. Give the picture again to have one.")
+        if not re.fullmatch("[0-9a-f]{16}", result_id):
+            raise MissingAsset(NO_RESULT)
+        return self._in_memory.get(result_id) or self._kept(result_id)
+
+    def _write(self, made: Result, replace_damaged: bool) -> str:
+        """Write an answer's folder; returns what went wrong, or an empty text."""
         try:
-            record, csv = read_record((folder / RECORD).read_bytes()), (folder / CSV).read_bytes().decode()
-            original, picture = (folder / ORIGINAL).read_bytes(), (folder / PICTURE).read_bytes()
-        except (DamagedAsset, OSError, ValueError) as error:
-            raise DamagedAsset(f"The result {result_id} cannot be read. Give the picture again.") from error
-        return Result(result_id, record, csv, original, picture, folder)
+            with writing_folder(self.folder / made.id, replace=replace_damaged) as whole:
+                (whole / ORIGINAL).write_bytes(made.original)
+                (whole / PICTURE).write_bytes(made.picture)
+                (whole / CSV).write_bytes(made.csv.encode())
+                (whole / RECORD).write_bytes(made.record.to_json().encode())
+                write_manifest(whole)
+        except OSError as error:
+            log.warning("An answer could not be kept in “%s”.", self.folder, exc_info=error)
+            return error.strerror or type(error).__name__
+        return ""
+
+    def _kept(self, result_id: str) -> Result:
+        """The answer as it is on disk; raises MissingAsset or DamagedAsset."""
+        folder = self.folder / result_id
+        try:
+            if not folder.is_dir():
+                raise MissingAsset(NO_RESULT)
+            record, csv, original, picture = _verified(folder)
+            return Result(result_id, read_record(record), csv.decode(), original, picture, folder)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DamagedAsset(f"The result {result_id} cannot be read. {AGAIN}") from error
+
+    def _hold(self, made: Result, problem: str) -> Result:
+        """Keep an answer in memory, in place of the oldest where there are too many."""
+        held = replace(made, not_kept=NOT_KEPT.format(problem=problem))
+        self._in_memory[made.id] = held
+        for oldest in list(self._in_memory)[:-IN_MEMORY]:
+            self._in_memory.pop(oldest, None)
+        return held
+
+
+def _verified(folder: Path) -> list[bytes]:
+    """The content of `FILES`; raises DamagedAsset naming the first that is not as it was kept."""
+    files = [(folder / name).read_bytes() for name in FILES]
+    if schema_of(files[0]) == 1 and not (folder / SUMS).is_file():  # kept without checksums
+        return files
+    sums: dict[str, str] = json.loads((folder / SUMS).read_bytes())["files"]
+    for name, content in zip(FILES, files, strict=True):
+        if hashlib.sha256(content).hexdigest() != sums[name]:
+            raise DamagedAsset(f"“{name}” of the result {folder.name} is not as it was kept. {AGAIN}")
+    return files
 
 
 def id_of(record: Record) -> str:

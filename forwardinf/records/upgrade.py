@@ -14,18 +14,31 @@ from .record import SCHEMA, Record
 from .text import with_verdict
 
 
-def read_record(text: str | bytes) -> Record:
+def read_record(text: bytes | str) -> Record:
     """The record in a JSON text; raises DamagedAsset where it is none, or one of a later version."""
+    schema = schema_of(text)
+    if schema not in (1, SCHEMA):
+        raise DamagedAsset(
+            f"This record has schema {schema}; this version of Forward-INF reads up to {SCHEMA}. Update it."
+        )
     try:
-        kept = json.loads(text)
-        schema = kept.get("schema", 1)
         if schema == SCHEMA:
             return Record.model_validate_json(text)
-        if schema == 1:
-            return with_verdict(Record.model_validate(_from_schema_1(kept)))
-    except (ValidationError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return with_verdict(Record.model_validate(_from_schema_1(json.loads(text))))
+    except (ValidationError, KeyError, TypeError, AttributeError) as error:
         raise DamagedAsset("This record cannot be read.") from error
-    raise DamagedAsset(f"This record has schema {schema}; this version of Forward-INF reads up to {SCHEMA}. Update it.")
+
+
+def schema_of(text: bytes | str) -> int:
+    """Which schema a record has; raises DamagedAsset where a JSON text is no record."""
+    try:
+        kept = json.loads(text)
+    except ValueError as error:
+        raise DamagedAsset("This record is not JSON.") from error
+    schema = kept.get("schema", 1) if isinstance(kept, dict) else None
+    if type(schema) is not int:
+        raise DamagedAsset("This record cannot be read.")
+    return schema
 
 
 def _from_schema_1(kept: dict[str, Any]) -> dict[str, Any]:

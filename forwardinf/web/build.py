@@ -85,7 +85,7 @@ def serve(settings: Settings) -> None:
     The pages are up before the model is loaded, which takes more than half of the start.
     """
     with leaving_on_signals(), folders.temporary_folder() as folder:
-        results = FolderStore(folders.results_folder(settings.results, folder))
+        results = FolderStore.open(folders.results_folder(settings.results, folder))
         index = Index.open(settings.index)
         with listening_on(settings.host, settings.port) as listener:
             listening: Future[None] = Future()
