@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.ImageCms import ImageCmsTransform
 
+UNUSABLE_PROFILE = "its embedded colour profile cannot be used and was left out"
+
 _SPACE_OF_MODE = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 _SAME_COLOUR = 2  # of 255: a profile that moves no colour further than this is sRGB under another name
 
@@ -155,7 +157,7 @@ def _in_srgb(base: Image.Image, profile: bytes | None, notes: list[str]) -> Imag
         try:
             transform = _transform(profile, base.mode)
         except (OSError, ValueError, TypeError):
-            notes.append("its embedded colour profile cannot be used and was left out")
+            notes.append(UNUSABLE_PROFILE)
     if transform is None or _keeps_colours(transform, base.mode):
         if base.mode == "CMYK":
             notes.append("CMYK converted to RGB without a profile, so colours are approximate")
