@@ -1,6 +1,6 @@
-"""A decoded picture of any mode, written as 8-bit RGB in sRGB, with a plain sentence for everything that changed.
+"""A decoded picture of any mode as 8-bit sRGB, with a sentence for each conversion.
 
-Runs in the decoder's process; numpy and ImageCms are imported only where a picture needs them.
+numpy and ImageCms are imported only for pictures that need them, so that most child processes start faster.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 UNUSABLE_PROFILE = "its embedded colour profile cannot be used and was left out"
 
 _SPACE_OF_MODE = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
-_SAME_COLOUR = 2  # of 255: a profile that moves no colour further than this is sRGB under another name
+_SAME_COLOUR = 2  # levels of 255: a profile that moves no colour by more is treated as sRGB
 
 
 def to_rgb(image: Image.Image, bits: int) -> tuple[Image.Image, list[str]]:
-    """The picture as RGB, and what was done to it; `bits` is the file's depth per channel."""
+    """The picture as RGB, and a sentence for each conversion; `bits` is the depth of a channel in the file."""
     notes: list[str] = []
     profile = image.info.get("icc_profile")
     image = _at_8_bits(image, bits, notes)
@@ -49,13 +49,13 @@ def _at_8_bits(image: Image.Image, bits: int, notes: list[str]) -> Image.Image:
         if isinstance(transparency, tuple):
             image.info["transparency"] = tuple(value >> (bits - 8) for value in transparency)
     elif bits < 8 and image.mode == "L" and isinstance(transparency, int):
-        # Pillow spreads 2- and 4-bit greys over 0..255, but leaves the transparent one as the file has it.
+        # Pillow scales 2- and 4-bit greys to 0..255, but not the transparent one.
         image.info["transparency"] = transparency * 255 // (2**bits - 1)
     return image
 
 
 def _deep_grey(image: Image.Image, bits: int, notes: list[str]) -> Image.Image:
-    """Greys on the file's full scale, rounded: a dark picture stays dark, and the note says so."""
+    """Greys scaled by the full range of their depth, so a dark picture stays dark; a note then says so."""
     import numpy as np
 
     bits = bits if bits > 8 else 16
@@ -75,11 +75,11 @@ def _opaque_unless(image: Image.Image, transparent: int) -> Image.Image:
 
 
 def _unbounded_grey(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Greys of a type without a natural white: 32-bit integers, floating point.
+    """Greys of a type that defines no white: 32-bit integers and floating point.
 
-    Floats within 0..1 are display values. Where at least 99 % of them are, the rest are highlights and are clipped.
-    Integers within a byte, or within 16 bits, are on that scale. Anything else is stretched from its least to its
-    greatest value, so that a measurement in arbitrary units is neither black nor white.
+    Floats within 0..1 are display values; if at least 99 % are, the others are highlights and are clipped. Integers
+    that fit in 8 or 16 bits are taken to be on that scale. Anything else is stretched from its least to its greatest
+    value, so that a measurement in arbitrary units comes out neither black nor white.
     """
     import numpy as np
 
@@ -120,7 +120,7 @@ def _finite(values: np.ndarray, notes: list[str]) -> np.ndarray:
 
 
 def _stretched(values: np.ndarray, low: float, high: float) -> Image.Image:
-    """`low`..`high` onto 0..255, clipped and rounded."""
+    """Values scaled from `low`..`high` to 0..255, clipped and rounded."""
     import numpy as np
 
     grey = np.empty(values.shape, np.uint8)
@@ -131,7 +131,7 @@ def _stretched(values: np.ndarray, low: float, high: float) -> Image.Image:
 
 
 def _split(image: Image.Image, notes: list[str]) -> tuple[Image.Image, Image.Image | None]:
-    """The picture as L, RGB or CMYK, and its alpha, if any."""
+    """The picture as L, RGB or CMYK, and its alpha channel, if it has one."""
     mode = image.mode
     is_grey = mode in ("1", "L", "LA")
     if mode == "1":
@@ -168,7 +168,7 @@ def _in_srgb(base: Image.Image, profile: bytes | None, notes: list[str]) -> Imag
 
 
 def _transform(profile: bytes, mode: str) -> ImageCmsTransform:
-    """From the embedded profile to sRGB; raises ValueError where it is damaged or made for another colour space."""
+    """From the embedded profile to sRGB; raises ValueError if it is damaged or made for another colour space."""
     from PIL import ImageCms
 
     try:

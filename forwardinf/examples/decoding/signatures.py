@@ -1,7 +1,4 @@
-"""What a file is, told from its first bytes: a format that is read, or a refusal that says what it is instead.
-
-Messages here, in `decoder` and in `colour` are predicates (“is empty…”); `images.read_picture` puts the name first.
-"""
+"""What a file is, judged by its first bytes: a format that is read, or a refusal that says what it is instead."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ _MAGIC = (
 )
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # sizes of the header that follows “BM”, byte 14 on
 
-# Not read, but worth naming.
+# Not read, but named in the refusal.
 _OTHERS = (
     (b"%PDF", "a PDF document", "Export the page as PNG and use that."),
     (b"%!PS", "a PostScript document", "Export it as PNG and use that."),
@@ -44,7 +41,7 @@ _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 
 
 def format_of(data: bytes) -> str:
-    """Pillow's name of the format that `data` begins like; raises UnreadablePicture where none that is read."""
+    """Pillow's name for the format of `data`; raises UnreadablePicture saying what it is if it is not read."""
     if not data:
         raise UnreadablePicture("is empty: 0 bytes arrived. Choose the file again.")
     for magic, name in _MAGIC:
