@@ -15,7 +15,8 @@ import torch
 from forwardinf.config import load_settings
 from forwardinf.draws import DrawPlan
 from forwardinf.models.sd import StableDiffusion, load
-from forwardinf.sweep.sweep import sweep
+from forwardinf.sweep.executors.threads import measured_by_batch
+from forwardinf.sweep.losses import losses
 from forwardinf.types import LatentBatch
 
 BATCH, DRAWS, BATCHES, ROUNDS, WARM_UP = 64, 4, 12, 5, 1
@@ -32,10 +33,14 @@ def main() -> None:
     threads = torch.get_num_threads()
     bare, swept = f"bare UNet forward, {spec.dtype}", "sweep, with draws and losses"
     forward = bare_forward(model, shape)
+
+    def measure(batch: LatentBatch) -> torch.Tensor:
+        return losses(model, batch, plan.draws(batch.example_ids, shape))
+
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         work: dict[str, Callable[[], object]] = {
             bare: lambda: list(pool.map(forward, range(BATCHES))),
-            swept: lambda: list(sweep(model, [shard], plan, len(ids), BATCH * DRAWS)),
+            swept: lambda: list(measured_by_batch(model, [shard], DRAWS, measure, BATCH * DRAWS)),
             "threads share each batch": lambda: list(map(forward, range(BATCHES))),
         }
         seconds = side_by_side(work, threads)

@@ -17,31 +17,31 @@ from .types import Draws
 
 @dataclass(frozen=True)
 class DrawPlan:
-    """`count` draws per example, stratified over the noise schedule; its own, or `shared` by all examples.
+    """`count` draws stratified over the noise schedule, different for each example or `shared` by all.
 
     Draw k has its quantile in ((k, k+1) / count), so that the draws of each example cover the whole schedule, and noise
-    from its own stream. Shared draws make the losses of two examples comparable draw by draw: they differ by the
+    from a random stream of its own. Where draws are shared, the losses of two examples at one draw differ by the
     examples alone.
     """
 
     seed: int
     count: int
     shared: bool = False
-    only: range | None = None  # the draws that `part` left; None for all
+    only: tuple[int, ...] | None = None  # the draws that `part` left; None for all
 
     @property
-    def taken(self) -> range:
+    def taken(self) -> tuple[int, ...]:
         """The numbers of its draws."""
-        return range(self.count) if self.only is None else self.only
+        return tuple(range(self.count)) if self.only is None else self.only
 
-    def part(self, draws: range) -> DrawPlan:
-        """Of these draws alone, each what it is in the whole."""
-        return replace(self, only=draws)
+    def part(self, draws: Sequence[int]) -> DrawPlan:
+        """These draws alone, each the same as in the whole plan."""
+        return replace(self, only=tuple(draws))
 
     def draws(self, example_ids: Sequence[str], shape: Sequence[int]) -> Draws:
         """The draws of some examples: `u [b d]` and `noise [b d c h w]` in float32 on the CPU."""
         owners = [""] if self.shared else example_ids
-        taken = torch.tensor(self.taken)
+        taken = torch.tensor(self.taken, dtype=torch.long)
         u = torch.empty(len(owners), len(taken), dtype=torch.float64)
         noise = torch.empty(len(owners), len(taken), *shape)
         stream = torch.Generator()  # seeded anew for every draw; making one for each would take most of the time

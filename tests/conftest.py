@@ -18,13 +18,21 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from forwardinf.attribution.attributor import Attributor
+from forwardinf.attribution.progress import table_of
+from forwardinf.draws import DrawPlan
 from forwardinf.examples.catalog import Catalog
 from forwardinf.index.build import BuildPlan, build_index, training_images
 from forwardinf.index.store import Index
+from forwardinf.methods.protocol import AttributionMethod, QueryState
+from forwardinf.models.protocol import AttributableModel
 from forwardinf.models.registry import load_model
 from forwardinf.models.sd import StableDiffusion
+from forwardinf.sweep.executors.threads import measured_by_batch
+from forwardinf.sweep.losses import losses
+from forwardinf.sweep.table import Table
 from forwardinf.training.vocabulary import learn_tokenizer
-from forwardinf.types import ModelSpec
+from forwardinf.types import LatentBatch, ModelSpec
 
 ASSETS = Path(__file__).parent.parent / "assets"
 REPEATED = ("flamingo, Fluent style", "pineapple, Noto style", "snail, OpenMoji style")
@@ -98,6 +106,22 @@ def write_patches(folder: Path, count: int) -> Path:
             row = {"file_name": f"{i:02}.png", "text": f"patch {i}", "creator": "Ada", "licence": "CC0-1.0"}
             lines.write(json.dumps(row) + "\n")
     return folder
+
+
+def table(attributor: Attributor, state: QueryState, method: AttributionMethod, batch_size: int | None = None) -> Table:
+    """What a whole sweep measures."""
+    return table_of(attributor.index, state, tuple(attributor.sweep(state, method, batch_size)))
+
+
+def measured(
+    model: AttributableModel, batch: LatentBatch, plan: DrawPlan, batch_size: int | None = None
+) -> torch.Tensor:
+    """Losses `[n d]` of a batch as a sweep takes them."""
+
+    def measure(part: LatentBatch) -> torch.Tensor:
+        return losses(model, part, plan.draws(part.example_ids, part.latents.shape[1:]))
+
+    return torch.cat([values for _, values in measured_by_batch(model, [batch], plan.count, measure, batch_size)])
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import ASSETS, tiny_pipeline, write_patches
+from conftest import ASSETS, measured, table, tiny_pipeline, write_patches
 from forwardinf.attribution.answer import answer_of
 from forwardinf.attribution.attributor import Attributor
 from forwardinf.draws import DrawPlan
@@ -27,15 +27,21 @@ from forwardinf.gradients.curvature import diagonal_fisher, kronecker_fisher, pr
 from forwardinf.index.build import BuildPlan, build_index, training_images
 from forwardinf.index.curvature_file import read_fisher, weights_of, write_fisher, write_kronecker
 from forwardinf.index.store import Index, shard_path
-from forwardinf.methods.forward_inf import ForwardInf, preconditioned
-from forwardinf.methods.registry import load_method, settings_of
+from forwardinf.methods.forward_inf import ForwardInf
+from forwardinf.methods.mirror import preconditioned
+from forwardinf.methods.protocol import settings_of
+from forwardinf.methods.registry import load_method
 from forwardinf.models.registry import load_model
 from forwardinf.models.sd import StableDiffusion
 from forwardinf.records.record import Record
 from forwardinf.records.recording import matches_of, record_of
 from forwardinf.records.upgrade import read_record
-from forwardinf.sweep.sweep import losses_of, sweep
-from forwardinf.types import InfluenceScores, LatentBatch, ModelSpec, Query, SweepLosses
+from forwardinf.scoring.score import score
+from forwardinf.sweep.executors.threads import measured_by_batch
+from forwardinf.sweep.losses import losses
+from forwardinf.sweep.rounds import Measured, Round
+from forwardinf.sweep.table import Table
+from forwardinf.types import InfluenceScores, LatentBatch, ModelSpec, Query
 
 COUNT = 12
 PLAN = BuildPlan(draws=4, fisher_images=6, fisher_draws=2)
@@ -118,9 +124,7 @@ def test_base_losses_and_sizes_are_those_of_the_stored_latents(model: StableDiff
     part = index.part([shard.batch.example_ids[2]])
     assert torch.equal(part.base_sizes, index.base_sizes[2:3])
     assert torch.equal(next(part.shards()).base_sizes, index.base_sizes[2:3])
-    assert torch.equal(
-        torch.cat([p.measured for p in sweep(model, [shard.batch], index.info.plan, COUNT)]), index.base_losses
-    )
+    assert torch.equal(measured(model, shard.batch, index.info.plan), index.base_losses)
 
 
 def test_thumbnails_carry_no_metadata_and_the_credit_is_kept(index: Index):
@@ -168,7 +172,7 @@ def test_a_query_may_move_only_weights_that_the_index_knows(index: Index, folder
         Attributor(whole, index)
     part = StableDiffusion(tiny_pipeline(), ModelSpec("tiny", tunable="cross-attention k,v"))
     mirrored = Attributor(part, index).mirror(Attributor(part, index).query(picture(folder, 0)), ForwardInf())
-    assert mirrored.deltas.keys() == part.tunable_parameters().keys() < index.fisher().keys()
+    assert mirrored.rounds[-1].deltas.keys() == part.tunable_parameters().keys() < index.fisher().keys()
 
 
 def test_an_older_index_is_refused(index: Index, tmp_path: Path):
@@ -225,9 +229,9 @@ def test_a_query_without_a_prompt_borrows_the_caption_of_what_looks_most_like_it
     bare = attributor.query(picture(folder, 3), " ")
     alike = attributor.similarities(picture(folder, 3))
     nearest = index.catalog.images[int(alike.argmax())]
-    assert (bare.prompt, bare.borrowed) == (" ", nearest.caption)
+    assert (bare.prompt, bare.fallback_caption) == (" ", nearest.caption)
     told = attributor.query(picture(folder, 3), nearest.caption)
-    assert told.borrowed is None
+    assert told.fallback_caption is None
     assert (bare.prompted, told.prompted) == (False, True)
     assert torch.equal(bare.conditioning, told.conditioning)
     captions = {prompted: _record(attributor, query) for prompted, query in ((False, bare), (True, told))}
@@ -249,7 +253,7 @@ def test_only_images_trained_on_lend_their_captions(model: StableDiffusion, fold
     (source / "metadata.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
     held = Attributor(model, build_index(model, training_images(source), tmp_path / "index", PLAN))
     assert int(held.similarities(picture(folder, 3)).argmax()) == 3
-    assert held.query(picture(folder, 3)).borrowed not in (None, lines[3]["text"])
+    assert held.query(picture(folder, 3)).fallback_caption not in (None, lines[3]["text"])
 
 
 def test_a_degraded_copy_looks_most_like_its_original(shipped: Attributor):
@@ -301,7 +305,7 @@ def test_forward_inf_is_the_change_of_loss_along_the_querys_own_gradient(
     (factor,) = attributor.mirror(query, method).step_sizes
     (shard,) = index.shards()
     with model.with_deltas({name: factor * m for name, m in move.items()}):
-        moved = losses_of(model, shard.batch, index.info.plan)
+        moved = measured(model, shard.batch, index.info.plan)
     assert torch.equal(found.per_draw, moved - index.base_losses)
 
 
@@ -318,13 +322,12 @@ def test_the_shipped_index_finds_a_training_image_among_all_of_them():
 def test_scores_do_not_depend_on_batch_size_or_order(model: StableDiffusion, index: Index):
     plan = index.info.plan
     (shard,) = index.shards()
-    whole = torch.cat([p.measured for p in sweep(model, [shard.batch], plan, COUNT, batch_size=64)])
-    singly = torch.cat([p.measured for p in sweep(model, [shard.batch], plan, COUNT, batch_size=1)])
+    whole, singly = measured(model, shard.batch, plan, 64), measured(model, shard.batch, plan, 1)
     torch.testing.assert_close(whole, singly, rtol=1e-5, atol=1e-6)
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(0))
     ids = tuple(shard.batch.example_ids[i] for i in order)
     shuffled = LatentBatch(ids, shard.batch.latents[order], shard.batch.conditioning[order])
-    torch.testing.assert_close(losses_of(model, shuffled, plan), whole[order], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(measured(model, shuffled, plan), whole[order], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -335,8 +338,8 @@ def test_a_batch_holds_what_keeps_the_device_busy(device: str, shape: tuple[int,
     ids = tuple(map(str, range(2000)))
     batch = LatentBatch(ids, torch.zeros(1).expand(len(ids), *shape), torch.zeros(len(ids), 1))
     model = SimpleNamespace(spec=ModelSpec("none", device=device))
-    swept = sweep(model, [batch], DrawPlan(0, 4), len(ids), measure=lambda _, part, __: part.conditioning)
-    assert next(swept).done == expected
+    first, _ = next(measured_by_batch(model, [batch], 4, lambda part: part.conditioning))
+    assert len(first.example_ids) == expected
 
 
 def test_running_out_of_memory_halves_the_batch_three_times_at_most(
@@ -344,7 +347,7 @@ def test_running_out_of_memory_halves_the_batch_three_times_at_most(
 ):
     (shard,) = index.shards()
     plan = index.info.plan
-    expected = torch.cat([p.measured for p in sweep(model, [shard.batch], plan, COUNT)])
+    expected = measured(model, shard.batch, plan)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one after the other, as on a GPU
     taken = model.loss
 
@@ -365,11 +368,11 @@ def test_running_out_of_memory_halves_the_batch_three_times_at_most(
     request.addfinalizer(gc.enable)
 
     monkeypatch.setattr(model, "loss", limited(2))
-    halved = torch.cat([p.measured for p in sweep(model, [shard.batch], plan, COUNT, batch_size=48)])
+    halved = measured(model, shard.batch, plan, 48)
     torch.testing.assert_close(halved, expected, rtol=1e-5, atol=1e-6)
     monkeypatch.setattr(model, "loss", limited(0))
     with pytest.raises(torch.OutOfMemoryError):
-        list(sweep(model, [shard.batch], plan, COUNT, batch_size=48))
+        measured(model, shard.batch, plan, 48)
     assert len(held) == 3 + 4
 
 
@@ -377,26 +380,25 @@ def test_running_out_of_memory_halves_the_batch_three_times_at_most(
 def test_batches_come_in_order_however_many_threads_measure_them(model: StableDiffusion, index: Index, threads: int):
     (shard,) = index.shards()
     plan, own = index.info.plan, torch.get_num_threads()
-    expected = torch.cat([p.measured for p in sweep(model, [shard.batch], plan, COUNT)])
+    expected = measured(model, shard.batch, plan)
     seen: set[str] = set()
     together = threading.Barrier(threads)
 
-    def measure(model: StableDiffusion, batch: LatentBatch, plan: DrawPlan) -> torch.Tensor:
+    def measure(batch: LatentBatch) -> torch.Tensor:
         if len(seen) < threads:  # the first batches are under way at the same time
             seen.add(threading.current_thread().name)
             together.wait(timeout=60)
-        return losses_of(model, batch, plan)
+        return losses(model, batch, plan.draws(batch.example_ids, batch.latents.shape[1:]))
 
     torch.set_num_threads(threads)
     try:
-        found = list(sweep(model, [shard.batch], plan, COUNT, plan.count, measure))
+        found = list(measured_by_batch(model, [shard.batch], plan.count, measure, plan.count))
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(own)
-    assert [p.example_ids for p in found] == [(example_id,) for example_id in shard.batch.example_ids]
-    assert [p.done for p in found] == list(range(1, COUNT + 1))
+    assert [batch.example_ids for batch, _ in found] == [(example_id,) for example_id in shard.batch.example_ids]
     assert len(seen) == threads
-    torch.testing.assert_close(torch.cat([p.measured for p in found]), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(torch.cat([values for _, values in found]), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_cancelled_and_a_failed_sweep_restore_the_model_and_a_good_one_follows(
@@ -405,36 +407,38 @@ def test_a_cancelled_and_a_failed_sweep_restore_the_model_and_a_good_one_follows
     model, before = attributor.model, state_of(attributor.model)
     method = ForwardInf()
     mirrored = attributor.mirror(attributor.query(picture(folder, 1)), method)
-    running = attributor.sweep(mirrored, batch_size=4)
-    assert next(running).done == 1
+    running = attributor.sweep(mirrored, method, batch_size=3)
+    assert next(running).quantity == "likeness"
+    assert next(found for found in running if found.quantity == "loss").example_ids == ("00.png",)
     assert not unchanged(model, before)
     running.close()
     assert unchanged(model, before)
     with monkeypatch.context() as broken:
         broken.setattr(model, "loss", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            list(attributor.sweep(mirrored))
+            list(attributor.sweep(mirrored, method))
     assert unchanged(model, before)
     assert len(attributor.attribute(picture(folder, 1), method=method).scores) == COUNT
 
 
 def test_scores_follow_their_formulas():
     base, moved = torch.tensor([[1.0, 2.0], [0.5, 0.5]]), torch.tensor([[1.5, 2.0], [0.25, 0.5]])
-    losses = SweepLosses(("a", "b"), base, torch.zeros(2, 2), moved)
-    plain = ForwardInf(likeness=False, standardised=False, one_sided=False, score="difference")
-    assert plain.scores(None, losses).scores.tolist() == [0.25, -0.125]
-    assert plain.scores(None, losses).standard_errors[0] == pytest.approx(0.25)
-    down = ForwardInf(likeness=False, standardised=False, one_sided=False, score="difference", direction="descent")
-    assert down.scores(None, losses).scores.tolist() == [-0.25, 0.125]
-    absolute = ForwardInf(likeness=False, standardised=False, one_sided=False, score="absolute")
-    assert absolute.scores(None, losses).scores.tolist() == [0.25, 0.125]
-    rises = ForwardInf(likeness=False, standardised=False, score="difference").scores(None, losses)
-    assert rises.per_draw.tolist() == [[0.5, 0.0], [0.0, 0.0]]
-    skew = ForwardInf(likeness=False, standardised=False, one_sided=False, score="skew").scores(None, losses)
-    assert skew.scores[0] == pytest.approx((0.5 / 2.501 + 0) / 2)
-    root = ForwardInf(likeness=False, standardised=False, one_sided=False, score="root").scores(None, losses)
-    assert root.scores[0] == pytest.approx((1.5**0.5 - 1) / 2)
-    assert plain.scores(None, losses).top(1)[0][0] == "a"
+    rounds, results = [Round("loss", (0, 1))], [Measured("loss", (0, 1), ("a", "b"), moved)]
+    known = Table.of(("a", "b"), base, torch.zeros(2, 2), rounds, results)
+
+    def found(**settings: object) -> InfluenceScores:
+        bare = {"likeness": False, "standardised": False, "one_sided": False}
+        return score(ForwardInf(**{**bare, **settings}).changes(None, known))
+
+    plain = found(score="difference")
+    assert plain.scores.tolist() == [0.25, -0.125]
+    assert plain.standard_errors[0] == pytest.approx(0.25)
+    assert found(score="difference", direction="descent").scores.tolist() == [-0.25, 0.125]
+    assert found(score="absolute").scores.tolist() == [0.25, 0.125]
+    assert found(score="difference", one_sided=True).per_draw.tolist() == [[0.5, 0.0], [0.0, 0.0]]
+    assert found(score="skew").scores[0] == pytest.approx((0.5 / 2.501 + 0) / 2)
+    assert found(score="root").scores[0] == pytest.approx((1.5**0.5 - 1) / 2)
+    assert plain.top(1)[0][0] == "a"
 
 
 def test_ties_and_scores_that_are_no_number_count_against_a_rank():
@@ -449,9 +453,9 @@ def test_the_fisher_is_the_mean_squared_gradient(model: StableDiffusion, index: 
     one = LatentBatch(shard.batch.example_ids[:1], shard.batch.latents[:1], shard.batch.conditioning[:1])
     plan = DrawPlan(0, 2)
     fisher = diagonal_fisher(model, [one], plan)
-    losses = model.loss(one, plan.draws(one.example_ids, tuple(one.latents.shape[1:])))[0]
+    per_draw = model.loss(one, plan.draws(one.example_ids, tuple(one.latents.shape[1:])))[0]
     name, weights = next(iter(model.tunable_parameters().items()))
-    gradients = [torch.autograd.grad(loss, weights, retain_graph=True)[0] for loss in losses]
+    gradients = [torch.autograd.grad(loss, weights, retain_graph=True)[0] for loss in per_draw]
     torch.testing.assert_close(fisher[name], (gradients[0].square() + gradients[1].square()) / 2)
     assert torch.equal(preconditioned({"w": weights}, None, 0.1)["w"], weights)
 
@@ -509,6 +513,7 @@ def test_an_index_holds_the_kronecker_factored_fisher_where_it_is_asked_for(
         {"direction": "up"},
         {"score": "sum"},
         {"loss_budget": 0},
+        {"loss_budget": 1e-320},
         {"direction": "descent", "loss_budget": 1},
     ],
 )
@@ -547,17 +552,18 @@ def test_an_answer_has_every_training_image_with_its_similarity(attributor: Attr
     by_similarity = sorted(matches, key=lambda m: m.similarity_rank)
     assert [m.similarity for m in by_similarity] == sorted(answer.similarities.values(), reverse=True)
     assert answer.missed == ()
-    few = replace(last, trained=frozenset(scores.example_ids[1:]))
+    *_, few = replace(attributor, index=index.part(scores.example_ids[1:])).follow(query)
     assert answer_of(attributor, query, ForwardInf(), few).missed == scores.example_ids[:1]
 
 
 def test_scores_that_are_no_numbers_are_refused_by_name(attributor: Attributor, folder: Path):
     query = attributor.query(picture(folder, 2), "patch 2")
     *_, last = attributor.follow(query)
-    broken = replace(last.scores(), scores=last.scores().scores.clone())
-    broken.scores[1] = float("nan")
-    with pytest.raises(InvalidRequest, match=f"1 training images are not finite.*“{broken.example_ids[1]}”"):
-        answer_of(attributor, query, ForwardInf(), replace(last, raw_scores=lambda: broken, habit=None))
+    broken = [replace(found, values=found.values.clone()) for found in last.results]
+    for found in broken:
+        found.values[1] = float("nan")
+    with pytest.raises(InvalidRequest, match=r"training images are not finite.*“\d\d\.png”"):
+        answer_of(attributor, query, ForwardInf(), replace(last, results=tuple(broken), null=None))
 
 
 def test_a_part_of_an_index_sweeps_these_examples_alone(model: StableDiffusion, folder: Path, tmp_path: Path):
@@ -565,15 +571,16 @@ def test_a_part_of_an_index_sweeps_these_examples_alone(model: StableDiffusion, 
     whole = Attributor(model, build_index(model, training_images(folder), tmp_path / "index", plan))
     chosen = ["11.png", "03.png", "01.png"]  # none of the second shard
     part = Attributor(model, whole.index.part(chosen))
-    mirrored = whole.mirror(whole.query(picture(folder, 3)), ForwardInf())
-    all_of_them = whole.losses(list(whole.sweep(mirrored)))
-    swept = list(part.sweep(mirrored))
-    losses = part.losses(swept)
-    assert swept[-1].done == swept[-1].total == part.index.count == 3
-    assert losses.example_ids == ("01.png", "03.png", "11.png")
-    rows = [all_of_them.example_ids.index(example_id) for example_id in losses.example_ids]
-    torch.testing.assert_close(losses.base, all_of_them.base[rows])
-    torch.testing.assert_close(losses.measured, all_of_them.measured[rows], rtol=1e-5, atol=1e-6)
+    method = ForwardInf()
+    mirrored = whole.mirror(whole.query(picture(folder, 3)), method)
+    every, few = table(whole, mirrored, method), table(part, mirrored, method)
+    *_, last = part.follow(whole.query(picture(folder, 3)), method)
+    assert last.done == last.total == part.index.count == 3
+    assert few.example_ids == ("01.png", "03.png", "11.png")
+    rows = [every.example_ids.index(example_id) for example_id in few.example_ids]
+    torch.testing.assert_close(few.base_losses, every.base_losses[rows])
+    for quantity in ("loss", "size", "likeness"):
+        torch.testing.assert_close(few[quantity], every[quantity][rows], rtol=1e-5, atol=1e-6)
     with pytest.raises(InvalidRequest, match=r"99\.png"):
         whole.index.part(["99.png"])
 

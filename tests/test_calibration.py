@@ -19,6 +19,7 @@ from forwardinf.attribution.answer import answer_of
 from forwardinf.attribution.attributor import Attributor
 from forwardinf.attribution.build_null import build_reference, unlike_any
 from forwardinf.attribution.build_null import referenced as with_reference
+from forwardinf.attribution.null_changes import changes_under
 from forwardinf.errors import DamagedAsset, InvalidRequest
 from forwardinf.files import manifest
 from forwardinf.index.build import BuildPlan, build_index, training_images
@@ -28,14 +29,15 @@ from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.models.generation import GenerationRequest
 from forwardinf.models.sd import StableDiffusion
 from forwardinf.scoring import groups as calibration
-from forwardinf.scoring.confidence import RATE, p_values, rank_ranges, threshold
+from forwardinf.scoring.confidence import RATE, Confidence, highest, p_values, rank_ranges
 from forwardinf.scoring.groups import PERMUTATIONS, SMALL, outranked, ranked_groups
-from forwardinf.scoring.null import SHARED, Habit, highest
+from forwardinf.scoring.null import SHARED, NullDistribution
+from forwardinf.scoring.score import SIZE_NOISE, Changes, score
 from forwardinf.studies import calibration as room
 from forwardinf.studies.calibration import Calibration
 from forwardinf.studies.journal import Journal
 from forwardinf.studies.unrelated import unrelated
-from forwardinf.types import SIZE_NOISE, InfluenceScores, ModelSpec
+from forwardinf.types import InfluenceScores, ModelSpec
 
 METHOD = ForwardInf()
 
@@ -70,51 +72,64 @@ def test_what_stands_out_is_called_and_the_rest_is_not():
     assert (p_values(scores, highest) <= RATE).nonzero().flatten().tolist() == [7, 9]
 
 
-def test_an_image_counts_by_how_far_it_is_beyond_its_own_habit():
+def test_an_image_counts_by_its_z_score_against_its_null_distribution():
     first = torch.tensor([[4.0, 0.0, 0.0], [6.0, 0.0, 0.2], [5.0, 0.0, 0.1]])  # the first image always moves
-    habit = Habit.of(("restless", "still", "calm"), torch.stack([first, 2 * first], dim=2))
-    spread = [SHARED * (1.0 + 0.0 + 0.1) / 3 + own for own in (0.1, 1.0)]  # at the first draw; twice at the second
-    scores = InfluenceScores.over(("calm", "restless"), torch.tensor([[1.0, 3.0], [4.0, 10.0]]))
-    found = habit.beyond(scores)
+    null = NullDistribution.of(("restless", "still", "calm"), torch.stack([first, 2 * first], dim=2))
+    spread = [SHARED * (1.0 + 0.0 + 0.1) / 3 + deviation for deviation in (0.1, 1.0)]  # twice at the second draw
+    found = score(Changes(("calm", "restless"), torch.tensor([[1.0, 3.0], [4.0, 10.0]])), null)
     assert found.example_ids == ("calm", "restless")
     calm = [(1.0 - 0.1) / spread[0], (3.0 - 0.2) / (2 * spread[0])]
     assert found.per_draw.tolist() == [pytest.approx(calm), pytest.approx([-1 / spread[1], 0.0])]
-    assert found.scores.tolist() == pytest.approx([sum(calm) / 2, 0.0])  # below its habit is none
+    assert found.scores.tolist() == pytest.approx([sum(calm) / 2, 0.0])  # a negative mean counts as 0
     assert found.standard_errors[0].item() == pytest.approx(abs(calm[0] - calm[1]) / 2)
 
 
-def test_weights_come_after_the_habit_and_are_kept_till_then():
+def test_weights_multiply_z_scores():
     per_draw, weights = torch.tensor([[2.0, 4.0], [1.0, 1.0]]), torch.tensor([3.0, 1.0])
-    scores = InfluenceScores.over(("a", "b"), per_draw, weights)
-    habit = Habit(positions={"a": 0, "b": 1}, mean=torch.ones(2, 2), spread=torch.full((2, 2), 0.5))
-    assert scores.scores.tolist() == [3.0, 1.0]
-    found = habit.beyond(scores).of({"a"}).weighted()
+    null = NullDistribution(positions={"a": 0, "b": 1}, mean=torch.ones(2, 2), spread=torch.full((2, 2), 0.5))
+    found = score(Changes(("a", "b"), per_draw, weights), null).of({"a"})
     assert found.per_draw.tolist() == [[6.0, 18.0]]
     assert (found.scores.item(), found.standard_errors.item()) == pytest.approx((12.0, 6.0))
-    assert found.weighted() is found
-    assert InfluenceScores.over(("a", "b"), per_draw).weighted().scores.tolist() == [3.0, 1.0]
+    assert score(Changes(("a", "b"), per_draw)).scores.tolist() == [3.0, 1.0]
+    assert score(Changes(("a", "b"), -per_draw)).scores.tolist() == [-3.0, -1.0]  # no floor without a null distribution
 
 
-def test_a_reference_picture_is_held_against_the_habit_that_the_others_show():
+def changes_of(per_draw: torch.Tensor, weights: torch.Tensor | None = None, size_draws: int = 0) -> list[Changes]:
+    """One for each picture of `[b n d]`."""
+    ids = tuple(map(str, range(per_draw.shape[1])))
+    each = per_draw.unbind() if weights is None else zip(per_draw, weights, strict=True)
+    return [Changes(ids, one, None, size_draws) if weights is None else Changes(ids, *one, size_draws) for one in each]
+
+
+def test_a_null_picture_is_held_against_the_null_distribution_of_the_others():
     random = torch.Generator().manual_seed(0)
-    reference, weights = torch.randn(5, 40, 3, generator=random) ** 2, 1 + torch.rand(5, 40, generator=random)
-    ids = tuple(map(str, range(40)))
-    expected = [
-        Habit.of(ids, reference[[n for n in range(5) if n != left_out]])
-        .beyond(InfluenceScores.over(ids, reference[left_out], weights[left_out]))
-        .weighted()
-        .scores[:30]
-        .max()
-        .item()
-        for left_out in range(5)
-    ]
+    per_draw, weights = torch.randn(5, 40, 3, generator=random) ** 2, 1 + torch.rand(5, 40, generator=random)
+    null = changes_of(per_draw, weights)
+    expected = []
+    for left_out, found in enumerate(null):
+        others = NullDistribution.of(found.example_ids, per_draw[[n for n in range(5) if n != left_out]])
+        expected.append(score(found, others).scores[:30].max().item())
     among = torch.arange(40) < 30
-    assert highest(reference, weights, among).tolist() == pytest.approx(expected)
-    as_they_are = (reference.mean(dim=2) * weights)[:2, :30].max(dim=1).values
-    assert highest(reference[:2], weights[:2], among).tolist() == pytest.approx(as_they_are.tolist())  # too few
+    assert highest(null, among).tolist() == pytest.approx(expected)
+    as_they_are = (per_draw.mean(dim=2) * weights)[:2, :30].max(dim=1).values
+    assert highest(null[:2], among).tolist() == pytest.approx(as_they_are.tolist())  # too few
 
 
-def test_false_calls_stay_rare_where_images_have_habits():
+def test_the_threshold_is_the_score_above_which_an_image_stands_out():
+    null = torch.arange(29.0)
+    scores = torch.tensor([25.9, 26.0, 26.1])
+    found = InfluenceScores(("a", "b", "c"), scores, scores, scores[:, None])
+    sure = Confidence.of(found, null[torch.randperm(29)])
+    assert (sure.threshold, sure.null_pictures) == (26.0, 29)
+    assert sure.standing_out.tolist() == [False, False, True]
+    assert sure.stand_out == 1
+    few = Confidence.of(found, null[:8])
+    assert (few.threshold, few.stand_out, few.null_pictures) == (None, None, 8)
+    assert Confidence.of(found, null[:9]).threshold == 8.0  # p = 1/10 only above all of them
+    assert Confidence.of(found, None).p_values is None
+
+
+def test_false_calls_stay_rare_where_some_images_always_move():
     """Images of very different restlessness; the reference and the answers come from the same crowd."""
     random = torch.Generator().manual_seed(2)
     images, queries, answers = 200, 29, 400
@@ -123,16 +138,16 @@ def test_false_calls_stay_rare_where_images_have_habits():
     for _ in range(answers):
         pictures = restlessness + restlessness * torch.randn(queries + 1, images, generator=random)
         reference, answer = pictures[:-1].clamp(min=0)[..., None], pictures[-1].clamp(min=0)[:, None]
-        scores = Habit.of(ids, reference).beyond(InfluenceScores.over(ids, answer)).scores
-        unweighted, all_of_them = torch.ones(queries, images), torch.ones(images, dtype=torch.bool)
-        called += bool((p_values(scores, highest(reference, unweighted, all_of_them)) <= RATE).any())
+        scores = score(Changes(ids, answer), NullDistribution.of(ids, reference)).scores
+        all_of_them = torch.ones(images, dtype=torch.bool)
+        called += bool((p_values(scores, highest(changes_of(reference), all_of_them)) <= RATE).any())
     assert called / answers < 0.12
 
 
 def test_ranks_range_over_what_they_are_without_each_draw():
-    def ranges(per_draw: list[list[float]], sized: int = 0, weights: list[float] | None = None) -> list[list[int]]:
-        ids, own = tuple(map(str, range(len(per_draw)))), None if weights is None else torch.tensor(weights)
-        return rank_ranges(InfluenceScores.over(ids, torch.tensor(per_draw), own, sized).weighted()).tolist()
+    def ranges(per_draw: list[list[float]], size_draws: int = 0, weights: list[float] | None = None) -> list[list[int]]:
+        ids, given = tuple(map(str, range(len(per_draw)))), None if weights is None else torch.tensor(weights)
+        return rank_ranges(score(Changes(ids, torch.tensor(per_draw), given, size_draws))).tolist()
 
     # Without the first draw the second image falls behind the third; else it is ahead of it or level.
     assert ranges([[9.0, 9.0, 9.0], [8.0, 0.0, 0.0], [1.0, 2.0, 3.0]]) == [[1, 1], [2, 3], [2, 3]]
@@ -140,14 +155,14 @@ def test_ranks_range_over_what_they_are_without_each_draw():
     # The first is second without either draw, but first as it is.
     assert ranges([[6.0, 6.0], [11.0, 0.0], [0.0, 11.0]])[0] == [1, 2]
     # Without the size the first has nothing; without an error the others still have the mean of those that are left.
-    assert ranges([[0.0, 0.0, 3.0], [6.0, 6.0, 0.0], [2.0, 4.0, 0.0]], sized=1) == [[1, 3], [1, 2], [2, 3]]
-    assert ranges([[1.0, 1.0, 0.0], [2.0, 2.0, 0.0]], sized=1, weights=[3.0, 1.0]) == [[1, 1], [2, 2]]
-    assert ranges([[1.0, 2.0], [2.0, 1.0]], sized=1) == [[1, 2], [1, 2]]
+    assert ranges([[0.0, 0.0, 3.0], [6.0, 6.0, 0.0], [2.0, 4.0, 0.0]], size_draws=1) == [[1, 3], [1, 2], [2, 3]]
+    assert ranges([[1.0, 1.0, 0.0], [2.0, 2.0, 0.0]], size_draws=1, weights=[3.0, 1.0]) == [[1, 1], [2, 2]]
+    assert ranges([[1.0, 2.0], [2.0, 1.0]], size_draws=1) == [[1, 2], [1, 2]]
 
 
 def test_a_size_has_the_noise_that_is_usual_for_it_beside_the_standard_error_of_the_errors():
-    scores = InfluenceScores.over(("learned", "alike"), torch.tensor([[1.0, 1.0, 1.0, 3.0], [2.0, 4.0, 6.0, -1.0]]),
-                                  torch.tensor([1.0, 2.0]), sized=1).weighted()  # fmt: skip
+    per_draw = torch.tensor([[1.0, 1.0, 1.0, 3.0], [2.0, 4.0, 6.0, -1.0]])
+    scores = score(Changes(("learned", "alike"), per_draw, torch.tensor([1.0, 2.0]), size_draws=1))
     assert scores.scores.tolist() == pytest.approx([1 + 9, 8])
     assert scores.standard_errors.tolist() == pytest.approx([2 * SIZE_NOISE * 9, 2 * 2 / 3**0.5])
 
@@ -235,10 +250,10 @@ def test_the_reference_holds_the_scores_of_held_out_pictures_and_is_checked(refe
     assert torch.allclose(reference.weights[0][others], raw.weights, atol=1e-3)
     assert not reference.found[0, row].any()
     trained = torch.tensor([image.split == "train" for image in catalog.images])
-    assert torch.equal(referenced.unseen(METHOD), highest(reference.per_draw, reference.weights, trained, sized=1))
-    assert referenced.unseen(METHOD) is referenced.unseen(METHOD)  # computed once
-    assert referenced.unseen(ForwardInf(loss_budget=0.05)) is None
-    assert Attributor(referenced.model, referenced.index.part(reference.queries)).unseen(METHOD) is None
+    assert torch.equal(referenced.null_scores(METHOD), highest(changes_under(reference, referenced.index), trained))
+    assert referenced.null_scores(METHOD) is referenced.null_scores(METHOD)  # computed once
+    assert referenced.null_scores(ForwardInf(loss_budget=0.05)) is None
+    assert Attributor(referenced.model, referenced.index.part(reference.queries)).null_scores(METHOD) is None
 
     shutil.copytree(referenced.index.folder, tmp_path / "index")
     (tmp_path / "index" / SCORES).write_bytes(b"damaged")
@@ -246,14 +261,14 @@ def test_the_reference_holds_the_scores_of_held_out_pictures_and_is_checked(refe
         Index.open(tmp_path / "index")
 
 
-def _raw_among_others(attributor: Attributor, query_id: str, prompt: str) -> InfluenceScores:
+def _raw_among_others(attributor: Attributor, query_id: str, prompt: str) -> Changes:
     """What an indexed picture finds where it has no row of its own, as no picture has that an answer is sought for."""
     catalog = attributor.index.catalog
     with Image.open(catalog.path_of(catalog.by_id[query_id])) as file:
         query = attributor.query(file.convert("RGB"), prompt)
     others = attributor.index.part({image.id for image in catalog.images} - {query_id})
-    *_, last = replace(attributor, index=others, habits=False).follow(query, METHOD)
-    return last.raw_scores()
+    *_, last = replace(attributor, index=others, against_null=False).follow(query, METHOD)
+    return last.changes
 
 
 def test_an_answer_without_a_prompt_is_compared_with_pictures_asked_without_one(referenced: Attributor, tmp_path: Path):
@@ -265,10 +280,12 @@ def test_an_answer_without_a_prompt_is_compared_with_pictures_asked_without_one(
         everywhere = torch.zeros(len(catalog.images), raw.per_draw.shape[1])
         everywhere[[image.id != query_id for image in catalog.images]] = raw.per_draw
         bare.append(everywhere)
-    unseen = referenced.unseen(METHOD, prompted=False)
-    expected = highest(reference.per_draw, reference.weights, trained, torch.stack(bare), sized=1)
+    unseen = referenced.null_scores(METHOD, prompted=False)
+    captioned = changes_under(reference, referenced.index)
+    bare = [replace(c, per_draw=found) for c, found in zip(captioned, bare, strict=True)]
+    expected = highest(captioned, trained, bare)
     assert torch.allclose(unseen, expected, rtol=1e-3, atol=1e-3)
-    assert not torch.allclose(unseen, referenced.unseen(METHOD), rtol=1e-2)
+    assert not torch.allclose(unseen, referenced.null_scores(METHOD), rtol=1e-2)
     query = referenced.query(_picture(catalog))
     *_, last = referenced.follow(query, METHOD)
     answer = answer_of(referenced, query, METHOD, last)
@@ -276,33 +293,33 @@ def test_an_answer_without_a_prompt_is_compared_with_pictures_asked_without_one(
     scores = last.scores()
     expected = dict(zip(scores.example_ids, p_values(scores.scores, unseen).tolist(), strict=True))
     assert told == expected
-    assert answer.highest_of_null == tuple(unseen.tolist())
+    assert torch.equal(answer.confidence.null_scores, unseen.sort().values)
 
     shutil.copytree(referenced.index.folder, tmp_path / "index")
     fields = json.loads((tmp_path / "index" / SETTINGS).read_text())
     (tmp_path / "index" / SETTINGS).write_text(json.dumps(fields | {"unprompted": None}))
     manifest.write_manifest(tmp_path / "index")
     without = Attributor(referenced.model, Index.open(tmp_path / "index"))
-    assert without.unseen(METHOD) is not None
+    assert without.null_scores(METHOD) is not None
     assert without.confidence(scores, METHOD, prompted=False).stand_out is None
     (tmp_path / "index" / SETTINGS).write_text(json.dumps(fields | {"unprompted": [1.0]}))
     manifest.write_manifest(tmp_path / "index")
     with pytest.raises(DamagedAsset, match="is not whole"):
-        Attributor(referenced.model, Index.open(tmp_path / "index")).unseen(METHOD)
+        Attributor(referenced.model, Index.open(tmp_path / "index")).null_scores(METHOD)
 
 
-def test_answers_are_beyond_the_habit_unless_told_otherwise(referenced: Attributor):
+def test_answers_are_held_against_the_null_distribution_unless_told_otherwise(referenced: Attributor):
     picture = _picture(referenced.index.catalog)
     raw = with_reference(referenced, METHOD, referenced.index.catalog, 0).attribute(picture, "patch 0", METHOD)
     *_, last = referenced.follow(referenced.query(picture, "patch 0"), METHOD)
     reference = referenced.index.reference
-    habit = Habit.of([image.id for image in referenced.index.catalog.images], reference.per_draw)
-    beyond = habit.beyond(last.raw_scores()).weighted().of(raw.example_ids)
-    assert torch.allclose(last.scores().scores, beyond.scores, atol=1e-4)
+    null = NullDistribution.of([image.id for image in referenced.index.catalog.images], reference.per_draw)
+    expected = score(last.changes, null).of(raw.example_ids)
+    assert torch.allclose(last.scores().scores, expected.scores, atol=1e-4)
     assert (raw.scores - last.scores().scores).abs().max() > 0.01
     other = ForwardInf(loss_budget=0.05)  # of which the reference knows nothing
     *_, last = referenced.follow(referenced.query(picture, "patch 0"), other)
-    assert torch.equal(last.all_scores().scores, last.raw_scores().weighted().scores)
+    assert torch.equal(last.all_scores().scores, score(last.changes).scores)
 
 
 def test_only_pictures_unlike_any_training_image_are_asked(referenced: Attributor):
@@ -359,7 +376,7 @@ def test_a_reference_of_another_schema_counts_as_none_and_is_made_anew(reference
     manifest.write_manifest(tmp_path / "index")
     old = Attributor(referenced.model, Index.open(tmp_path / "index"))
     assert old.index.reference is None
-    assert old.unseen(METHOD) is None
+    assert old.null_scores(METHOD) is None
     again = build_reference(old, METHOD, referenced.index.catalog, 3)
     assert again.fingerprint == referenced.index.fingerprint
 
@@ -476,7 +493,8 @@ def _rows(shard):
 @pytest.mark.parametrize("count", [0, 8, 9, 19, 29, 40, 99])
 def test_an_image_stands_out_just_where_it_scores_above_the_threshold(count: int):
     null = torch.randn(count, generator=torch.Generator().manual_seed(count)).double()
-    bar = threshold(null.tolist())
+    scores = torch.zeros(1)
+    bar = Confidence.of(InfluenceScores(("a",), scores, scores, scores[:, None]), null).threshold
     assert (bar is None) == (count < 9)
     tried = torch.cat([null, null + 1e-9, null - 1e-9, torch.tensor([-9.0, 9.0])])
     called = [bar is not None and score > bar for score in tried.tolist()]

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from conftest import ASSETS
+from conftest import ASSETS, measured
 from forwardinf.attribution.attributor import Attributor
 from forwardinf.cli.main import app
 from forwardinf.draws import DrawPlan
@@ -24,6 +24,7 @@ from forwardinf.examples.catalog import Catalog
 from forwardinf.files import manifest
 from forwardinf.methods.registry import load_method
 from forwardinf.models.sd import StableDiffusion, load
+from forwardinf.scoring.score import Changes, score
 from forwardinf.studies import customisation as room
 from forwardinf.studies.custom_cases import CustomCases, make
 from forwardinf.studies.custom_plan import CustomPlan
@@ -31,7 +32,6 @@ from forwardinf.studies.customisation import Customisation, average_precision, b
 from forwardinf.studies.intervals import mean_interval
 from forwardinf.studies.journal import Journal
 from forwardinf.studies.procedural import KINDS as RULES
-from forwardinf.sweep.sweep import losses_of
 from forwardinf.training.customise import CustomRecipe, customise, load_customised
 from forwardinf.training.lab import LabImages
 from forwardinf.types import InfluenceScores, LatentBatch, ModelSpec
@@ -131,7 +131,7 @@ def test_fine_tuning_teaches_the_exemplars_more_than_others_and_each_seed_differ
     for images, rows in ((own, cases.exemplars(cases.plan.cases[1])), (companions, others)):
         captions = shipped.encode_prompt([row.caption for row in rows.images])
         batch, draws = LatentBatch(images.ids, images.latents, captions), DrawPlan(0, 4, shared=True)
-        falls.append(1 - float(losses_of(taught, batch, draws).mean() / losses_of(shipped, batch, draws).mean()))
+        falls.append(1 - float(measured(taught, batch, draws).mean() / measured(shipped, batch, draws).mean()))
     assert falls[0] > 0.05 > falls[1]
     one, other = (customise(SHIPPED, replace(recipe, steps=2), own, companions, seed) for seed in (1, 2))
     assert not any(torch.equal(one[name], other[name]) for name in one)
@@ -162,8 +162,8 @@ def test_a_kept_case_has_the_same_losses_after_a_reload(
     second = room.attributor_of(again, again.plan.cases[0], TUNABLE, tmp_path, 1, METHOD)
     assert torch.equal(first.index.base_losses, second.index.base_losses)
     batch = next(first.index.shards()).batch
-    assert not torch.equal(losses_of(shipped, batch, first.index.info.plan), first.index.base_losses)
-    torch.testing.assert_close(losses_of(first.model, batch, first.index.info.plan), first.index.base_losses)
+    assert not torch.equal(measured(shipped, batch, first.index.info.plan), first.index.base_losses)
+    torch.testing.assert_close(measured(first.model, batch, first.index.info.plan), first.index.base_losses)
 
 
 def test_what_is_not_as_it_was_made_is_refused(cases: CustomCases, artwork: Catalog, tmp_path: Path):
@@ -199,8 +199,8 @@ def test_the_reference_of_a_case_are_pictures_that_no_model_has_seen(
     asked = room.attributor_of(cases, case, TUNABLE, tmp_path, 1, method, reference=3)
     queries = asked.index.reference.queries
     assert {artwork.by_id[query].split for query in queries} == {"held_out"}
-    assert asked.habit(method) is not None
-    assert room.attributor_of(cases, case, TUNABLE, tmp_path, 1, method).habit(method) is None
+    assert asked.null(method) is not None
+    assert room.attributor_of(cases, case, TUNABLE, tmp_path, 1, method).null(method) is None
 
 
 def test_recall_and_average_precision_are_those_worked_out_by_hand():
@@ -229,7 +229,7 @@ def scoring(ranks: dict[str, int]) -> object:
             if example_id in ids:
                 order.insert(rank - 1, example_id)
         scores = torch.tensor([-float(order.index(example_id)) for example_id in ids])
-        return InfluenceScores.over(ids, scores[:, None])
+        return score(Changes(ids, scores[:, None]))
 
     return attribute
 

@@ -143,7 +143,7 @@ def test_an_index_is_asked_with_the_embedder_it_was_made_with(tiny_model: Stable
     other = Attributor(tiny_model, index, load_embedder(clip(tmp_path / "other", seed=1), tiny_model))
     with pytest.raises(IndexMismatch, match=r"embedded with clip .* not with this other"):
         other.similarities(pictures()[0])
-    with pytest.raises(UnsupportedModel, match="embedded with “clip”, which is not at hand"):
+    with pytest.raises(UnsupportedModel, match="embedded with “clip”, which was not found"):
         Attributor(tiny_model, index).similarities(pictures()[0])
 
 
@@ -158,6 +158,6 @@ def test_an_index_of_another_embedder_is_built_and_asked_on_the_command_line(tin
     done = CliRunner().invoke(app, build)
     assert "1 held-out asked" in done.output  # without a prompt too, for which the embedder is needed
     asked = ["attribute", str(picture), "--index", str(index), "--json", *with_it]
-    assert json.loads(CliRunner().invoke(app, asked).output)["query"]["borrowed"]
+    assert json.loads(CliRunner().invoke(app, asked).output)["query"]["fallback_caption"]
     refused = CliRunner().invoke(app, asked[:-2])
     assert "--embedder" in str(refused.exception)

@@ -15,7 +15,8 @@ from forwardinf.cli import suite
 from forwardinf.cli.main import app
 from forwardinf.cli.options import method_from
 from forwardinf.errors import DamagedAsset, InvalidRequest, MissingAsset
-from forwardinf.methods.registry import load_method, settings_of
+from forwardinf.methods.protocol import settings_of
+from forwardinf.methods.registry import load_method
 from forwardinf.studies import summary
 from forwardinf.studies.reports import label_of, read_reports
 

@@ -16,6 +16,7 @@ from conftest import ASSETS
 from forwardinf.errors import DamagedAsset, InvalidRequest
 from forwardinf.examples.catalog import Catalog
 from forwardinf.methods.registry import load_method
+from forwardinf.scoring.score import Changes, score
 from forwardinf.studies import lds as room
 from forwardinf.studies import steadiness
 from forwardinf.studies.ground_truth import GroundTruth, LabPlan, make, query_losses
@@ -23,7 +24,7 @@ from forwardinf.studies.lab_scores import attributor_of, scores_of
 from forwardinf.studies.lds import Lds, interval, lds
 from forwardinf.studies.steadiness import Steadiness
 from forwardinf.training.lab import LabImages, Recipe, train_on
-from forwardinf.types import InfluenceScores, LatentBatch
+from forwardinf.types import LatentBatch
 
 SHIPPED = ASSETS / "emoji-diffusion"
 TINY = Recipe(channels=(16, 16, 16), heads=(1, 1, 1), start_total=128, passes=8)
@@ -177,7 +178,7 @@ def test_where_standard_errors_are_right_the_ratio_is_one(truth: GroundTruth, tm
         found = []
         for _ in range(20):
             answers = [torch.from_numpy(mean + random.normal(size=(200, draws))) for _ in range(4)]
-            scored = [InfluenceScores.over(ids, answer).weighted() for answer in answers]
+            scored = [score(Changes(ids, answer)) for answer in answers]
             found.append([replace(one, standard_errors=one.standard_errors * claimed) for one in scored])
         return steadiness.as_report(Steadiness(20, 4, "all"), attributor, method, found)
 

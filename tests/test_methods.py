@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from pkgutil import iter_modules
 
@@ -13,29 +15,34 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import tiny_pipeline, write_patches
+from conftest import measured, table, tiny_pipeline, write_patches
 from forwardinf import methods
-from forwardinf.attribution.attributor import Attributor, IndexedImages, rounds
+from forwardinf.attribution.attributor import Attributor
+from forwardinf.attribution.progress import table_of
+from forwardinf.attribution.training_set import IndexedImages, batches_of
 from forwardinf.cli.options import references_for
 from forwardinf.draws import DrawPlan
 from forwardinf.errors import DamagedAsset, InvalidRequest
 from forwardinf.files.rows import RowCache
 from forwardinf.gradients import per_example as gradients
-from forwardinf.gradients.sketch import sketch
+from forwardinf.gradients.sketch import Sketch
 from forwardinf.index.build import BuildPlan, build_index, training_images
 from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.methods.mucs import FORGOTTEN, Mucs
-from forwardinf.methods.protocol import AttributionMethod
-from forwardinf.methods.registry import SHARED, load_method, settings_of
+from forwardinf.methods.protocol import AttributionMethod, settings_of
+from forwardinf.methods.registry import SHARED, load_method
 from forwardinf.methods.tracin import TracIn
 from forwardinf.methods.trak import Trak, kernel_weights
 from forwardinf.models.sd import StableDiffusion
 from forwardinf.scoring.likeness import likeness
+from forwardinf.scoring.score import score
 from forwardinf.studies import self_retrieval
 from forwardinf.studies.journal import Journal
 from forwardinf.studies.self_retrieval import SelfRetrieval
-from forwardinf.sweep.sweep import losses_of
-from forwardinf.types import Draws, LatentBatch, ModelSpec, Query, SweepLosses
+from forwardinf.sweep.executors.threads import ThreadExecutor
+from forwardinf.sweep.rounds import ALL_DRAWS
+from forwardinf.sweep.table import Table
+from forwardinf.types import Draws, LatentBatch, ModelSpec, Query
 
 COUNT = 8
 BY_NAME = [
@@ -56,7 +63,9 @@ BY_NAME = [
     ("similarity", {"space": "latents"}),
     ("random", {}),
 ]
-each_method = pytest.mark.parametrize("method", [load_method(name, **given) for name, given in BY_NAME], ids=str)
+each_method = pytest.mark.parametrize(
+    "method", [load_method(name, **given) for name, given in BY_NAME], ids=[name for name, _ in BY_NAME]
+)
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +113,8 @@ def seen(attributor: Attributor) -> IndexedImages:
     return IndexedImages(attributor.index, attributor.cache, attributor.similarities)
 
 
-def swept(attributor: Attributor, method: AttributionMethod, query: Query, batch_size: int = 64) -> SweepLosses:
-    state = attributor.mirror(query, method)
-    return attributor.losses(list(attributor.sweep(state, batch_size, method)))
+def swept(attributor: Attributor, method: AttributionMethod, query: Query, batch_size: int = 64) -> Table:
+    return table(attributor, attributor.mirror(query, method), method, batch_size)
 
 
 def weights_of(model: StableDiffusion) -> dict[str, torch.Tensor]:
@@ -133,25 +141,38 @@ def test_a_planted_copy_of_the_query_ranks_first(attributor: Attributor, folder:
 
 
 @each_method
-def test_what_is_measured_depends_neither_on_batch_size_nor_on_order(
+def test_what_is_measured_depends_on_no_batch_size_no_order_and_no_interruption(
     attributor: Attributor, query: Query, method: AttributionMethod
 ):
     state = attributor.mirror(query, method)
-    whole, singly = (attributor.losses(list(attributor.sweep(state, size, method))) for size in (64, 1))
-    torch.testing.assert_close(whole.measured, singly.measured, rtol=1e-4, atol=1e-6)
+    whole, singly = (table(attributor, state, method, size) for size in (64, 1))
     (shard,) = attributor.index.shards()
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(0))
     ids = tuple(shard.batch.example_ids[i] for i in order)
     shuffled = LatentBatch(ids, shard.batch.latents[order], shard.batch.conditioning[order])
-    parts = []
-    for own, plan in rounds(state, attributor.index.info.plan):
-        with attributor.model.with_deltas(own.deltas):
-            parts.append(method.measure(attributor.model, own, shuffled, plan))
-    measured = torch.cat(parts, dim=1)
-    torch.testing.assert_close(measured, whole.measured[order], rtol=1e-4, atol=1e-6)
-    losses = SweepLosses(ids, whole.base[order], whole.base_sizes[order], measured)
-    found = method.scores(state, losses).scores
-    torch.testing.assert_close(found, method.scores(state, whole).scores[order], rtol=1e-3, atol=1e-5)
+    executor = ThreadExecutor(attributor.model, lambda _: [shuffled], batch_size=12)
+    tasks = list(executor.run(reversed(attributor.jobs(state, method))))
+    results = (*tasks[1::2], *tasks, *tasks[::2])  # in another order, and some of them twice
+    elsewhere = table_of(attributor.index, state, results)
+    for quantity in whole.columns:
+        for other in (singly, elsewhere):
+            torch.testing.assert_close(other[quantity], whole[quantity], rtol=1e-4, atol=1e-6)
+    expected = score(method.changes(state, whole)).scores
+    torch.testing.assert_close(score(method.changes(state, elsewhere)).scores, expected, rtol=1e-3, atol=1e-5)
+
+
+@each_method
+def test_a_job_measures_the_same_after_it_was_pickled(
+    attributor: Attributor, query: Query, method: AttributionMethod, tmp_path: Path
+):
+    cached = replace(attributor, cache=tmp_path)
+    jobs = cached.jobs(cached.mirror(query, method), method)
+    carried = pickle.loads(pickle.dumps(jobs))
+    assert [job.model for job in carried] == [attributor.model.spec] * len(jobs)
+    assert {job.index.fingerprint for job in carried} == {attributor.index.fingerprint}
+    executor = ThreadExecutor(attributor.model, partial(batches_of, attributor.index))
+    for here, there in zip(list(executor.run(jobs)), list(executor.run(carried)), strict=True):
+        assert torch.equal(here.values, there.values)
 
 
 @each_method
@@ -161,9 +182,11 @@ def test_a_cancelled_attribution_leaves_the_weights_as_they_were(
     before = weights_of(attributor.model)
     state = attributor.mirror(query, method)
     assert unchanged(attributor.model, before)
-    running = attributor.sweep(state, 4, method)
-    assert len(next(running).example_ids) == 1
-    assert unchanged(attributor.model, before) == (not state.deltas)
+    running = attributor.sweep(state, method, 4)
+    moving = [one_round.quantity for one_round in state.rounds if one_round.deltas]
+    found = next(found for found in running if not moving or found.quantity in moving)
+    assert len(found.example_ids) == 1 or not state.rounds[0].draws
+    assert unchanged(attributor.model, before) == (not moving)
     running.close()
     assert unchanged(attributor.model, before)
 
@@ -228,9 +251,9 @@ def test_a_gradient_is_the_same_taken_of_a_few_draws_at_a_time(
 @pytest.mark.parametrize("normalised", [False, True])
 def test_tracin_is_the_inner_product_of_gradients(attributor: Attributor, query: Query, normalised: bool):
     model, plan = attributor.model, attributor.index.info.plan
-    method = TracIn(normalised, query_draws=3)
+    method = TracIn(normalised=normalised, query_draws=3)
     state = attributor.mirror(query, method)
-    per_draw = method.scores(state, attributor.losses(list(attributor.sweep(state, method=method)))).per_draw
+    per_draw = method.changes(state, table(attributor, state, method)).per_draw
     asked = DrawPlan(0, 3).draws([query.id], query.latents.shape[1:])
     queries = [own_gradient(model, loss) for loss in model.loss(query.batch(), asked)[0]]
     (shard,) = attributor.index.shards()
@@ -245,13 +268,13 @@ def test_tracin_is_the_inner_product_of_gradients(attributor: Attributor, query:
 def test_tracin_takes_what_is_known_before_its_rounds_are_over(attributor: Attributor, query: Query):
     method = TracIn(normalised=True, query_draws=3)
     state = attributor.mirror(query, method)
-    assert len(list(rounds(state, attributor.index.info.plan))) == 3
-    swept = list(attributor.sweep(state, 4, method))
-    part = len(swept) // 3
-    found = [method.scores(state, attributor.losses(swept[: part * n])).per_draw for n in (1, 2, 3)]
+    assert [one_round.quantity for one_round in state.rounds] == ["along", "against", "length"]
+    tasks = list(attributor.sweep(state, method, 4))
+    assert len(tasks) == 3 * COUNT
+    tables = [table_of(attributor.index, state, tuple(tasks[: COUNT * n])) for n in (1, 2, 3)]
+    found = [method.changes(state, known).per_draw for known in tables]
     assert float((found[0] - found[1]).norm() / found[1].norm()) < 0.2  # a difference to one side is less exact
-    lengths = attributor.losses(swept).measured[:, 8:]
-    torch.testing.assert_close(found[2], found[1] / lengths)
+    torch.testing.assert_close(found[2], found[1] / tables[2]["length"])
 
 
 def test_retracs_lengths_are_computed_once(
@@ -264,16 +287,16 @@ def test_retracs_lengths_are_computed_once(
     state = cached.mirror(cached.query(picture(folder, 3), "patch 3"), method)
     with monkeypatch.context() as patched:
         patched.setattr("forwardinf.methods.tracin.gradient", None)  # none is taken any more
-        again = cached.losses(list(cached.sweep(state, method=method)))
-    assert torch.equal(method.scores(state, again).scores, first.scores)
+        again = table(cached, state, method)
+    assert torch.equal(score(method.changes(state, again)).scores, first.scores)
 
 
 def test_a_sketch_is_a_projection_that_keeps_inner_products_on_average():
     first, second = torch.randn(2, 50, generator=torch.Generator().manual_seed(0))
-    matrix = torch.stack([sketch(50, 16, 7).project(unit) for unit in torch.eye(50)], dim=1)  # [16 50]
-    torch.testing.assert_close(sketch(50, 16, 7).project(first), matrix @ first)
+    matrix = torch.stack([Sketch(50, 16, 7).project(unit) for unit in torch.eye(50)], dim=1)  # [16 50]
+    torch.testing.assert_close(Sketch(50, 16, 7).project(first), matrix @ first)
     assert torch.equal(matrix.abs().sum(dim=0), torch.ones(50))
-    products = [float(sketch(50, 16, s).project(first) @ sketch(50, 16, s).project(second)) for s in range(2000)]
+    products = [float(Sketch(50, 16, s).project(first) @ Sketch(50, 16, s).project(second)) for s in range(2000)]
     assert np.mean(products) == pytest.approx(float(first @ second), abs=4 * np.std(products) / 2000**0.5)
 
 
@@ -292,29 +315,30 @@ def test_trak_follows_its_equation(attributor: Attributor, query: Query, name: s
     model, plan = attributor.model, attributor.index.info.plan
     method = load_method(name, dimensions=6, query_draws=3)
     state = attributor.mirror(query, method)
-    losses = attributor.losses(list(attributor.sweep(state, method=method)))
+    known = table(attributor, state, method)
+    measured_features = known["gradient"][:, 0]
 
     def features(batch: LatentBatch, draws: object) -> torch.Tensor:
         value = {"trak": model.loss, "dtrak": model.prediction, "das": model.prediction}[name](batch, draws)
         value = {"trak": value, "dtrak": value.square(), "das": value.abs()}[name]
         gradient = own_gradient(model, value.mean())
-        return sketch(len(gradient), 6, 0).project(gradient)
+        return Sketch(len(gradient), 6, 0).project(gradient)
 
     (shard,) = attributor.index.shards()
     one = LatentBatch(shard.batch.example_ids[:1], shard.batch.latents[:1], shard.batch.conditioning[:1])
     own = features(one, plan.draws(one.example_ids, one.latents.shape[1:]))
-    torch.testing.assert_close(losses.measured[0], own, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(measured_features[0], own, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(
         state.features, features(query.batch(), DrawPlan(0, 3).draws([query.id], query.latents.shape[1:]))
     )
-    held_out = replace(state, trained=frozenset(losses.example_ids[1:]))
-    weights = kernel_weights(losses.measured[1:].double(), state.features.double(), method.damping)
-    scores = method.scores(held_out, losses)
-    expected = losses.measured.double() @ weights
+    held_out = replace(state, trained=frozenset(known.example_ids[1:]))
+    weights = kernel_weights(measured_features[1:].double(), state.features.double(), method.damping)
+    scores = score(method.changes(held_out, known))
+    expected = measured_features.double() @ weights
     if name == "das":
         errors = attributor.index.base_losses.sqrt().mean(dim=1)
         torch.testing.assert_close(
-            replace(method, squared=False).scores(held_out, losses).scores, expected.float() * errors
+            method.changed(squared=False).changes(held_out, known).per_draw[:, 0], expected.float() * errors
         )
         expected = (expected * errors).square()
     torch.testing.assert_close(scores.scores, expected.float())
@@ -343,10 +367,10 @@ def test_traks_features_are_computed_once_and_lie_outside_the_index(
     monkeypatch.setattr(
         attributor.model, "loss", lambda batch, draws: taken.append(batch.example_ids) or loss(batch, draws)
     )
-    again = cached.losses(list(cached.sweep(state, method=method)))
+    again = table(cached, state, method)
     assert taken == [("02.png",)]
     assert rows.get(2) is not None
-    assert torch.isfinite(again.measured).all()
+    assert torch.isfinite(again["gradient"]).all()
     with pytest.raises(DamagedAsset, match="another shape"):
         RowCache.open(path, COUNT, 31)
     path.write_bytes(b"no array")
@@ -359,86 +383,87 @@ def test_mucs_unlearns_only_what_is_below_the_null_loss_and_stops_when_all_is_fo
 ):
     model = attributor.model
     forgotten = Mucs(null_loss=1e-6).prepare(model, query, seen(attributor))
-    assert forgotten.steps == 0
-    assert all(not delta.any() for delta in forgotten.deltas.values())
+    assert forgotten.step_sizes == ()
+    assert all(not delta.any() for delta in forgotten.rounds[0].deltas.values())
 
     method = Mucs(learning_rate=3e-3, null_loss=0.6, max_steps=60, batch=8)
     losses = model.loss(query.batch(), method._draws(query.batch(), 1, 8))[0]
     null = float(losses.detach().sort().values[3:5].mean())  # half of the draws lie above it
-    clamped = replace(method, null_loss=null)
+    clamped = method.changed(null_loss=null)
     below = losses[losses < null]
     gradient = own_gradient(model, clamped._forget_loss(model, query, 0))
     torch.testing.assert_close(gradient, own_gradient(model, below.sum() / 8), rtol=1e-3, atol=1e-6)
 
     state = method.prepare(model, query, seen(attributor))
-    assert 0 < state.steps < 60
+    assert 0 < len(state.step_sizes) < 60
     assert state.loss_after > state.loss_before
-    with model.with_deltas(state.deltas), torch.no_grad():
-        assert float(method._forget_loss(model, query, state.steps)) >= FORGOTTEN * method.null_loss
+    with model.with_deltas(state.rounds[0].deltas), torch.no_grad():
+        assert float(method._forget_loss(model, query, len(state.step_sizes))) >= FORGOTTEN * method.null_loss
 
 
-def test_sizes_are_asked_at_the_noisiest_draws_under_weights_of_their_own(attributor: Attributor, query: Query):
+def test_sizes_are_measured_at_the_noisiest_draws_after_a_step_of_their_own(attributor: Attributor, query: Query):
     model, plan = attributor.model, attributor.index.info.plan
     method = ForwardInf()
     state = attributor.mirror(query, method)
-    assert (state.draws, state.then.draws, state.then.then) == (range(3), range(3, 4), None)
+    likeness_round, errors, sizing = state.rounds
+    assert [r.draws for r in state.rounds] == [(), (0, 1, 2), (3,)]
+    assert (likeness_round.deltas, likeness_round.columns) == ({}, (ALL_DRAWS,))
     assert state.loss_after / state.loss_before == pytest.approx(1.1, abs=0.006)
     draws = plan.draws([query.id], query.latents.shape[1:])
     with torch.no_grad():
         before = float(model.prediction(query.batch(), draws).square().mean())
-        with model.with_deltas(state.then.deltas):
+        with model.with_deltas(sizing.deltas):
             after = float(model.prediction(query.batch(), draws).square().mean())
     assert after / before == pytest.approx(1.03, abs=0.003)
 
-    losses = attributor.losses(list(attributor.sweep(state, method=method)))
+    known = table(attributor, state, method)
     (shard,) = attributor.index.shards()
-    with model.with_deltas(state.deltas):
-        moved = losses_of(model, shard.batch, plan)[:, :3]
+    with model.with_deltas(errors.deltas):
+        moved = measured(model, shard.batch, plan)[:, :3]
     all_draws = plan.draws(shard.batch.example_ids, query.latents.shape[1:])
-    with model.with_deltas(state.then.deltas), torch.no_grad():
+    with model.with_deltas(sizing.deltas), torch.no_grad():
         sizes = model.prediction(shard.batch, all_draws).square().mean(dim=(2, 3, 4))[:, 3:]
-    torch.testing.assert_close(losses.measured[:, [0, 1, 2, 4]], torch.cat([moved, sizes], dim=1), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(known["loss"], moved, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(known["size"], sizes, rtol=1e-4, atol=1e-6)
     base = torch.cat([attributor.index.base_losses[:, :3], attributor.index.base_sizes[:, 3:]], dim=1)
     change = torch.cat([moved, sizes], dim=1).sqrt() - base.sqrt()
     expected = ((change - change.mean(dim=0)) / change.std(dim=0)).clamp(min=0)
-    scores = method.scores(state, losses)
-    assert scores.sized == 1
-    torch.testing.assert_close(scores.per_draw, expected, rtol=1e-3, atol=1e-3)
+    changes = method.changes(state, known)
+    assert changes.size_draws == 1
+    torch.testing.assert_close(changes.per_draw, expected, rtol=1e-3, atol=1e-3)
     most = ForwardInf(size_draws=9).prepare(model, query, seen(attributor))
-    assert most.draws == range(1)  # an error is always asked
+    assert [r.draws for r in most.rounds] == [(), (0,), (1, 2, 3)]  # an error is always measured
 
 
-def test_sizes_count_by_their_square_once_all_have_been_asked(attributor: Attributor, query: Query):
-    method = ForwardInf()
-    swept = list(attributor.sweep(attributor.mirror(query, method), batch_size=1, method=method))
-    assert len(swept) == 2 * COUNT
-    done = [progress.done for progress in swept]
-    assert (done, done[-1]) == (sorted(done), swept[-1].total)
-    for so_far in (COUNT - 1, COUNT, COUNT + 1, 2 * COUNT - 1):
-        losses = attributor.losses(swept[:so_far])
-        assert losses.measured.shape == (min(so_far, COUNT), 4)  # errors at three draws, and likeness
-    following = attributor.follow(query, method)
-    first = next(following)
-    assert (first.raw_scores().sized, first.scores().per_draw.shape) == (0, (COUNT, 3))
-    *_, last = following
-    scores, raw = last.scores(), last.raw_scores()
-    errors, sizes = raw.per_draw[:, :3].mean(dim=1), raw.per_draw[:, 3]
-    torch.testing.assert_close(scores.scores, errors * raw.weights + sizes.square())
+def test_sizes_count_once_those_of_all_images_are_measured(attributor: Attributor, query: Query):
+    executor = ThreadExecutor(attributor.model, partial(batches_of, attributor.index), batch_size=1)
+    watched = replace(attributor, executor=executor)
+    events = list(watched.follow(query, ForwardInf()))
+    assert len(events) == 2 * COUNT
+    done = [event.done for event in events]
+    assert (done, done[-1]) == (sorted(done), events[-1].total)
+    assert [event.changes.size_draws for event in events] == [0] * (2 * COUNT - 1) + [1]
+    first, last = events[0], events[-1]
+    assert (len(first.scores().scores), len(events[2].scores().scores)) == (1, 3)  # what was known at that moment
+    assert events[COUNT].scores().per_draw.shape == (COUNT, 3)
+    scores, changes = last.scores(), last.changes
+    errors, sizes = changes.per_draw[:, :3].mean(dim=1), changes.per_draw[:, 3]
+    torch.testing.assert_close(scores.scores, errors * changes.weights + sizes.square())
     torch.testing.assert_close(scores.per_draw.mean(dim=1), scores.scores)
 
 
 def test_mucs_scores_the_relative_rise_at_the_noisier_draws(attributor: Attributor, query: Query):
     method = Mucs(max_steps=2, batch=4)
     state = attributor.mirror(query, method)
-    assert (state.steps, state.direction) == (2, 1)
-    losses = attributor.losses(list(attributor.sweep(state, method=method)))
+    assert len(state.step_sizes) == 2
+    known = table(attributor, state, method)
     (shard,) = attributor.index.shards()
-    with attributor.model.with_deltas(state.deltas):
-        moved = losses_of(attributor.model, shard.batch, attributor.index.info.plan)
+    with attributor.model.with_deltas(state.rounds[0].deltas):
+        moved = measured(attributor.model, shard.batch, attributor.index.info.plan)
     base = attributor.index.base_losses
     expected = ((moved - base) / (moved + base + 1e-3))[:, 1:]  # of 4 draws those from 0.1 on begin at 0.25
-    torch.testing.assert_close(method.scores(state, losses).per_draw, expected, rtol=1e-4, atol=1e-5)
-    assert Mucs(noise_from=0.9)._noisier(1) == slice(0, None)
+    torch.testing.assert_close(method.changes(state, known).per_draw, expected, rtol=1e-4, atol=1e-5)
+    assert Mucs(noise_from=0.9)._noisier(1) == (0,)
 
 
 def test_mucs_holds_on_to_images_that_were_trained_on_whichever_a_sweep_visits(
@@ -483,9 +508,9 @@ def test_an_image_that_moved_counts_for_more_where_it_looks_like_the_query(attri
     with_looks, without = ForwardInf(size_draws=0), ForwardInf(size_draws=0, likeness=False)
     *_, weighed = attributor.follow(query, with_looks)
     *_, plain = attributor.follow(query, without)
-    raw, weights = plain.raw_scores(), weighed.raw_scores().weights
-    assert raw.weights is None
-    torch.testing.assert_close(weighed.raw_scores().per_draw, raw.per_draw)
+    raw, weights = plain.all_scores(), weighed.changes.weights
+    assert plain.changes.weights is None
+    torch.testing.assert_close(weighed.changes.per_draw, raw.per_draw)
     alike = torch.cat(
         [likeness(s.batch.latents, query.latents, attributor.index.mean_latents) for s in attributor.index.shards()]
     )
@@ -519,12 +544,12 @@ def test_a_form_of_the_papers_scores_the_mean_change_of_the_loss(
     attributor: Attributor, query: Query, name: str, curvature: str
 ):
     method = load_method(name)
-    losses = swept(attributor, method, query)
+    found = swept(attributor, method, query)
     ours = ForwardInf(curvature=curvature, likeness=False, size_draws=0, loss_budget=method.loss_budget)
     moved = swept(attributor, ours, query)  # the same step
-    assert torch.equal(losses.measured, moved.measured)
-    scores = method.scores(attributor.mirror(query, method), losses)
-    change = losses.measured - losses.base
-    torch.testing.assert_close(scores.scores, (change.abs() if name == "plain" else change).mean(dim=1))
-    assert scores.weights is None or (scores.weights == 1).all()
+    assert torch.equal(found["loss"], moved["loss"])
+    changes = method.changes(attributor.mirror(query, method), found)
+    change = found["loss"] - found.base_losses
+    torch.testing.assert_close(score(changes).scores, (change.abs() if name == "plain" else change).mean(dim=1))
+    assert changes.weights is None
     assert (references_for(method, None, 29), references_for(ForwardInf(), None, 29)) == (0, 29)

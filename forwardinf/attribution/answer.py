@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequest
-from ..methods.protocol import AttributionMethod, QueryState
+from ..methods.protocol import AttributionMethod, Mirrored, QueryState
 from ..scoring.confidence import Confidence
 from ..scoring.groups import Group, ranked_groups
-from ..types import InfluenceScores, MirroredWeights, Query
+from ..types import InfluenceScores, Query
 
 if TYPE_CHECKING:
     from ..examples.catalog import Catalog
-    from .attributor import AttributionProgress, Attributor
+    from .attributor import Attributor
+    from .progress import AttributionProgress
 
 GROUPED_BY = ("collection", "licence", "creator")
 
@@ -38,7 +39,6 @@ class Answer:
     steps: QuerySteps | None  # None for a method that takes none
     scores: InfluenceScores  # of training images only
     confidence: Confidence
-    highest_of_null: tuple[float, ...]  # the highest score for each picture the model never saw; empty where unknown
     groups: dict[str, tuple[Group, ...]]  # by each of GROUPED_BY, highest-ranking first
     similarities: dict[str, float]  # cosine of every scored image with the query
     missed: tuple[str, ...]  # training images without a score; none after an exhaustive sweep
@@ -51,7 +51,6 @@ def answer_of(attributor: Attributor, query: Query, method: AttributionMethod, f
     """
     scores, index = finished.scores(), attributor.index
     _require_finite(scores)
-    null = attributor.unseen(method, query.prompted)
     every = dict(
         zip((i.id for i in index.catalog.images), attributor.similarities(query.picture).tolist(), strict=True)
     )
@@ -62,7 +61,6 @@ def answer_of(attributor: Attributor, query: Query, method: AttributionMethod, f
         steps=_steps_of(finished.state),
         scores=scores,
         confidence=attributor.confidence(scores, method, query.prompted),
-        highest_of_null=() if null is None else tuple(null.tolist()),
         groups={key: _groups(scores, index.catalog, key) for key in GROUPED_BY},
         similarities={example_id: every[example_id] for example_id in scores.example_ids},
         missed=_missing(index.trained, scores.example_ids),
@@ -70,7 +68,7 @@ def answer_of(attributor: Attributor, query: Query, method: AttributionMethod, f
 
 
 def _steps_of(state: QueryState) -> QuerySteps | None:
-    if not isinstance(state, MirroredWeights):
+    if not isinstance(state, Mirrored):
         return None
     return QuerySteps(state.loss_before, state.loss_after, state.step_sizes)
 

@@ -8,7 +8,7 @@ image, in latents, which is decided before anything is asked.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,11 @@ from ..files import manifest
 from ..index.null_file import ReferenceInTheMaking
 from ..index.store import Index
 from ..methods.protocol import AttributionMethod
+from ..scoring.confidence import highest
 from ..scoring.likeness import likeness
-from ..scoring.null import highest
+from ..scoring.score import Changes
 from .attributor import Attributor
+from .null_changes import changes_under
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +75,7 @@ def build_reference(
             query = attributor.query(picture, image.caption if prompted else "")
             others = replace(attributor, index=index.part(example_id for example_id in ids if example_id != query_id))
             *_, last = others.follow(query, method)
-            making.put(query_id, prompted, last.raw_scores(), ids)
+            making.put(query_id, prompted, _rows(last.changes, ids))
     on_progress(len(asked), len(asked))
     making.finish(_highest_unprompted(index, making) if unprompted else None)
     manifest.write_manifest(index.folder)
@@ -92,15 +94,24 @@ def referenced(
     Where `count` is 0 with none, also if there is one.
     """
     if not count:
-        return replace(attributor, habits=False)
+        return replace(attributor, against_null=False)
     index = build_reference(attributor, method, pictures, count, on_progress=on_progress, unprompted=False)
     return replace(attributor, index=index)
 
 
+def _rows(changes: Changes, ids: Sequence[str]) -> Tensor:
+    """Changes at each draw, and the weight behind them, of all images in order, `[n d+1]`; 0 where one was left out."""
+    weights = torch.ones(len(changes.per_draw)) if changes.weights is None else changes.weights
+    found = torch.zeros(len(ids), changes.per_draw.shape[1] + 1)
+    row = {example_id: i for i, example_id in enumerate(ids)}
+    found[[row[i] for i in changes.example_ids]] = torch.cat([changes.per_draw, weights[:, None]], dim=1).float()
+    return found
+
+
 def _highest_unprompted(index: Index, making: ReferenceInTheMaking) -> Tensor:
-    """`[b]`, beyond the habits that show under captions: a habit is the image's, however it is asked."""
+    """`[b]`, against the null distributions under captions: those belong to the images, whatever the prompt."""
     captioned, bare = making.found(prompted=True), making.found(prompted=False)
-    return highest(captioned.per_draw, bare.weights, index.trained_mask, bare.per_draw, captioned.sized)
+    return highest(changes_under(captioned, index), index.trained_mask, changes_under(bare, index))
 
 
 def unlike_any(index: Index) -> list[str]:

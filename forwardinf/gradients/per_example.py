@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 
-from ..draws import DrawPlan
 from ..files.rows import RowCache
-from ..sweep.sweep import part_of
 from ..types import Draws, LatentBatch
 
 if TYPE_CHECKING:
@@ -49,49 +48,57 @@ def gradient(model: AttributableModel, objective: Objective, batch: LatentBatch,
         part = draws.part(slice(None), slice(start, start + at_once))
         with torch.enable_grad():
             gradients = weight_gradients(model, objective(batch, part).mean())
-        own = torch.cat([gradient.flatten().float() for gradient in gradients.values()])
-        total = own if count <= at_once else total + own * (part.u.shape[1] / count)
+        flat = torch.cat([gradient.flatten().float() for gradient in gradients.values()])
+        total = flat if count <= at_once else total + flat * (part.u.shape[1] / count)
     return total
 
 
 def by_example(batch: LatentBatch, draws: Draws) -> Iterator[tuple[LatentBatch, Draws]]:
     """Each example by itself with all its draws."""
     for i in range(len(batch.example_ids)):
-        yield part_of(batch, i, i + 1), draws.part(slice(i, i + 1), slice(None))
+        yield batch.rows(i, i + 1), draws.part(slice(i, i + 1), slice(None))
 
 
 def by_draw(batch: LatentBatch, draws: Draws) -> Iterator[tuple[LatentBatch, Draws]]:
     """Each draw of each example by itself, the draws of the first example first."""
-    for example, its in by_example(batch, draws):
-        for k in range(its.u.shape[1]):
-            yield example, its.part(slice(None), slice(k, k + 1))
+    for example, its_draws in by_example(batch, draws):
+        for k in range(its_draws.u.shape[1]):
+            yield example, its_draws.part(slice(None), slice(k, k + 1))
 
 
 @dataclass(frozen=True)
 class KeptByExample:
     """Figures of single examples that are the same for every query, on disk where there is a file for them."""
 
+    path: Path | None
+    ids: tuple[str, ...]  # of all examples, in the order of the file's rows
     width: int  # figures of each example
-    rows: dict[str, int]  # of the file, by example id
-    file: RowCache | None
 
-    @classmethod
-    def of(cls, path: Path | None, ids: Sequence[str], width: int) -> KeptByExample:
-        """Raises DamagedAsset where another shape is kept at `path`."""
-        file = RowCache.open(path, len(ids), width) if path else None
-        return cls(width, {example_id: row for row, example_id in enumerate(ids)}, file)
+    def measured(self, batch: LatentBatch, draws: Draws, measure: Callable[[LatentBatch, Draws], Tensor]) -> Tensor:
+        """Of each example of a batch, `[b width]` in float32: what is kept, or else what `measure` says of it alone.
 
-    def measured(self, batch: LatentBatch, plan: DrawPlan, measure: Callable[[LatentBatch, Draws], Tensor]) -> Tensor:
-        """Of each example of a batch, `[b width]` in float32: what is kept, or else what `measure` says of it alone."""
-        draws = plan.draws(batch.example_ids, batch.latents.shape[1:])
+        Raises DamagedAsset where figures of another shape are kept at `path`.
+        """
+        file = _opened(self.path, len(self.ids), self.width) if self.path else None
+        rows = _rows(self.ids)
         figures = torch.empty(len(batch.example_ids), self.width)
-        for own, (example, its) in zip(figures, by_example(batch, draws), strict=True):
-            row = self.rows[example.example_ids[0]]
-            kept = self.file.get(row) if self.file else None
+        for figure, (example, its_draws) in zip(figures, by_example(batch, draws), strict=True):
+            row = rows[example.example_ids[0]]
+            kept = file.get(row) if file else None
             if kept is not None:
-                own.copy_(torch.from_numpy(kept))
+                figure.copy_(torch.from_numpy(kept))
                 continue
-            own.copy_(measure(example, its))
-            if self.file:
-                self.file.put(row, own.numpy())
+            figure.copy_(measure(example, its_draws))
+            if file:
+                file.put(row, figure.numpy())
         return figures
+
+
+@lru_cache(maxsize=4)
+def _opened(path: Path, count: int, width: int) -> RowCache:
+    return RowCache.open(path, count, width)
+
+
+@lru_cache(maxsize=4)
+def _rows(ids: tuple[str, ...]) -> dict[str, int]:
+    return {example_id: row for row, example_id in enumerate(ids)}

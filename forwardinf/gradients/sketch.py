@@ -17,22 +17,24 @@ class Sketch:
     """A random projection that keeps inner products on average: every weight goes, with a random sign, into one sum.
 
     The count sketch (Charikar et al. 2002), as feature hashing (Weinberger et al. 2009, arXiv 0902.2206) uses it. Its
-    cost does not grow with the number of dimensions.
+    cost does not grow with the number of dimensions. The same on every machine, as it is drawn on the CPU from `seed`.
     """
 
+    weights: int
     dimensions: int
-    slots: Tensor  # [w], which sum each weight goes into; by as many as `dimensions` higher where it is subtracted
+    seed: int
 
     def project(self, vector: Tensor) -> Tensor:
         """`[w]` to `[dimensions]` in float32 on the CPU."""
-        sums = torch.zeros(2 * self.dimensions).index_add_(0, self.slots, vector.float().cpu())
+        sums = torch.zeros(2 * self.dimensions)
+        sums.index_add_(0, _slots(self.weights, self.dimensions, self.seed), vector.float().cpu())
         return sums[: self.dimensions] - sums[self.dimensions :]
 
 
 @lru_cache(maxsize=1)
-def sketch(weights: int, dimensions: int, seed: int) -> Sketch:
-    """The same on every machine, as it is drawn on the CPU from its seed."""
+def _slots(weights: int, dimensions: int, seed: int) -> Tensor:
+    """Which sum each weight goes into, `[w]`; one higher by `dimensions` where it is subtracted."""
     random = torch.Generator().manual_seed(seed)
     sums = torch.randint(dimensions, (weights,), generator=random, dtype=torch.int32)
     added = torch.randint(2, (weights,), generator=random, dtype=torch.int8)
-    return Sketch(dimensions, sums + dimensions * (1 - added.int()))
+    return sums + dimensions * (1 - added.int())

@@ -158,13 +158,19 @@ def _begin(out: Path, info: IndexInfo) -> None:
 def _shard(model: PictureModel, part: Catalog, plan: DrawPlan) -> Shard:
     import torch
 
-    from ..sweep.sweep import losses_and_sizes_of, sweep
+    from ..sweep.executors.threads import measured_by_batch
+    from ..sweep.losses import losses_and_sizes
 
     ids = tuple(image.id for image in part.images)
     conditioning = model.encode_prompt([image.caption for image in part.images])
     batch = LatentBatch(ids, _encoded(model, part), conditioning)
-    swept = sweep(model, [batch], plan, len(ids), measure=losses_and_sizes_of)
-    losses, sizes = torch.cat([progress.measured for progress in swept]).chunk(2, dim=1)
+
+    def measure(part: LatentBatch) -> Tensor:
+        draws = plan.draws(part.example_ids, part.latents.shape[1:])
+        return torch.stack(losses_and_sizes(model, part, draws), dim=1)  # [b 2 d]
+
+    found = torch.cat([values for _, values in measured_by_batch(model, [batch], plan.count, measure)])
+    losses, sizes = found.unbind(dim=1)
     return Shard(batch, losses, sizes)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,7 @@ from zipfile import BadZipFile
 
 from ..errors import DamagedAsset
 from ..files.atomic import write_json, writing
-from ..types import InfluenceScores, size_draws_of
+from ..types import size_draws_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,8 +49,8 @@ class Reference:
         return torch.from_numpy(self.found[..., :-1])
 
     @property
-    def sized(self) -> int:
-        """How many of the draws, the last, tell of sizes."""
+    def size_draws(self) -> int:
+        """How many of the draws, the last, measure sizes."""
         return size_draws_of(self.settings["method"], self.per_draw.shape[2])
 
     @cached_property
@@ -112,18 +111,10 @@ class ReferenceInTheMaking:
     def has(self, query_id: str, prompted: bool) -> bool:
         return self._part(query_id, prompted).is_file()
 
-    def put(self, query_id: str, prompted: bool, scores: InfluenceScores, example_ids: Sequence[str]) -> None:
-        """Keep what a picture has found, with or without a prompt, as rows for `example_ids`.
-
-        `scores` are not weighted yet; where they lack an example, as they do the picture itself, its row is 0.
-        """
+    def put(self, query_id: str, prompted: bool, found: Tensor) -> None:
+        """Keep what a picture has found, with or without a prompt: `[examples draws+1]`, as `Reference.found`."""
         import numpy as np
-        import torch
 
-        weights = torch.ones(len(scores.scores)) if scores.weights is None else scores.weights
-        found = torch.zeros(len(example_ids), scores.per_draw.shape[1] + 1)
-        row = {example_id: i for i, example_id in enumerate(example_ids)}
-        found[[row[i] for i in scores.example_ids]] = torch.cat([scores.per_draw, weights[:, None]], dim=1).float()
         with writing(self._part(query_id, prompted)) as aside:
             np.save(aside, found.numpy())
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ..types import InfluenceScores, LatentBatch, Query, SweepLosses
+from ..scoring.score import Changes
+from ..sweep.rounds import Round
+from ..sweep.table import Table
+from ..types import Draws, LatentBatch, Query
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class TrainingSet(Protocol):
-    """What a method may ask about the indexed images, whichever of them a sweep visits."""
+    """What a method may know about the indexed images, whichever of them a sweep visits."""
 
     @property
     def fingerprint(self) -> str:
@@ -36,7 +39,7 @@ class TrainingSet(Protocol):
 
     @property
     def plan(self) -> DrawPlan:
-        """The draws at which the index's base losses were taken, and a sweep takes its own."""
+        """The draws at which the index's base losses were taken, and a sweep measures."""
 
     @property
     def cache(self) -> Path | None:
@@ -56,48 +59,65 @@ class TrainingSet(Protocol):
         """These images as the model sees them, in the index's order."""
 
     def similarities(self, picture: Image) -> Tensor:
-        """How alike each of `ids` looks to an RGB picture, `[n]`."""
+        """How similar each of `ids` is to an RGB picture, `[n]`."""
 
 
 class QueryState(Protocol):
     """What a method learned from a query before the sweep."""
 
     @property
-    def deltas(self) -> dict[str, Tensor]:
-        """By how much the sweep moves the tunable weights, by name; empty leaves them alone."""
+    def rounds(self) -> Sequence[Round]:
+        """What the sweep measures for it, in the order in which rounds are worth the most."""
 
-    @property
-    def draws(self) -> range | None:
-        """The draws of the index's plan that the sweep takes; None takes all."""
 
-    @property
-    def then(self) -> QueryState | None:
-        """What the sweep goes over all images with once more after this; None where once is enough."""
+@dataclass(frozen=True)
+class Mirrored:
+    """Where gradient steps on a query moved the tunable weights, and what that did to the query's loss."""
+
+    rounds: tuple[Round, ...]
+    step_sizes: tuple[float, ...]  # factor of the (preconditioned) gradient, one per step
+    loss_before: float
+    loss_after: float
 
 
 @dataclass(frozen=True)
 class Unmoved:
-    """Base of the state of a method that sweeps under the model's own weights."""
+    """Base of the state of a method that sweeps once, under the model's own weights."""
 
-    deltas: dict[str, Tensor] = field(default_factory=dict, init=False)
-    draws: None = field(default=None, init=False)
-    then: None = field(default=None, init=False)
+    rounds: tuple[Round, ...] = field(kw_only=True)
 
 
 State = TypeVar("State", bound=QueryState)
 
 
 class AttributionMethod(Protocol[State]):
-    """Three questions, asked in this order; `state` is whatever the method's own `prepare` returned."""
+    """Called in this order; `state` is whatever the method's `prepare` returned. Methods extend MethodSettings."""
+
+    @classmethod
+    def method_name(cls) -> str:
+        """The name of the method, which is that of its file."""
+
+    def model_dump(self, *, mode: str = ...) -> dict[str, Any]:
+        """Every setting."""
+
+    def effective(self) -> dict[str, Any]:
+        """The settings that differ from their defaults and decide a score."""
 
     def prepare(self, model: AttributableModel, query: Query, training_set: TrainingSet) -> State:
         """What is done once for a query; the model's weights are as before when this returns."""
 
-    def measure(self, model: AttributableModel, state: State, batch: LatentBatch, plan: DrawPlan) -> Tensor:
-        """What the sweep takes from a batch, `[b ...]` in float32 on the CPU; of each example by itself.
+    def measure(
+        self, model: AttributableModel, state: State, one_round: Round, batch: LatentBatch, draws: Draws
+    ) -> Tensor:
+        """What a round takes from a batch, `[b columns ...]` in float32 on the CPU; of each example by itself.
 
-        `plan` has the draws that the state wants.
+        The weights are moved by the round's deltas meanwhile; `draws` are the round's.
         """
 
-    def scores(self, state: State, losses: SweepLosses) -> InfluenceScores:
-        """The influence of every swept example; higher always means more influential."""
+    def changes(self, state: State, table: Table) -> Changes:
+        """What moving the weights did to every image that was measured; higher always means more influential."""
+
+
+def settings_of(method: AttributionMethod) -> dict[str, Any]:
+    """The method's name and every setting, in JSON's types."""
+    return {"name": method.method_name(), **method.model_dump(mode="json")}

@@ -1,4 +1,4 @@
-"""Random: the order that knows nothing, for other methods to be better than.
+"""Random: an order that knows nothing, as the floor for other methods.
 
 score(z) is uniform in [0, 1), a function of the seed, the query's picture and the example's id. Costs nothing.
 """
@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..draws import DrawPlan
-from ..types import InfluenceScores, LatentBatch, Query, SweepLosses
+from ..scoring.score import Changes
+from ..sweep.rounds import Round
+from ..sweep.table import Table
+from ..types import Draws, LatentBatch, Query
+from . import settings
 from .protocol import TrainingSet, Unmoved
 
 if TYPE_CHECKING:
@@ -26,22 +29,24 @@ class RandomState(Unmoved):
     key: str
 
 
-@dataclass(frozen=True)
-class Random:
+class Random(settings.MethodSettings):
     """Settings of the method."""
 
-    seed: int = 0
+    seed: settings.Seed = 0
 
     def prepare(self, model: AttributableModel, query: Query, training_set: TrainingSet) -> RandomState:
-        return RandomState(f"{self.seed}/{query.sha256}")
+        return RandomState(f"{self.seed}/{query.sha256}", rounds=(Round("random", (), per_draw=False),))
 
-    def measure(self, model: AttributableModel, state: RandomState, batch: LatentBatch, plan: DrawPlan) -> Tensor:
+    def measure(
+        self, model: AttributableModel, state: RandomState, one_round: Round, batch: LatentBatch, draws: Draws
+    ) -> Tensor:
         """Uniform numbers `[b 1]`."""
         return torch.tensor([[_uniform(f"{state.key}/{example_id}")] for example_id in batch.example_ids])
 
-    def scores(self, state: RandomState, losses: SweepLosses) -> InfluenceScores:
+    def changes(self, state: RandomState, table: Table) -> Changes:
         """One figure for all draws of an example, so no standard error."""
-        return InfluenceScores.over(losses.example_ids, losses.measured)
+        known = table.known("random")
+        return Changes(known.example_ids, known["random"])
 
 
 METHOD = Random

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..attribution.answer import GROUPED_BY
-from ..methods.registry import settings_of
-from ..scoring.confidence import RATE, threshold
+from ..methods.protocol import settings_of
+from ..scoring.confidence import RATE
 from ..scoring.groups import outranked
 from ..types import size_draws_of
 from .record import (
@@ -60,7 +60,7 @@ def record_of(
         query=QueryRecord(
             sha256=query.sha256,
             prompt=query.prompt,
-            fallback_caption=query.borrowed,
+            fallback_caption=query.fallback_caption,
             notes=tuple(notes),
             file_name=file_name,
         ),
@@ -107,18 +107,19 @@ def matches_of(answer: Answer, catalog: Catalog) -> Iterator[Match]:
             similarity_rank=similarity_rank[example_id],
             per_draw=tuple(scores.per_draw[i].tolist()),
             size_draws=size_draws,
-            is_fallback_caption=answer.query.borrowed is not None and image.caption == answer.query.borrowed,
+            is_fallback_caption=image.caption == answer.query.fallback_caption,
             **{key: getattr(image, key) for key in FROM_CATALOG},
         )
 
 
 def _confidence(answer: Answer) -> ConfidenceRecord:
+    null = answer.confidence.null_scores
     return ConfidenceRecord(
         stand_out=answer.confidence.stand_out,
         false_discovery_rate=RATE,
-        null_pictures=answer.confidence.reference_queries,
-        threshold=threshold(answer.highest_of_null),
-        highest_of_null=answer.highest_of_null,
+        null_pictures=answer.confidence.null_pictures,
+        threshold=answer.confidence.threshold,
+        highest_of_null=() if null is None else tuple(null.tolist()),
     )
 
 

@@ -1,7 +1,6 @@
-"""How alike pictures are to the model's own eye: cosines of their latents about the training set's mean.
+"""How alike pictures are in the model's latents: cosines about the training set's mean.
 
-About the mean, because latents of all pictures share much of it (a background, a brightness), which makes any two look
-alike by a plain cosine.
+Latents of all pictures share much of their mean (a background, a brightness), so a plain cosine finds any two alike.
 """
 
 from __future__ import annotations
@@ -16,5 +15,5 @@ if TYPE_CHECKING:
 
 def likeness(latents: Tensor, others: Tensor, mean: Tensor) -> Tensor:
     """Cosines `[b o]` of latents `[b c h w]` with others `[o c h w]`, about a mean `[c h w]`."""
-    ours, theirs = (normalize((x.float() - mean).flatten(1), dim=1) for x in (latents, others))
-    return ours @ theirs.T
+    one, other = (normalize((x.float() - mean).flatten(1), dim=1) for x in (latents, others))
+    return one @ other.T

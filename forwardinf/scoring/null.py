@@ -1,65 +1,45 @@
-"""What is usual for an image: how it scores under pictures that owe it nothing."""
+"""Null distributions: what training images score under pictures that owe them nothing.
+
+A few held-out pictures that look like no training image are run as queries when an index is built. They tell two
+things. For each image: some images move whenever the model is touched at all, others hardly ever do, so a query's
+change counts by its z-score against what the image showed under these pictures. For an answer as a whole: the highest
+score that any image reaches under each of them is what an image has to exceed to stand out (confidence.py).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import torch
-
-from ..types import InfluenceScores
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHARED = 2  # times the average image's spread that are added to each; less finds more, more adds up better (LDS)
-FEWEST = 3  # reference pictures that tell a habit: without any one of them a spread is still defined
+SHARED = 2  # multiples of the mean standard deviation added to each; fewer find more, more add up better (LDS)
+FEWEST = 3  # null pictures for a null distribution: without any one of them a standard deviation is still defined
 
 
 @dataclass(frozen=True)
-class Habit:
-    """How images score under pictures that owe them nothing: each image's own null."""
+class NullDistribution:
+    """Mean and standard deviation of each image's changes under the null pictures, draw by draw."""
 
     positions: dict[str, int]  # of example ids in what follows
     mean: Tensor  # [n d]
-    spread: Tensor  # [n d]
+    spread: Tensor  # [n d], σ_i + SHARED · σ̄
 
     @classmethod
-    def of(cls, example_ids: Sequence[str], reference: Tensor) -> Habit:
-        """The habit that scores `[b n d]` under b ≥ 2 reference pictures show.
+    def of(cls, example_ids: Sequence[str], per_draw: Tensor) -> NullDistribution:
+        """From changes `[b n d]` under b ≥ 2 null pictures.
 
-        Few pictures tell a spread badly, and an image that hardly moved under any of them must not stand out because it
-        now moved a little: so `SHARED` times the average image's spread is added to each.
+        Few pictures estimate a standard deviation badly, and an image that hardly moved under any of them must not
+        stand out because it moved a little now: so SHARED times the mean over the images is added to each.
         """
-        own = reference.std(dim=0)
+        deviation = per_draw.std(dim=0)
         positions = {example_id: i for i, example_id in enumerate(example_ids)}
-        return cls(positions, reference.mean(dim=0), own + SHARED * own.mean(dim=0))
+        return cls(positions, per_draw.mean(dim=0), deviation + SHARED * deviation.mean(dim=0))
 
-    def beyond(self, scores: InfluenceScores) -> InfluenceScores:
-        """By how many spreads each image is beyond its habit; one that is not has 0, and by how much in `per_draw`."""
-        rows = [self.positions[example_id] for example_id in scores.example_ids]
-        known = slice(scores.per_draw.shape[1])  # of the draws, those that have been asked so far
-        moved = (scores.per_draw - self.mean[rows, known]) / self.spread[rows, known]
-        found = InfluenceScores.over(scores.example_ids, moved, scores.weights, scores.sized)
-        return replace(found, scores=found.scores.clamp(min=0))
-
-
-def highest(reference: Tensor, weights: Tensor, among: Tensor, asked: Tensor | None = None, sized: int = 0) -> Tensor:
-    """The highest score under each reference picture, `[b]`.
-
-    From their scores at each draw `[b n d]`, the last `sized` draws of sizes, what these are multiplied by `[b n]`, and
-    a mask `[n]` of what counts; or from the scores that the same pictures have when they are `asked` otherwise, with
-    the weights of these. Beyond the habit that the other reference pictures show, where there are enough for one. It
-    rests on one picture fewer than the habit a query is held against, so these spread a little more, which errs on the
-    side of not calling.
-    """
-    ids = tuple(map(str, range(reference.shape[1])))
-    reached = []
-    for number, (per_draw, weight) in enumerate(zip(reference if asked is None else asked, weights, strict=True)):
-        scores = InfluenceScores.over(ids, per_draw, weight, sized)
-        if len(reference) >= FEWEST:
-            others = torch.cat([reference[:number], reference[number + 1 :]])
-            scores = Habit.of(ids, others).beyond(scores)
-        reached.append(scores.weighted().scores[among].max())
-    return torch.stack(reached)
+    def z_scores(self, example_ids: Sequence[str], per_draw: Tensor) -> Tensor:
+        """(change − mean) / spread of these images, `[n d]`, at the first d draws that the distribution knows."""
+        rows = [self.positions[example_id] for example_id in example_ids]
+        known = slice(per_draw.shape[1])
+        return (per_draw - self.mean[rows, known]) / self.spread[rows, known]

@@ -22,8 +22,7 @@ from PIL import Image
 
 from ..attribution.attributor import Attributor
 from ..errors import InvalidRequest
-from ..methods.protocol import AttributionMethod
-from ..methods.registry import settings_of
+from ..methods.protocol import AttributionMethod, settings_of
 from ..models.generation import GenerationRequest
 from ..scoring.confidence import ENOUGH, RATE, p_values
 from .intervals import clustered_interval, wilson_interval
@@ -72,7 +71,7 @@ def run(
 
     Raises InvalidRequest where the index's reference cannot tell what stands out by this method.
     """
-    compared = [attributor.unseen(method, prompted) for prompted in (True, False)]
+    compared = [attributor.null_scores(method, prompted) for prompted in (True, False)]
     if any(unseen is None or len(unseen) < ENOUGH for unseen in compared):
         raise InvalidRequest(
             f"“{attributor.index.folder.name}” holds no reference of {ENOUGH} pictures or more for these settings of "
@@ -112,7 +111,7 @@ def _outcome(attributor: Attributor, method: AttributionMethod, asked: Asked) ->
         *_, last = attributor.follow(query, method)
     except InvalidRequest as refusal:  # no step possible: nothing is called
         return {"failed": str(refusal), "called": 0, "p_value": 1.0, "expected_p_value": 1.0, "held_out_called": 0.0}
-    trained, highest = last.scores(), attributor.unseen(method, prompted=query.prompted)
+    trained, highest = last.scores(), attributor.null_scores(method, prompted=query.prompted)
     assert highest is not None
     p = p_values(trained.scores, highest)
     held_out = last.all_scores().of(attributor.index.catalog.by_id.keys() - attributor.index.trained)

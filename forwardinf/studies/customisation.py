@@ -24,8 +24,7 @@ from ..errors import InvalidRequest
 from ..examples.catalog import Catalog
 from ..index.build import BuildPlan
 from ..index.null_file import SCHEMA
-from ..methods.protocol import AttributionMethod
-from ..methods.registry import settings_of
+from ..methods.protocol import AttributionMethod, settings_of
 from .custom_cases import CustomCases
 from .custom_plan import KINDS, PARTS, CustomCase
 from .intervals import mean_interval

@@ -36,7 +36,6 @@ from ..files.atomic import write_json, writing
 from ..files.rows import RowCache
 from ..models.generation import GenerationRequest
 from ..models.sd import StableDiffusion, load
-from ..sweep.sweep import part_of
 from ..training.lab import LabImages, Recipe, Weights, load_lab, train_on, train_start
 from ..types import LatentBatch, ModelSpec
 
@@ -206,7 +205,7 @@ def query_losses(model: StableDiffusion, queries: LatentBatch, plan: LabPlan) ->
     means = []
     for seed in range(plan.noise_seeds):
         draws = DrawPlan(seed, plan.draws, shared=True)
-        parts = [part_of(queries, start, start + 4) for start in range(0, len(queries.example_ids), 4)]
+        parts = [queries.rows(start, start + 4) for start in range(0, len(queries.example_ids), 4)]
         losses = [model.loss(p, draws.draws(p.example_ids, p.latents.shape[1:])).mean(dim=1) for p in parts]
         means.append(torch.cat(losses))
     return torch.stack(means, dim=1)

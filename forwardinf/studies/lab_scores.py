@@ -15,8 +15,7 @@ from ..attribution.attributor import Attributor
 from ..examples.catalog import Catalog
 from ..files.rows import RowCache
 from ..index.build import BuildPlan, build_index
-from ..methods.protocol import AttributionMethod
-from ..methods.registry import settings_of
+from ..methods.protocol import AttributionMethod, settings_of
 from ..models.protocol import PictureModel
 from .ground_truth import GroundTruth
 from .settings import settings_on

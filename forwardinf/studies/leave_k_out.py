@@ -21,8 +21,8 @@ import numpy as np
 
 from ..attribution.attributor import Attributor
 from ..errors import InvalidRequest
-from ..methods.protocol import AttributionMethod
-from ..methods.registry import load_method, settings_of
+from ..methods.protocol import AttributionMethod, settings_of
+from ..methods.registry import load_method
 from .ground_truth import GroundTruth, require_part
 from .intervals import mean_interval
 from .journal import Journal

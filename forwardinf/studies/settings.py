@@ -7,8 +7,8 @@ from typing import Any
 
 from .. import __version__
 from ..attribution.attributor import Attributor
-from ..methods.protocol import AttributionMethod
-from ..methods.registry import load_method, settings_of
+from ..methods.protocol import AttributionMethod, settings_of
+from ..methods.registry import load_method
 
 
 def settings_on(attributor: Attributor, method: AttributionMethod) -> dict[str, Any]:

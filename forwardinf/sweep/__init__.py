@@ -1,0 +1,1 @@
+"""What is measured of which training images at which draws, and where it runs."""

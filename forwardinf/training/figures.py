@@ -169,7 +169,7 @@ with tempfile.TemporaryDirectory() as folder:
     index = build_index(model, few, Path(folder) / "index", BuildPlan(fisher_images=4))
     loading = Future()
     loading.set_result(Attributor(model, index))
-    served = Served(index, Path(sys.argv[1]), loading, artwork, FolderStore(Path(folder) / "results"), Worker())
+    served = Served(index, Path(sys.argv[1]), loading, FolderStore(Path(folder) / "results"), Worker(), Path(folder))
     app = build(served)
     served.attributor.attribute(model.generate(GenerationRequest("red apple, OpenMoji style")))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

@@ -16,7 +16,7 @@ import gradio as gr
 from ..errors import ForwardInfError, InvalidRequest
 from ..examples.catalog import words_of
 from ..examples.decoding import Picture, read_picture
-from ..methods.forward_inf import SCORES, ForwardInf
+from ..methods.forward_inf import ForwardInf
 from ..models.generation import MAX_GUIDANCE, MAX_STEPS, GenerationRequest
 from . import forms, view
 from .served import Served
@@ -217,7 +217,9 @@ def _advanced() -> tuple[tuple[gr.Number, gr.Number, gr.Number], tuple[gr.compon
         with gr.Row(elem_classes="fi-numbers"):
             settings = (
                 gr.Radio(["ascent", "descent"], value=method.direction, label="Direction", min_width=200),
-                gr.Dropdown(list(SCORES), value=method.score, label="Score", filterable=False, min_width=140),
+                gr.Dropdown(
+                    method.choices("score"), value=method.score, label="Score", filterable=False, min_width=140
+                ),
                 gr.Number(method.loss_budget, label="Loss budget", info="Relative change.", min_width=120, step=0.05),
                 gr.Number(method.steps, label="Gradient steps", info="1 to 100.", min_width=120),
             )

@@ -1,0 +1,68 @@
+"""What methods see of an index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..draws import DrawPlan
+from ..index.store import Index
+from ..types import LatentBatch
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from ..gradients.curvature import WeightCurvature
+
+
+@dataclass(frozen=True)
+class IndexedImages:
+    """The TrainingSet that methods see: the whole of an index, even where a sweep visits only a part of it."""
+
+    index: Index
+    cache: Path | None
+    similarities: Callable[[Image], Tensor]
+
+    @property
+    def fingerprint(self) -> str:
+        return self.index.measured_fingerprint
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(image.id for image in self.index.catalog.images)
+
+    @property
+    def trained(self) -> frozenset[str]:
+        return self.index.trained
+
+    @property
+    def plan(self) -> DrawPlan:
+        return self.index.info.plan
+
+    @property
+    def mean_latents(self) -> Tensor:
+        return self.index.mean_latents
+
+    def fisher(self) -> dict[str, Tensor]:
+        return self.index.fisher()
+
+    def kronecker(self) -> dict[str, WeightCurvature]:
+        return self.index.kronecker()
+
+    def examples(self, example_ids: Iterable[str]) -> LatentBatch:
+        parts = list(batches_of(self.index.part(example_ids)))
+        ids = tuple(example_id for part in parts for example_id in part.example_ids)
+        latents, conditioning = torch.cat([p.latents for p in parts]), torch.cat([p.conditioning for p in parts])
+        return LatentBatch(ids, latents, conditioning)
+
+
+def batches_of(index: Index, example_ids: tuple[str, ...] | None = None) -> Iterator[LatentBatch]:
+    """The examples that a sweep of the index visits, or these of them, a shard at a time in the index's order."""
+    visited = index if example_ids is None else index.part(example_ids)
+    return (shard.batch for shard in visited.shards())

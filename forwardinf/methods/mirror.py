@@ -1,0 +1,121 @@
+"""A few gradient steps on a query, preconditioned by the curvature and sized by their effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from ..errors import InvalidRequest
+from ..gradients.per_example import weight_gradients
+from ..models.protocol import predicting
+from ..types import Draws, Query
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..models.protocol import AttributableModel
+
+TRIES, CLOSE = 12, 0.05  # of the line search, and how near its target it has to come, as a share of the way
+Deltas = dict[str, "Tensor"]
+
+
+@dataclass(frozen=True)
+class Move:
+    """Where the steps moved the weights, and what that did to the query."""
+
+    deltas: Deltas
+    step_sizes: tuple[float, ...]  # factor of the preconditioned gradient, one per step
+    before: float  # the query's mean loss, or the mean size of its prediction
+    after: float
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What the steps change: the query's mean loss over its draws, or the mean size of the prediction."""
+
+    model: AttributableModel
+    query: Query
+    draws: Draws
+    of: Literal["loss", "size"] = "loss"
+
+    @torch.no_grad()
+    def value(self, deltas: Deltas) -> float:
+        with self.model.with_deltas(deltas):
+            return float(self._mean())
+
+    def gradient(self, deltas: Deltas) -> Deltas:
+        with self.model.with_deltas(deltas):
+            return weight_gradients(self.model, self._mean())
+
+    def _mean(self) -> Tensor:
+        batch = self.query.batch()
+        if self.of == "size":
+            return predicting(self.model).loss_and_size(batch, self.draws)[1].mean()
+        return self.model.loss(batch, self.draws).mean()
+
+
+def moved(objective: Objective, precondition: Callable[[Deltas], Deltas], steps: int, sign: int, budget: float) -> Move:
+    """Steps along `sign` times the preconditioned gradient that change the objective by the relative `budget`.
+
+    Raises InvalidRequest where the objective is not finite or no step changes it.
+    """
+    deltas = {name: torch.zeros_like(p) for name, p in objective.model.tunable_parameters().items()}
+    before = reached = objective.value(deltas)
+    if not torch.tensor(before).isfinite():
+        raise InvalidRequest(
+            f"The model's {objective.of} on this query is {before}, so no step can be sized by it. The checkpoint may "
+            "hold weights that are not finite: try it in float32, or another checkpoint."
+        )
+    factors: list[float] = []
+    for step in range(1, steps + 1):
+        target = before * (1 + sign * budget) ** (step / steps)
+        move = {name: sign * g for name, g in precondition(objective.gradient(deltas)).items()}
+        factor, reached = _line_search(objective, deltas, move, reached, target)
+        factors.append(factor)
+        deltas = {name: delta + factor * move[name] for name, delta in deltas.items()}
+    return Move(deltas, tuple(factors), before, reached)
+
+
+def preconditioned(gradient: Deltas, fisher: Deltas | None, damping: float) -> Deltas:
+    """F⁻¹ g with a damped diagonal F, one layer at a time; the gradient itself where there is no Fisher."""
+    if fisher is None:
+        return gradient
+    moves = {}
+    for name, g in gradient.items():  # one weight at a time, as each copy of all takes 4 bytes a weight
+        damped = fisher[name] + damping * fisher[name].mean() + 1e-30
+        moves[name] = g.float() / damped.to(g.device)
+    return moves
+
+
+def _line_search(
+    objective: Objective, deltas: Deltas, move: Deltas, start: float, target: float
+) -> tuple[float, float]:
+    """The factor of `move` that brings the objective to `target`, and the value reached."""
+    length = sum(float((m.square()).sum()) for m in move.values()) ** 0.5
+    factor, low, high = 1e-3 / max(length, 1e-30), 0.0, float("inf")
+    best = (0.0, start)
+    for _ in range(TRIES):
+        reached = objective.value({name: delta + factor * move[name] for name, delta in deltas.items()})
+        progress = (reached - start) / (target - start)
+        if abs(reached - target) < abs(best[1] - target):
+            best = (factor, reached)
+        if abs(progress - 1) <= CLOSE:
+            break
+        if progress < 1:
+            low = factor
+        else:
+            high = factor
+        factor = _inside(factor / progress if progress > 0 else 0.0, low, high)
+    if best[0] == 0.0:
+        raise InvalidRequest("No step moved this query's loss towards its budget; try another direction or budget.")
+    return best
+
+
+def _inside(guess: float, low: float, high: float) -> float:
+    """A next factor strictly between what was too little and what was too much."""
+    if high == float("inf"):
+        return min(max(guess, 2 * low), 64 * low) if low else guess
+    return guess if low < guess < high and guess > low + 0.05 * (high - low) else (low + high) / 2

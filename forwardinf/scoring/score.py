@@ -1,0 +1,132 @@
+"""The score of Forward-INF, whole: from losses before and after the move to one number per training image.
+
+Notation: training image i of n; draw k of d, of which the first e measure the error of the prediction, L_ik = its
+denoising loss, and the last d − e its size, L_ik = the mean square of the prediction. L′ is the same under the weights
+that were moved for the query; x̄_k and sd_k are mean and standard deviation over the images.
+
+    (1)  c_ik = √L′_ik − √L_ik                      change; the root, as gradients of squared errors grow with the error
+    (2)  s_ik = max(0, (c_ik − c̄_k) / sd_k(c))      standardised over the images, and one-sided
+    (3)  z_ik = (s_ik − m_ik) / (σ_ik + 2 σ̄_k)      z-score against the image's null distribution (null.py), mean m,
+                                                    standard deviation σ; without one, z = s
+    (4)  w_i  = 1 + max(0, (l_i − l̄) / sd(l))       weight by likeness l_i: cosine of centred latents with the query's
+    (5)  score_i = max(0, mean_{k ≤ e} w_i z_ik) + max(0, mean_{k > e} z_ik)²
+
+Why sizes, and why squared: an image that the model knows by heart has hardly any error left to change, but what the
+model predicts for it still moves (as D-TRAK differentiates it, Zheng et al. 2024, arXiv 2311.00500). The square
+separates images far outside their null distribution from those a little outside it. Likeness is what is known before
+anything is measured; it multiplies, so that an image that did not move scores 0 however alike it looks.
+
+A rival's score is the mean of its own changes, by the same code without (2) to (4) and without sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from ..types import InfluenceScores
+from .null import NullDistribution
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Change = Literal["difference", "absolute", "skew", "root"]
+SKEW_FLOOR = 1e-3  # keeps the skew of two losses near zero near zero (MUCS, arXiv 2605.17938)
+SIZE_NOISE = (
+    0.2  # standard deviation of a size's z-score between draw seeds, as a share of it, on the lab's choosing part
+)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a method found of each training image at each draw, before it is held against a null distribution."""
+
+    example_ids: tuple[str, ...]
+    per_draw: Tensor  # [n d], s of equation (2); [n 1] where a method has one figure for all draws
+    weights: Tensor | None = None  # [n], w of equation (4); None for 1
+    size_draws: int = 0  # how many of the draws, the last, measure sizes
+
+
+def change_of(before: Tensor, after: Tensor, kind: Change = "root", sign: float = 1.0) -> Tensor:
+    """How far each loss rose, `[n d]`, equation (1) by default; `sign` is −1 after a descent step, which lowers it."""
+    if kind == "root":
+        return sign * (after.sqrt() - before.sqrt())
+    difference = sign * (after - before)
+    if kind == "absolute":
+        return difference.abs()
+    return difference / (after + before + SKEW_FLOOR) if kind == "skew" else difference
+
+
+def standardised(values: Tensor) -> Tensor:
+    """Columns of `[n ...]` about their mean over the images in standard deviations; unchanged for a single image."""
+    return (values - values.mean(dim=0)) / values.std(dim=0).clamp(min=1e-12) if len(values) > 1 else values
+
+
+def likeness_weights(likeness: Tensor) -> Tensor:
+    """Equation (4): `[n]` from cosines `[n]`."""
+    return 1 + standardised(likeness).clamp(min=0)
+
+
+def score(changes: Changes, null: NullDistribution | None = None) -> InfluenceScores:
+    """Equations (3) and (5), with each score's standard error and the scores without each draw in turn.
+
+    `per_draw` of the result is scaled so that its mean over the draws is the score, up to the floors at 0. Without
+    sizes and without a null distribution the score has no floor: it is the weighted mean, and may be negative.
+    """
+    z = changes.per_draw if null is None else null.z_scores(changes.example_ids, changes.per_draw)  # (3)
+    draws, sizes = z.shape[1], changes.size_draws
+    of_errors, of_sizes = z.tensor_split((draws - sizes,), dim=1)
+    if changes.weights is not None:
+        of_errors = of_errors * changes.weights[:, None]
+    floored = null is not None or sizes > 0
+
+    def combined(error: Tensor, size: Tensor) -> Tensor:  # (5), from means over draws
+        return (error.clamp(min=0) if floored else error) + size.clamp(min=0).square()
+
+    error, size = _mean(of_errors), _mean(of_sizes)
+    return InfluenceScores(
+        changes.example_ids,
+        combined(error, size),
+        _standard_errors(of_errors, size, sizes),
+        _shares(of_errors, of_sizes, size),
+        _without_each(of_errors, of_sizes, combined) if draws > 1 else None,
+    )
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Mean over the draws of `[n d]`; 0 where there is no draw."""
+    return values.mean(dim=1) if values.shape[1] else torch.zeros(len(values))
+
+
+def _standard_errors(of_errors: Tensor, size: Tensor, size_draws: int) -> Tensor:
+    """`[n]`: of the mean over errors, and for the square of a size what SIZE_NOISE makes of it (d x² = 2x dx)."""
+    count = of_errors.shape[1]
+    of_mean = of_errors.std(dim=1) / count**0.5 if count > 1 else torch.full((len(of_errors),), float("nan"))
+    if not size_draws:
+        return of_mean
+    return torch.hypot(of_mean, 2 * SIZE_NOISE * size.clamp(min=0).square() / size_draws**0.5)
+
+
+def _shares(of_errors: Tensor, of_sizes: Tensor, size: Tensor) -> Tensor:
+    """What each draw contributes, `[n d]`, scaled so that the mean over all draws is the score, but for the floors."""
+    errors, sizes = of_errors.shape[1], of_sizes.shape[1]
+    if not sizes:
+        return of_errors
+    draws = errors + sizes
+    squared = of_sizes * size.clamp(min=0)[:, None]
+    return torch.cat([of_errors * (draws / errors), squared * (draws / sizes)], dim=1)
+
+
+def _without_each(of_errors: Tensor, of_sizes: Tensor, combined: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The scores without each draw in turn, `[n d]`; ranks are steady as far as these agree."""
+    error = torch.cat([_means_of_others(of_errors), _mean(of_errors)[:, None].expand_as(of_sizes)], dim=1)
+    size = torch.cat([_mean(of_sizes)[:, None].expand_as(of_errors), _means_of_others(of_sizes)], dim=1)
+    return combined(error, size)
+
+
+def _means_of_others(values: Tensor) -> Tensor:
+    """For each column of `[n d]` the mean of the others; 0 where there is none."""
+    return (values.sum(dim=1, keepdim=True) - values) / max(1, values.shape[1] - 1)

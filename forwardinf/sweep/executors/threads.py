@@ -1,0 +1,136 @@
+"""A sweep in this process, on its model and with its threads."""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+import torch
+
+from ...draws import DrawPlan
+from ...types import LatentBatch
+from ..job import SweepJob
+from ..rounds import Measured
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ...models.protocol import AttributableModel
+
+MAX_HALVINGS, MAX_WORKERS = 3, 8
+# Latent positions in a batch: on a CPU 256 latents of 8 × 8 or 4 of 64 × 64, elsewhere 16 times as many.
+CPU_POSITIONS, GPU_POSITIONS = 2**14, 2**18
+Batches = Callable[["tuple[str, ...] | None"], Iterable[LatentBatch]]
+
+
+@dataclass(frozen=True)
+class ThreadExecutor:
+    """Runs jobs one after another under `model`, over the batches that `batches` reads from the index."""
+
+    model: AttributableModel
+    batches: Batches  # of these examples, or of all
+    batch_size: int | None = None  # see `measured_by_batch`
+
+    def run(self, jobs: Iterable[SweepJob]) -> Generator[Measured, None, None]:
+        for job in jobs:
+            batches, plan = self.batches(job.round.example_ids), job.plan.part(job.round.draws)
+            measure = partial(_measured, self.model, job, plan)
+            with self.model.with_deltas(dict(job.round.deltas)):
+                found = measured_by_batch(self.model, batches, max(1, len(plan.taken)), measure, self.batch_size)
+                for batch, values in found:
+                    yield Measured(job.round.quantity, job.round.columns, batch.example_ids, values)
+
+
+def _measured(model: AttributableModel, job: SweepJob, plan: DrawPlan, batch: LatentBatch) -> Tensor:
+    draws = plan.draws(batch.example_ids, batch.latents.shape[1:])
+    values = job.method.measure(model, job.state, job.round, batch, draws)
+    assert values.shape[:2] == (len(batch.example_ids), len(job.round.columns)), (job.round.quantity, values.shape)
+    return values
+
+
+def measured_by_batch(
+    model: AttributableModel,
+    batches: Iterable[LatentBatch],
+    per_example: int,
+    measure: Callable[[LatentBatch], Tensor],
+    batch_size: int | None = None,
+) -> Iterator[tuple[LatentBatch, Tensor]]:
+    """What `measure` says of every example under the model as it is now, a batch at a time, in order.
+
+    `batch_size` counts latents, that is examples times the `per_example` forwards of each: by default as many as take
+    a CPU a second or two, or as keep a GPU busy. It is halved on running out of memory, at most three times. What is
+    measured depends on neither.
+
+    On a CPU as many batches are measured at once as torch has threads, up to 8, each with its share of them: threads
+    that share a batch wait for each other after every layer, all the more where other programs run on the machine.
+    """
+    halvings, on_cpu = 0, model.spec.device == "cpu"
+
+    def examples(latents: Tensor) -> int:
+        usual = (CPU_POSITIONS if on_cpu else GPU_POSITIONS) // latents[0, 0].numel()
+        return max(1, (batch_size or usual) // per_example >> halvings)
+
+    with _Workers(min(torch.get_num_threads(), MAX_WORKERS) if on_cpu else 1) as workers:
+        waiting = _in_parts(batches, examples)
+        pending: deque[tuple[LatentBatch, Future[Tensor]]] = deque()
+        while True:
+            for batch in islice(waiting, workers.ahead - len(pending)):
+                pending.append((batch, workers.submit(partial(measure, batch))))
+            if not pending:
+                return
+            batch, future = pending.popleft()
+            try:
+                values = future.result()
+            except torch.OutOfMemoryError as error:
+                traceback.clear_frames(error.__traceback__)  # they hold all that the failed forward had allocated
+                if halvings == MAX_HALVINGS or len(batch.example_ids) == 1:
+                    raise
+                halvings += 1
+                waiting = chain(_in_parts([batch], examples), waiting)
+                continue
+            yield batch, values
+
+
+def _in_parts(batches: Iterable[LatentBatch], size: Callable[[Tensor], int]) -> Iterator[LatentBatch]:
+    """Batches cut into parts of as many examples as `size` says of their latents; it may change between two parts."""
+    for batch in batches:
+        position = 0
+        while position < len(batch.example_ids):
+            part = batch.rows(position, position + size(batch.latents))
+            position += len(part.example_ids)
+            yield part
+
+
+class _Workers:
+    """Threads that share torch's threads; a single worker is the caller's thread and does not work ahead."""
+
+    def __init__(self, count: int) -> None:
+        self.ahead = count + 1 if count > 1 else 1  # batches under way or waiting
+        self._threads = torch.get_num_threads()
+        share = (self._threads // count,)
+        self._pool = ThreadPoolExecutor(count, "forwardinf-sweep", torch.set_num_threads, share) if count > 1 else None
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def submit(self, work: Callable[[], Tensor]) -> Future[Tensor]:
+        if self._pool:
+            return self._pool.submit(work)
+        future: Future[Tensor] = Future()
+        try:
+            future.set_result(work())
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def __exit__(self, *_: object) -> None:
+        """Wait for what is under way and drop the rest; nothing touches the model after this."""
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(self._threads)  # otherwise threads started later would have only a share
