@@ -393,7 +393,7 @@ def test_unrelated_pictures_are_the_same_everywhere_and_more_go_on_from_fewer():
 
 def test_a_calibration_study_asks_counts_and_goes_on(referenced: Attributor, tmp_path: Path, monkeypatch):
     journal = Journal(tmp_path / "calibration.jsonl")
-    with pytest.raises(InvalidRequest, match="no reference of 9 pictures or more"):
+    with pytest.raises(InvalidRequest, match="no null distribution from 9 pictures or more"):
         room.run(Calibration(3, 2), referenced, METHOD, journal)
     monkeypatch.setattr(room, "ENOUGH", 2)
     trials = room.run(Calibration(3, 2), referenced, METHOD, journal)
@@ -464,7 +464,7 @@ def test_a_calibration_report_has_the_shares_and_what_they_are_of():
     table = room.as_table(report)
     assert "25.0% [4.6%, 69.9%]" in table
     assert "these are 4" in table
-    assert "no step was possible, so that nothing was called: 1." in table
+    assert "No step was possible on 1 of the pictures" in table
 
 
 def test_an_index_without_held_out_pictures_has_nothing_to_compare_with(

@@ -149,7 +149,7 @@ def test_a_making_that_was_cut_off_goes_on_to_the_same_files(
     make(folder, artwork, SHIPPED, small_plan, until=2)
     assert files_of(folder) == files_of(cases.folder)
     assert (folder / "case-00" / "weights.safetensors").stat().st_mtime_ns == kept
-    with pytest.raises(InvalidRequest, match="made otherwise"):
+    with pytest.raises(InvalidRequest, match="another plan"):
         make(folder, artwork, SHIPPED, replace(small_plan, pictures=3), until=1)
 
 
@@ -196,7 +196,7 @@ def test_the_reference_of_a_case_are_pictures_that_no_model_has_seen(
 ):
     method = load_method("similarity", space="latents")
     case = cases.plan.cases[0]
-    asked = room.attributor_of(cases, case, TUNABLE, tmp_path, 1, method, reference=3)
+    asked = room.attributor_of(cases, case, TUNABLE, tmp_path, 1, method, null_pictures=3)
     queries = asked.index.reference.queries
     assert {artwork.by_id[query].split for query in queries} == {"held_out"}
     assert asked.null(method) is not None
@@ -286,9 +286,9 @@ def test_a_study_runs_from_the_command_line_and_only_on_the_part_asked_for(cases
 def test_a_study_that_cannot_be_asked_is_refused(cases: CustomCases, tmp_path: Path):
     with pytest.raises(InvalidRequest, match="choosing, reported, all"):
         Customisation(part="both")
-    with pytest.raises(InvalidRequest, match="2 cases with 2 pictures"):
+    with pytest.raises(InvalidRequest, match="only 2 cases with 2 pictures"):
         Customisation(cases=3).chosen(cases)
-    with pytest.raises(InvalidRequest, match="ask for more"):
+    with pytest.raises(InvalidRequest, match="ask for more cases"):
         Customisation(part="reported", cases=1).chosen(cases)
     missing = replace(cases, folder=tmp_path)
     with pytest.raises(MissingAsset, match="Case 0"):

@@ -94,8 +94,8 @@ def test_steadiness_is_told_beside_the_other_studies():
     figures = {"spread": 4.2, "claimed": 2.9, "ratio": 1.2, "within": 0.54, "again": 0.64}
     settings = of_method("forward_inf", queries=12, part="reported", seeds=4, top=10)
     told = summary.as_markdown([{"study": "steadiness", "settings": settings, **figures}])
-    assert "12 queries of the reported part, each asked at 4 draw seeds" in told
-    assert "- 54% of ranks at another seed" in told
+    assert "12 queries of the reported part, each at 4 draw seeds" in told
+    assert "- 54% of the ranks at another seed" in told
 
 
 def leave_k_out(**losses: float) -> dict[str, object]:
@@ -114,7 +114,7 @@ def test_leave_k_out_is_held_against_the_best_rival_query_by_query():
     report["rows"]["forward_inf"]["loss"]["each"] = [0.3, 0.1, 0.5]
     report["rows"]["das"]["loss"]["each"] = [0.2, 0.1, 0.3]
     # differences of 100, 0 and 200: a mean of 100 with a half width of 4.303 (t of two degrees) · 100 ⁄ √3
-    assert "**met** (query by query, less `das`: 100.0 [-148.4, 348.4])" in summary.as_markdown([report])
+    assert "**met** (mean difference to `das` over queries: 100.0 [-148.4, 348.4])" in summary.as_markdown([report])
 
 
 def goals(*reports: dict[str, object]) -> list[str]:
@@ -140,7 +140,7 @@ def test_a_goal_is_met_by_its_figure_only_where_as_much_was_asked_as_it_is_set_f
     assert goals(few, rival) == [undecided, undecided]
     for_choosing = [report | {"groups": report["groups"][:1]} for report in (ours, rival)]
     assert goals(*for_choosing) == [undecided, undecided]
-    assert "The choosing part; 2 pictures of each case" in summary.as_markdown(for_choosing)
+    assert "Cases of the choosing part, 2 pictures each" in summary.as_markdown(for_choosing)
     assert goals(leave_k_out(forward_inf=0.3, das=0.2, random=0.1)) == [met, missed]
     seven = leave_k_out(forward_inf=0.3, das=0.2, random=0.1)
     seven["settings"]["queries"].pop()
@@ -162,9 +162,9 @@ def test_a_method_is_named_with_what_is_not_as_usual():
         return label_of(of_method(method) | {"method": settings_of(method_from(method, settings))} | others)
 
     assert name("forward_inf", reference_queries=29) == "forward_inf"
-    assert name("forward_inf", reference_queries=0) == "forward_inf (habits left out)"
+    assert name("forward_inf", reference_queries=0) == "forward_inf (without a null)"
     assert name("das", reference_queries=0) == "das"
-    assert name("das", reference_queries=29) == "das (beyond habits of 29)"
+    assert name("das", reference_queries=29) == "das (null of 29 pictures)"
     assert name("similarity", ["space=latents"]) == "similarity (space latents)"
     assert name("forward_inf", tunable="attention", reference_queries=29) == "forward_inf (moving attention)"
 
@@ -193,7 +193,7 @@ def test_the_evidence_page_and_the_app_tell_what_the_shipped_reports_say():
 
 
 def test_a_folder_without_reports_and_a_file_that_is_none_are_refused(tmp_path: Path):
-    with pytest.raises(MissingAsset, match="no report of a study"):
+    with pytest.raises(MissingAsset, match="no reports of studies"):
         read_reports(tmp_path)
     (tmp_path / "other.json").write_text("[1, 2]")
     with pytest.raises(DamagedAsset, match=r"other\.json"):

@@ -241,7 +241,7 @@ def test_only_drawn_queries_are_asked_and_one_image_must_stay(truth: GroundTruth
     with pytest.raises(InvalidRequest, match="no part “best”; the parts are: choosing"):
         LeaveKOut(part="best")
     for k in (6, 7, 0):
-        with pytest.raises(InvalidRequest, match=f"{k} images cannot be left out of 6.*1 to 5"):
+        with pytest.raises(InvalidRequest, match=f"{k} of 6 images cannot be removed.*1 to 5"):
             LeaveKOut(k=k, part="all").chosen(truth)
 
 
@@ -310,7 +310,7 @@ def test_the_command_reports_each_method_against_random(
     assert report["rows"]["nothing"]["loss"]["each"] == [outcome.loss for outcome in finished.outcomes["nothing"]]
     code, shown, _ = command(*asked)
     assert shown.rstrip("\n") == room.as_table(report)
-    assert "1 of 6 images left out for each of 2 drawn queries." in shown
+    assert "1 of 6 images removed for each of 2 queries drawn by the model." in shown
     mean = 1000 * report["rows"]["similarity"]["loss"]["mean"]
     assert sum(line.startswith("similarity") and f"{mean:.2f} [" in line for line in shown.splitlines()) == 1
 

@@ -15,7 +15,7 @@ from forwardinf.cli.suite import CONTENDERS, RETRIEVED_BY, Contender
 from forwardinf.examples.catalog import Catalog
 from forwardinf.methods.registry import load_method
 from forwardinf.studies.custom_cases import CustomCases
-from forwardinf.studies.customisation import REFERENCE, Customisation
+from forwardinf.studies.customisation import NULL_PICTURES, Customisation
 from forwardinf.studies.ground_truth import GroundTruth
 from forwardinf.studies.journal import Journal
 from forwardinf.studies.leave_k_out import JOURNAL
@@ -66,7 +66,7 @@ def test_self_retrieval(attributor: Attributor, contender: Contender):
 @by_name
 def test_customisation(contender: Contender):
     cases = CustomCases.open(ASSETS / "customisation", Catalog.load(ARTWORK), SHIPPED)
-    study = Customisation("reported", reference=REFERENCE if contender.name == "forward_inf" else 0)
+    study = Customisation("reported", null_pictures=NULL_PICTURES if contender.name == "forward_inf" else 0)
     settings = study.settings(cases, "all", method_of(contender))
     report = settings_in(f"customisation-{contender.name}.json")
     assert report == settings | {"cases": study.cases, "pictures": study.pictures}

@@ -154,7 +154,7 @@ def test_a_query_on_which_no_step_can_be_taken_ranks_last(
     trials = trials_of(attributor, journal)
     assert {trial["rank"] for trial in trials} == {5}
     report = self_retrieval.as_report(STUDY, STUDY.settings(attributor, METHOD), trials)
-    assert "no step possible for 3" in self_retrieval.as_table(report)
+    assert "no step possible on 3" in self_retrieval.as_table(report)
 
 
 def test_a_report_has_shares_intervals_and_goals_and_says_how_many_were_ranked(attributor: Attributor):
@@ -169,7 +169,7 @@ def test_a_report_has_shares_intervals_and_goals_and_says_how_many_were_ranked(a
     table = self_retrieval.as_table(report)
     assert "among all 8 indexed training images" in table
     assert "rank 1 ≥ 99%: met" in table
-    assert "the image's own caption" in table
+    assert "Prompt: the image's caption" in table
     assert "open" not in table
 
 
@@ -196,7 +196,7 @@ def test_a_goal_stays_open_where_less_was_asked_than_it_is_set_for(attributor: A
     table = self_retrieval.as_table(report)
     assert "rank 1 ≥ 99%: open" in table
     assert ("5 of 8 indexed training images" in table) == (fewer["candidates"] == 5)
-    assert "Prompt given: none" in table
+    assert "Prompt: none" in table
 
 
 def test_pictures_come_from_whole_thumbnails_or_a_named_folder(attributor: Attributor, folder: Path, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""What several commands take, and how they load, refuse and show progress; imports nothing heavy."""
+"""Options that several commands share, and how they load, refuse and show progress; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -26,47 +26,48 @@ STUDIES = ASSETS / "studies"
 Work = Annotated[Path, typer.Option(help="folder of checkpoints, loss logs and sample sheets")]
 Model = Annotated[str | None, typer.Option("--model", help="folder or Hub id of a Stable Diffusion or SDXL checkpoint")]
 TorchDevice = Annotated[str | None, typer.Option("--device", help="torch device")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON, with all that reproduces it")]
-ReportFile = Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to as well")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, with everything needed to reproduce it")]
+ReportFile = Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to")]
 IndexFolder = Annotated[
     Path | None,
-    typer.Option("--index", help="made by `index build`; else FORWARDINF_INDEX, or the shipped one"),
+    typer.Option("--index", help="folder made by `index build`; default: FORWARDINF_INDEX, or the shipped index"),
 ]
 Tunable = Annotated[
     str | None,
-    typer.Option(help="weights a query moves: “cross-attention k,v”, attention, all, or a pattern over their names"),
+    typer.Option(help="weights that a query moves: “cross-attention k,v”, attention, all, or a pattern of their names"),
 ]
-# What is not given stays at the method's own default.
+# An option that is not given leaves the method's default.
 Method = Annotated[str, typer.Option("--method", help="a file of forwardinf/methods")]
 Steps = Annotated[int | None, typer.Option(help="gradient steps on the query")]
 Direction = Annotated[str | None, typer.Option(help="ascent or descent")]
 LossBudget = Annotated[
     float | None,
-    typer.Option(help="relative change of the query's loss to reach; descent wants less: 0.02"),
+    typer.Option(help="relative change of the query's loss to reach; use less for descent: 0.02"),
 ]
 MethodSettings = Annotated[
     list[str] | None, typer.Option("--setting", help="any setting of the method, as name=value; may be repeated")
 ]
-References = Annotated[
+NullPictures = Annotated[
     int | None,
     typer.Option(
         "--reference",
         min=0,
-        help="unseen pictures asked first, so that an image counts by how far it is beyond its habit; by default some "
-        "for forward_inf, none for its rivals, which know of no such thing",
+        help="number of null pictures, which the model never saw, for scores relative to a null distribution; 0: none; "
+        "default: some for forward_inf, none for the other methods, which are defined without",
     ),
 ]
 EmbedderFolder = Annotated[
-    str | None, typer.Option("--embedder", help="CLIP or DINOv2 that the index was made with: folder or Hub id")
+    str | None,
+    typer.Option("--embedder", help="the CLIP or DINOv2 checkpoint that the index was made with: folder or Hub id"),
 ]
 FinishedTrials = Annotated[
-    Path, typer.Option("--journal", help="folder of finished trials, which are not made again; those that ship, if any")
+    Path, typer.Option("--journal", help="folder of finished trials, which are not run again; default: those that ship")
 ]
 Score = Annotated[str | None, typer.Option(help="skew, root, difference or absolute")]
 
 
 def method_from(name: str, settings: list[str] | None, **flags: object) -> AttributionMethod:
-    """The method that flags and `name=value` settings ask for; raises InvalidRequest where there is none such."""
+    """The method with the settings given by flags and as `name=value`; raises InvalidRequest for unknown ones."""
     from ..methods.registry import load_method
 
     given = dict(flags)
@@ -81,11 +82,11 @@ def method_from(name: str, settings: list[str] | None, **flags: object) -> Attri
     return load_method(name, **given)
 
 
-def references_for(method: AttributionMethod, asked: int | None, usual: int) -> int:
-    """How many reference pictures `References` asks for, or else are usual for a method."""
+def null_pictures_for(method: AttributionMethod, given: int | None, usual: int) -> int:
+    """The number of null pictures: as `NullPictures` says, else `usual` for forward_inf and none for other methods."""
     from ..methods.forward_inf import ForwardInf
 
-    return asked if asked is not None else usual if type(method) is ForwardInf else 0
+    return given if given is not None else usual if type(method) is ForwardInf else 0
 
 
 def load_attributor(index: Path | None, tunable: str | None, cache: Path | None, **flags: str | None) -> Attributor:
@@ -97,13 +98,13 @@ def load_attributor(index: Path | None, tunable: str | None, cache: Path | None,
 
 
 def require_folder_of(file: Path | None) -> None:
-    """Raise InvalidRequest before any work is done for a file that could not be written."""
+    """Raise InvalidRequest, before any work is done, where a file's folder does not exist."""
     if file and not file.parent.is_dir():
-        raise InvalidRequest(f"The folder “{file.parent}” does not exist; make it first.")
+        raise InvalidRequest(f"The folder “{file.parent}” does not exist. Make it first.")
 
 
 def progress_bar(unit: str, total: int | None = None) -> tqdm:
-    """A progress bar where stderr is a terminal, else nothing."""
+    """A progress bar on stderr, shown only in a terminal."""
     from tqdm import tqdm
 
     return tqdm(total=total, unit=unit, file=sys.stderr, leave=False, disable=None)
@@ -120,7 +121,7 @@ def reporting_to(bar: tqdm) -> Callable[[int, int], None]:
 
 
 def tell(report: dict[str, Any], as_table: Callable[[dict[str, Any]], str], as_json: bool, out: Path | None) -> None:
-    """A study's report on stdout, as a table or as JSON, and in a file where one was named."""
+    """Print a study's report as a table or as JSON, and write it to a file where one is named."""
     text = json.dumps(report, indent=1)
     if out:
         out.write_text(text + "\n", encoding="utf-8")

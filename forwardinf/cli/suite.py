@@ -1,4 +1,4 @@
-"""`forwardinf study all | quick | report`: every study in turn, and what they found side by side."""
+"""`forwardinf study all | tune | quick | report`: all studies in turn, and their reports side by side."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .options import STUDIES, WORK
 from .study import calibration, self_retrieval, study
 from .trained_studies import cases, customisation, lab, lds, leave_k_out, steadiness
 
-Reports = Annotated[Path, typer.Option("--reports", help="folder of the studies' reports, tables and plots")]
+Reports = Annotated[Path, typer.Option("--reports", help="folder of reports, tables and plots")]
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A method as the studies compare it, and the file name of its reports."""
+    """A method with its settings as the studies compare it; `name` is part of its reports' file names."""
 
     name: str
     method: str
     setting: tuple[str, ...] = ()
 
     @property
-    def asked(self) -> str:
+    def argument(self) -> str:
         """As `study leave-k-out --method` takes it."""
         return f"{self.method}:{','.join(self.setting)}" if self.setting else self.method
 
@@ -47,7 +47,7 @@ CONTENDERS = (
     Contender("similarity", "similarity"),
     Contender("random", "random"),
 )
-# Settings that `tune` tries of each method, which has as many as the others.
+# The settings that `tune` tries: as many for every method.
 _MIRRORED = (
     ("loss_budget=0.1",),
     ("loss_budget=0.05",),
@@ -91,17 +91,17 @@ TRIED: dict[str, tuple[tuple[str, ...], ...]] = {
         ("noise_from=0.1",),
     ),
 }
-RETRIEVED_BY = ("forward_inf", "centred_latents", "latents", "similarity")  # the others would take many hours
-# Of gradients, of steps and of looks the rival that did best on the queries for choosing, and what the UNet sees.
+RETRIEVED_BY = ("forward_inf", "centred_latents", "latents", "similarity")  # others would take many hours
+# The best rival of each kind (gradients, unlearning, similarity) on the choosing part, and the default similarity.
 LEFT_OUT_BY = ("forward_inf", "dtrak", "abu_plus", "centred_latents", "similarity", "random")
 
 
 @study.command("all")
 def everything(
     reports: Reports = STUDIES,
-    work: Annotated[Path, typer.Option(help="keeps what methods and studies reuse")] = WORK,
+    work: Annotated[Path, typer.Option(help="folder for what methods and studies reuse")] = WORK,
 ) -> None:
-    """Every study at no less than its goals are set for, by all methods or those that hours allow; resumes."""
+    """Run every study at the size its goals need, for all methods that it is feasible for; many hours, resumes."""
     reports.mkdir(parents=True, exist_ok=True)
     lab(work=work)
     cases()
@@ -117,26 +117,30 @@ def everything(
         out = reports / f"customisation-{one.name}.json"
         by = {"method": one.method, "setting": list(one.setting)}
         customisation(part="reported", journal=reports, work=work, out=out, **by)  # type: ignore[arg-type]
-    methods = [one.asked for one in CONTENDERS if one.name in LEFT_OUT_BY]
+    methods = [one.argument for one in CONTENDERS if one.name in LEFT_OUT_BY]
     leave_k_out(queries=20, method=methods, work=work, out=reports / "leave-k-out.json")
     report(reports)
 
 
 @study.command("tune")
 def tune(
-    method: Annotated[list[str] | None, typer.Option("--method", help="may be repeated; by default all")] = None,
+    method: Annotated[list[str] | None, typer.Option("--method", help="may be repeated; default: all")] = None,
     reports: Reports = STUDIES,
-    work: Annotated[Path, typer.Option(help="keeps what methods and studies reuse")] = WORK,
+    work: Annotated[Path, typer.Option(help="folder for what methods and studies reuse")] = WORK,
 ) -> None:
-    """Each method's LDS at as many settings as every other's, on the queries for choosing; hours, resumes."""
+    """Measure each method's LDS at five settings on the choosing part; hours, resumes."""
     kept = reports / "tuning"
     kept.mkdir(parents=True, exist_ok=True)
     lines = []
     for name in method or TRIED:
         if name not in TRIED:
-            raise InvalidRequest(f"Nothing is tried of “{name}”; tuned are: {', '.join(TRIED)}.")
+            raise InvalidRequest(
+                f"There are no settings to try for “{name}”; the methods that can be tuned: {', '.join(TRIED)}."
+            )
         for number, setting in enumerate(TRIED[name]):
-            out = kept / f"{name}-{number}.json"  # anew, as the model or the lab may be another; scores are in `work`
+            out = (
+                kept / f"{name}-{number}.json"
+            )  # measured again even if there, as model or lab may have changed; `work` has the scores
             lds(queries=15, part="choosing", method=name, setting=list(setting), work=work, out=out)
             mean = json.loads(out.read_text(encoding="utf-8"))["lds"]["all"]["mean"]
             lines.append(f"{name:12} {mean:6.1f}  {', '.join(setting) or 'defaults'}")
@@ -146,11 +150,11 @@ def tune(
 @study.command("quick")
 def quick(
     reports: Reports = WORK / "quick",
-    work: Annotated[Path, typer.Option(help="keeps what methods and studies reuse")] = WORK / "quick",
+    work: Annotated[Path, typer.Option(help="folder for what methods and studies reuse")] = WORK / "quick",
 ) -> None:
-    """A look at every study that trains nothing, in a few minutes: too small to decide anything; resumes.
+    """Run a small version of every study that needs no training, in minutes; too small for conclusions; resumes.
 
-    What it keeps lies apart, as it asks fewer reference pictures than the whole suite.
+    It keeps its files in a folder of its own, as its null distributions come from fewer pictures.
     """
     reports.mkdir(parents=True, exist_ok=True)
     self_retrieval(queries=4, candidates=300, journal=reports, work=work, out=reports / "self-retrieval.json")
@@ -167,7 +171,7 @@ def quick(
 
 @study.command("report")
 def report(reports: Reports = STUDIES) -> None:
-    """What the studies found, as tables on stdout; these and the plots are written beside the reports."""
+    """Print the reports' tables, and write them with the plots beside the reports."""
     from ..studies import summary
     from ..studies.reports import read_reports
 
@@ -175,6 +179,6 @@ def report(reports: Reports = STUDIES) -> None:
     try:
         plots = summary.draw(found, reports)
     except ImportError as error:
-        raise MissingAsset("The plots need matplotlib, which is not installed: pip install matplotlib.") from error
+        raise MissingAsset("The plots need matplotlib, which is not installed. Run: pip install matplotlib") from error
     (reports / summary.TABLES).write_text(summary.as_markdown(found, plots), encoding="utf-8")
     typer.echo(summary.as_markdown(found))

@@ -1,4 +1,4 @@
-"""`forwardinf study lab | lds | steadiness | leave-k-out | cases | customisation`: what takes training models."""
+"""`forwardinf study lab | lds | steadiness | leave-k-out | cases | customisation`: studies on models made for them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .options import (
     FinishedTrials,
     Method,
     MethodSettings,
-    References,
+    NullPictures,
     ReportFile,
     TorchDevice,
     method_from,
+    null_pictures_for,
     progress_bar,
-    references_for,
     reporting_to,
     require_folder_of,
     tell,
@@ -33,24 +33,24 @@ if TYPE_CHECKING:
     from ..methods.protocol import AttributionMethod
     from ..studies.ground_truth import GroundTruth
 
-Artwork = Annotated[Path, typer.Option(help="the shipped training set")]
-Shipped = Annotated[Path, typer.Option("--model", help="the shipped model")]
-LabFolder = Annotated[Path, typer.Option("--lab", help="the ground truth, made by `study lab`")]
-Moved = Annotated[str, typer.Option(help="weights a query moves")]
-SweepDraws = Annotated[int | None, typer.Option(min=1, help="of the sweep, by default an index's own default")]
+Artwork = Annotated[Path, typer.Option(help="folder of the shipped training set")]
+Shipped = Annotated[Path, typer.Option("--model", help="folder of the shipped model")]
+LabFolder = Annotated[Path, typer.Option("--lab", help="folder of the lab, made by `study lab`")]
+Moved = Annotated[str, typer.Option(help="weights that a query moves")]
+SweepDraws = Annotated[int | None, typer.Option(min=1, help="draws per image; default: that of `index build`")]
 LAB = ASSETS / "lab"
 CASES = ASSETS / "customisation"
 
 
 @study.command("lab")
 def lab(
-    until: Annotated[int, typer.Option(min=0, max=64, help="train on the first so many subsets")] = 64,
+    until: Annotated[int, typer.Option(min=0, max=64, help="number of subsets to train on")] = 64,
     artwork: Artwork = ASSETS / "emoji",
     shipped: Shipped = ASSETS / "emoji-diffusion",
-    folder: Annotated[Path, typer.Option("--lab", help="the ground truth to make or to go on with")] = LAB,
-    work: Annotated[Path, typer.Option(help="keeps the start's checkpoints in lab/")] = WORK,
+    folder: Annotated[Path, typer.Option("--lab", help="folder of the lab to make or to continue")] = LAB,
+    work: Annotated[Path, typer.Option(help="folder whose lab/ keeps checkpoints of the initial weights")] = WORK,
 ) -> None:
-    """Make the ground truth of `study lds`: train a small model on random half subsets; resumes."""
+    """Make the lab, the ground truth of `study lds`: train a small model on random half subsets; resumes."""
     from ..examples.catalog import Catalog
     from ..studies import ground_truth
     from ..training.lab import Recipe
@@ -68,25 +68,27 @@ def _lab_attributor(
     work: Path,
     method: AttributionMethod,
     draws: int | None,
-    reference: int | None,
+    null_pictures: int | None,
     seed: int = 0,
 ) -> Attributor:
-    """The lab's model and index, with as many reference pictures as are asked for or usual."""
+    """The lab's model and index, with a null distribution from `null_pictures` or the usual number."""
     from ..attribution.build_null import QUERIES, referenced
     from ..index.build import BuildPlan
     from ..studies.lab_scores import attributor_of
 
     attributor = attributor_of(truth, tunable, work / "lab", method, draws or BuildPlan.draws, seed)
-    with progress_bar("reference") as bar:
-        count = references_for(method, reference, QUERIES)
+    with progress_bar("null picture") as bar:
+        count = null_pictures_for(method, null_pictures, QUERIES)
         return referenced(attributor, method, truth.artwork, count, reporting_to(bar))
 
 
 @study.command("lds")
 def lds(
-    queries: Annotated[int, typer.Option(min=1, max=100, help="of each origin: drawn by the lab, and held out")] = 100,
+    queries: Annotated[
+        int, typer.Option(min=1, max=100, help="number of each origin: drawn by the lab, and held out")
+    ] = 100,
     part: Annotated[
-        str, typer.Option(help="of these: reported, choosing (which defaults were chosen by), all")
+        str, typer.Option(help="of these: reported, choosing (on which settings were chosen), all")
     ] = "reported",
     artwork: Artwork = ASSETS / "emoji",
     shipped: Shipped = ASSETS / "emoji-diffusion",
@@ -96,12 +98,12 @@ def lds(
     tunable: Moved = ModelSpec.tunable,
     draws: SweepDraws = None,
     setting: MethodSettings = None,
-    reference: References = None,
-    work: Annotated[Path, typer.Option(help="keeps the lab's index and scores in lab/")] = WORK,
+    reference: NullPictures = None,
+    work: Annotated[Path, typer.Option(help="folder whose lab/ keeps indexes and scores")] = WORK,
     as_json: AsJson = False,
     out: ReportFile = None,
 ) -> None:
-    """Whether scores add up to what training on the images did to a query's loss (LDS); resumes."""
+    """Whether summed scores predict what training on a subset does to a query's loss (LDS); resumes."""
     from ..examples.catalog import Catalog
     from ..studies import lds as room
     from ..studies.ground_truth import GroundTruth
@@ -110,18 +112,20 @@ def lds(
     require_folder_of(out)
     by = method_from(method, setting)
     truth = GroundTruth.open(folder, Catalog.load(artwork), shipped, load_settings(device=device).device)
-    asked = room.Lds(queries, part)
+    wanted = room.Lds(queries, part)
     attributor = _lab_attributor(truth, tunable, work, by, draws, reference)
     with progress_bar("query") as bar:
-        scores = scores_of(asked.chosen(truth), truth, attributor, by, work / "lab", reporting_to(bar))
-    report = room.as_report(asked, truth, attributor, by, scores)
+        scores = scores_of(wanted.chosen(truth), truth, attributor, by, work / "lab", reporting_to(bar))
+    report = room.as_report(wanted, truth, attributor, by, scores)
     tell(report, room.as_table, as_json, out)
 
 
 @study.command("steadiness")
 def steadiness(
-    queries: Annotated[int, typer.Option(min=1, max=100, help="of each origin: drawn by the lab, and held out")] = 6,
-    seeds: Annotated[int, typer.Option(min=2, help="draw seeds, each with an index and a reference of its own")] = 4,
+    queries: Annotated[
+        int, typer.Option(min=1, max=100, help="number of each origin: drawn by the lab, and held out")
+    ] = 6,
+    seeds: Annotated[int, typer.Option(min=2, help="number of draw seeds, with an index and a null each")] = 4,
     part: Annotated[str, typer.Option(help="of the queries: reported, choosing, all")] = "reported",
     artwork: Artwork = ASSETS / "emoji",
     shipped: Shipped = ASSETS / "emoji-diffusion",
@@ -129,32 +133,32 @@ def steadiness(
     device: TorchDevice = None,
     method: Method = "forward_inf",
     setting: MethodSettings = None,
-    reference: References = None,
-    work: Annotated[Path, typer.Option(help="keeps the lab's indexes in lab/")] = WORK,
+    reference: NullPictures = None,
+    work: Annotated[Path, typer.Option(help="folder whose lab/ keeps the indexes")] = WORK,
     as_json: AsJson = False,
     out: ReportFile = None,
 ) -> None:
-    """How far scores and ranks change with other noise, and whether an answer says so; keeps its indexes."""
+    """How far scores and ranks change with other noise, and whether an answer claims as much."""
     from ..examples.catalog import Catalog
     from ..studies import steadiness as room
     from ..studies.ground_truth import GroundTruth
 
     require_folder_of(out)
-    by, asked = method_from(method, setting), room.Steadiness(queries, seeds, part)
+    by, wanted = method_from(method, setting), room.Steadiness(queries, seeds, part)
     truth = GroundTruth.open(folder, Catalog.load(artwork), shipped, load_settings(device=device).device)
-    asked.chosen(truth)  # refused before anything is built
+    wanted.chosen(truth)  # refused before anything is built
     attributors = [_lab_attributor(truth, ModelSpec.tunable, work, by, None, reference, seed) for seed in range(seeds)]
     with progress_bar("query") as bar:
-        found = room.run(asked, truth, attributors, by, reporting_to(bar))
-    tell(room.as_report(asked, attributors[0], by, found), room.as_table, as_json, out)
+        found = room.run(wanted, truth, attributors, by, reporting_to(bar))
+    tell(room.as_report(wanted, attributors[0], by, found), room.as_table, as_json, out)
 
 
 @study.command("leave-k-out")
 def leave_k_out(
-    queries: Annotated[int, typer.Option(min=1, max=100, help="of those that the lab drew")] = 8,
-    k: Annotated[int, typer.Option("--k", help="images left out")] = 50,
+    queries: Annotated[int, typer.Option(min=1, max=100, help="number of queries, drawn by the lab")] = 8,
+    k: Annotated[int, typer.Option("--k", help="number of images to remove")] = 50,
     part: Annotated[
-        str, typer.Option(help="of the queries: reported, choosing (which defaults were chosen by), all")
+        str, typer.Option(help="of the queries: reported, choosing (on which settings were chosen), all")
     ] = "reported",
     artwork: Artwork = ASSETS / "emoji",
     shipped: Shipped = ASSETS / "emoji-diffusion",
@@ -163,19 +167,19 @@ def leave_k_out(
         list[str] | None,
         typer.Option(
             "--method",
-            help="name, or name:setting=value,…; may be repeated; by default forward_inf, similarity and random. "
-            "random, which the others are compared with, is always among them",
+            help="name, or name:setting=value,…; may be repeated; default: forward_inf, similarity and random. "
+            "random, the baseline, is always included",
         ),
     ] = None,
     tunable: Moved = ModelSpec.tunable,
     draws: SweepDraws = None,
-    reference: References = None,
-    work: Annotated[Path, typer.Option(help="keeps the lab's index and scores in lab/")] = WORK,
-    journal: Annotated[Path | None, typer.Option(help="folder of finished trainings, by default the lab's")] = None,
+    reference: NullPictures = None,
+    work: Annotated[Path, typer.Option(help="folder whose lab/ keeps indexes and scores")] = WORK,
+    journal: Annotated[Path | None, typer.Option(help="folder of finished trainings; default: the lab's")] = None,
     as_json: AsJson = False,
     out: ReportFile = None,
 ) -> None:
-    """How a picture changes when a method's first k images are left out and the lab is trained again; resumes."""
+    """How a picture changes when a method's first k images are removed and the lab is trained again; resumes."""
     from ..examples.catalog import Catalog
     from ..studies import leave_k_out as room
     from ..studies.ground_truth import GroundTruth
@@ -184,34 +188,36 @@ def leave_k_out(
     require_folder_of(out)
     methods = room.with_baseline([_method_of(text) for text in method or room.METHODS])
     truth = GroundTruth.open(folder, Catalog.load(artwork), shipped)
-    asked = room.LeaveKOut(queries, k, part)
-    asked.chosen(truth)  # refused before anything is built
-    removals, asked_of = {}, []
+    wanted = room.LeaveKOut(queries, k, part)
+    wanted.chosen(truth)  # refused before anything is built
+    removals, runs = {}, []
     for by in methods:
-        own = _lab_attributor(truth, tunable, work, by, draws, reference)
+        attributor = _lab_attributor(truth, tunable, work, by, draws, reference)
         with progress_bar("query") as bar:
-            removals[room.label_of(by)] = room.removals_of(asked, truth, own, by, work / "lab", reporting_to(bar))
-        asked_of.append((own, by))
+            removals[room.label_of(by)] = room.removals_of(
+                wanted, truth, attributor, by, work / "lab", reporting_to(bar)
+            )
+        runs.append((attributor, by))
     with progress_bar("training") as bar:
-        outcomes = room.run(asked, truth, removals, Journal((journal or folder) / room.JOURNAL), reporting_to(bar))
-    report = room.as_report(asked, truth, asked_of, outcomes)
+        outcomes = room.run(wanted, truth, removals, Journal((journal or folder) / room.JOURNAL), reporting_to(bar))
+    report = room.as_report(wanted, truth, runs, outcomes)
     tell(report, room.as_table, as_json, out)
 
 
 def _method_of(text: str) -> AttributionMethod:
-    """The method that `name` or `name:setting=value,setting=value` asks for."""
+    """The method given as `name` or `name:setting=value,setting=value`."""
     name, _, settings = text.partition(":")
     return method_from(name, settings.split(",") if settings else None)
 
 
 @study.command("cases")
 def cases(
-    until: Annotated[int, typer.Option(min=1, max=60, help="make the first so many")] = 24,
+    until: Annotated[int, typer.Option(min=1, max=60, help="number of cases to make")] = 24,
     artwork: Artwork = ASSETS / "emoji",
     shipped: Shipped = ASSETS / "emoji-diffusion",
-    folder: Annotated[Path, typer.Option("--folder", help="the cases to make or to go on with")] = CASES,
+    folder: Annotated[Path, typer.Option("--folder", help="folder of the cases to make or to continue")] = CASES,
 ) -> None:
-    """Make the cases of `study customisation`: teach the model a few pictures, and let it draw; resumes."""
+    """Make the cases of `study customisation`: fine-tune the model on a few pictures and let it draw; resumes."""
     from ..examples.catalog import Catalog
     from ..studies import custom_cases
     from ..studies.custom_plan import CustomPlan
@@ -226,24 +232,24 @@ def cases(
 
 @study.command("customisation")
 def customisation(
-    part: Annotated[str, typer.Option(help="choosing: for choosing settings; reported; all")] = "all",
-    count: Annotated[int, typer.Option("--cases", min=1, max=60, help="of both parts together")] = 24,
-    pictures: Annotated[int, typer.Option(min=1, help="drawn by the model of each case")] = 2,
+    part: Annotated[str, typer.Option(help="choosing (on which settings were chosen), reported, all")] = "all",
+    count: Annotated[int, typer.Option("--cases", min=1, max=60, help="number of cases in both parts together")] = 24,
+    pictures: Annotated[int, typer.Option(min=1, help="number of pictures of each case")] = 2,
     artwork: Artwork = ASSETS / "emoji",
     shipped: Shipped = ASSETS / "emoji-diffusion",
-    folder: Annotated[Path, typer.Option("--folder", help="made by `study cases`")] = CASES,
+    folder: Annotated[Path, typer.Option("--folder", help="folder of the cases, made by `study cases`")] = CASES,
     device: TorchDevice = None,
     method: Method = "forward_inf",
     tunable: Moved = ModelSpec.tunable,
     draws: SweepDraws = None,
     setting: MethodSettings = None,
-    reference: References = None,
+    reference: NullPictures = None,
     journal: FinishedTrials = STUDIES,
-    work: Annotated[Path, typer.Option(help="keeps the cases' indexes in customisation/")] = WORK,
+    work: Annotated[Path, typer.Option(help="folder whose customisation/ keeps the cases' indexes")] = WORK,
     as_json: AsJson = False,
     out: ReportFile = None,
 ) -> None:
-    """Whether the pictures that a model was taught are found from what it drew (AbC); resumes."""
+    """Whether the pictures that a model was fine-tuned on are found from what it drew (AbC); resumes."""
     from ..examples.catalog import Catalog
     from ..index.build import BuildPlan
     from ..studies import customisation as room
@@ -252,11 +258,11 @@ def customisation(
 
     require_folder_of(out)
     by = method_from(method, setting)
-    asked_first = references_for(by, reference, room.REFERENCE)
-    asked = room.Customisation(part, count, pictures, draws or BuildPlan.draws, asked_first)
+    null_pictures = null_pictures_for(by, reference, room.NULL_PICTURES)
+    wanted = room.Customisation(part, count, pictures, draws or BuildPlan.draws, null_pictures)
     made = CustomCases.open(folder, Catalog.load(artwork), shipped, load_settings(device=device).device)
     finished = Journal(journal / "customisation.jsonl")
     with progress_bar("picture") as bar:
-        trials = room.run(asked, made, tunable, by, finished, work / "customisation", reporting_to(bar))
-    report = room.as_report(asked, made, tunable, by, trials)
+        trials = room.run(wanted, made, tunable, by, finished, work / "customisation", reporting_to(bar))
+    report = room.as_report(wanted, made, tunable, by, trials)
     tell(report, room.as_table, as_json, out)

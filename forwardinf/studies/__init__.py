@@ -1,1 +1,1 @@
-"""Ground truth: questions whose right answer is known, put to a method. Each study resumes where it was cut off."""
+"""Studies: how well a method answers questions whose true answer is known. Every study resumes."""

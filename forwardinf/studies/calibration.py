@@ -1,14 +1,14 @@
-"""Is an image called to stand out only where it should be, and called where it should?
+"""How often does an image stand out where none should, and where one must?
 
     forwardinf study calibration --nulls 400
 
-Two kinds of queries whose right answer is known. Pictures that owe nothing to the training set: every call is false, so
-that the share of them with any call is the false-discovery rate. And pictures drawn anew of the images that training
-showed most often, which the model knows by heart: the image must be called. Beside these, held-out images are scored in
-every sweep as if they had been trained on: calling one is as false.
+The true answer is known for two kinds of queries. For pictures unrelated to the training set nothing should stand out,
+so the share of them for which something does is the false-discovery rate. For pictures that the model draws again of
+its most repeated, memorised training images, that image must stand out. Held-out images are swept as well, as if they
+had been trained on, and must not stand out either.
 
-Defaults were chosen by the first unrelated pictures and by earlier drawings of some repeated images; none of these is
-asked here.
+Settings were chosen on the first unrelated pictures and on earlier drawings of some repeated images, none of which is
+among these queries.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .settings import settings_on
 from .unrelated import unrelated
 
 GOAL_NULLS, GOAL_REPEATED, GOAL_DETECTED = 400, 40, 0.90
-SEED = 2000  # of the first regeneration; lower ones were used by training's own pictures and for choosing
-CHOSEN_BY = 8  # unrelated pictures, the first ones
+SEED = 2000  # of the first drawing; lower ones were used while training and for choosing settings
+CHOSEN_BY = 8  # the first unrelated pictures, on which settings were chosen
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is asked: so many unrelated pictures, and so many of the most repeated training images drawn anew."""
+    """How many unrelated pictures are queried, and how many of the most repeated training images, drawn again."""
 
     nulls: int = GOAL_NULLS
     repeated: int = GOAL_REPEATED
@@ -45,13 +45,13 @@ class Calibration:
     def __post_init__(self) -> None:
         if self.nulls < 1 or self.repeated < 0:
             raise InvalidRequest(
-                "A calibration needs at least one unrelated picture, and no negative number of images."
+                "Calibration needs at least one unrelated picture and no negative number of repeated images."
             )
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One query; `expected` is the image that must be called, None where any call is false."""
+class KnownQuery:
+    """A query and the id of the image that must stand out, or None where none should."""
 
     name: str
     kind: str
@@ -67,33 +67,34 @@ def run(
     journal: Journal,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Trial]:
-    """Every trial; those in the journal are kept.
+    """Every trial; those in the journal are taken from there, the others are run and added to it.
 
-    Raises InvalidRequest where the index's reference cannot tell what stands out by this method.
+    Raises InvalidRequest where the index has no null distribution for this method that verdicts could be based on.
     """
     compared = [attributor.null_scores(method, prompted) for prompted in (True, False)]
     if any(unseen is None or len(unseen) < ENOUGH for unseen in compared):
         raise InvalidRequest(
-            f"“{attributor.index.folder.name}” holds no reference of {ENOUGH} pictures or more for these settings of "
-            f"{settings_of(method)['name']}, with and without prompts, so nothing can be called. `index build` asks "
-            "them by the default method; take that as it is, with an index that has held-out images enough."
+            f"“{attributor.index.folder.name}” has no null distribution from {ENOUGH} pictures or more, with and "
+            f"without prompts, for these settings of {settings_of(method)['name']}, so no image can stand out. "
+            "`index build` makes one for the default method and settings from held-out images; use these, and an index "
+            "that has enough of such images."
         )
     settings = settings_on(attributor, method)
     finished = {t["query"]: t for t in journal.trials_with(settings)}
-    asked = list(_asked(study, attributor))
-    for done, query in enumerate(asked):
-        on_progress(done, len(asked))
+    queries = list(_queries(study, attributor))
+    for done, query in enumerate(queries):
+        on_progress(done, len(queries))
         if query.name not in finished:
             trial = {"query": query.name, "kind": query.kind, **_outcome(attributor, method, query)}
             finished[query.name] = trial | {"settings": settings}
             journal.append(finished[query.name])
-    on_progress(len(asked), len(asked))
-    return [finished[query.name] for query in asked]
+    on_progress(len(queries), len(queries))
+    return [finished[query.name] for query in queries]
 
 
-def _asked(study: Calibration, attributor: Attributor) -> Iterator[Asked]:
+def _queries(study: Calibration, attributor: Attributor) -> Iterator[KnownQuery]:
     for null in unrelated(CHOSEN_BY + study.nulls, attributor.model.picture_size)[CHOSEN_BY:]:
-        yield Asked(null.name, null.kind, null.prompt, lambda null=null: null.picture, None)  # type: ignore[misc]
+        yield KnownQuery(null.name, null.kind, null.prompt, lambda null=null: null.picture, None)  # type: ignore[misc]
     trained = attributor.index.catalog.of_split("train").images
     often = sorted((image for image in trained if image.repeats > 1), key=lambda image: (-image.repeats, image.id))
     for number, image in enumerate(often[: study.repeated]):
@@ -102,20 +103,20 @@ def _asked(study: Calibration, attributor: Attributor) -> Iterator[Asked]:
         def drawn(request: GenerationRequest = request) -> Image.Image:
             return attributor.model.generate(request)
 
-        yield Asked(f"drawn/{image.id}", "regenerated", image.caption, drawn, image.id)
+        yield KnownQuery(f"drawn/{image.id}", "regenerated", image.caption, drawn, image.id)
 
 
-def _outcome(attributor: Attributor, method: AttributionMethod, asked: Asked) -> Trial:
-    query = attributor.query(asked.picture(), asked.prompt)
+def _outcome(attributor: Attributor, method: AttributionMethod, known: KnownQuery) -> Trial:
+    query = attributor.query(known.picture(), known.prompt)
     try:
         *_, last = attributor.follow(query, method)
-    except InvalidRequest as refusal:  # no step possible: nothing is called
+    except InvalidRequest as refusal:  # no step is possible: nothing stands out
         return {"failed": str(refusal), "called": 0, "p_value": 1.0, "expected_p_value": 1.0, "held_out_called": 0.0}
     trained, highest = last.scores(), attributor.null_scores(method, prompted=query.prompted)
     assert highest is not None
     p = p_values(trained.scores, highest)
     held_out = last.all_scores().of(attributor.index.catalog.by_id.keys() - attributor.index.trained)
-    own = None if asked.expected is None else float(p[trained.example_ids.index(asked.expected)])
+    own = None if known.expected is None else float(p[trained.example_ids.index(known.expected)])
     return {
         "failed": None,
         "called": int((p <= RATE).sum()),
@@ -126,10 +127,10 @@ def _outcome(attributor: Attributor, method: AttributionMethod, asked: Asked) ->
 
 
 def as_report(trials: list[Trial]) -> dict[str, Any]:
-    """False-discovery and detection rates with 95 % intervals, and the curve of null p-values, in JSON's types.
+    """False-discovery and detection rates with 95 % intervals, and the p-values under the null, in JSON's types.
 
-    Unrelated pictures come from few sources, which their intervals take into account. What is called beside a repeated
-    image may be right or wrong, as only that image is known to have shaped the picture; so it is told.
+    Unrelated pictures come from few sources, which their intervals allow for. Whether other images that stand out
+    beside a repeated image shaped the picture too is unknown, so they are only counted.
     """
     nulls = [t for t in trials if t["kind"] != "regenerated"]
     drawn = [t for t in trials if t["kind"] == "regenerated"]
@@ -161,40 +162,40 @@ def _false(kind: str, trials: list[Trial]) -> dict[str, Any]:
 
 
 def as_table(report: dict[str, Any]) -> str:
-    lines = [f"{'queries':22} {'count':>5} {'sources':>7}  {'with any image called':26} goal"]
+    lines = [f"{'queries':22} {'count':>5} {'sources':>7}  {'an image stands out':26} goal"]
     for row in report["false_discovery"]:
         lines.append(
             f"{row['kind']:22} {row['queries']:>5} {row['sources']:>7}  {_share(row):26} ≤ {report['rate']:.0%}, "
-            "every call is false"
+            "as none should"
         )
     if (found := report["detection"])["queries"]:
         lines.append(
-            f"{'repeated, drawn anew':22} {found['queries']:>5} {found['queries']:>7}  {_share(found):26} "
-            f"≥ {found['goal']:.0%}, itself"
+            f"{'repeated, drawn again':22} {found['queries']:>5} {found['queries']:>7}  {_share(found):26} "
+            f"≥ {found['goal']:.0%}, the repeated image"
         )
-    lines += ["", *notes(report), f"Nominal rate {report['rate']:.0%}; brackets: 95 % intervals."]
+    lines += ["", *notes(report), f"Nominal false-discovery rate: {report['rate']:.0%}. Brackets: 95 % intervals."]
     if (count := report["false_discovery"][-1]["queries"]) < GOAL_NULLS:
-        lines.append(f"The goal is set over {GOAL_NULLS} unrelated pictures; these are {count}.")
+        lines.append(f"The goal needs {GOAL_NULLS} unrelated pictures; these are {count}.")
     return "\n".join(lines)
 
 
 def notes(report: dict[str, Any]) -> Iterator[str]:
-    """What a reader of the shares must know, sentence by sentence."""
-    yield f"Compared with {report['settings']['reference_queries']} reference pictures."
+    """What a reader of the shares must know, one sentence each."""
+    yield f"The null distribution comes from {report['settings']['reference_queries']} pictures."
     yield (
-        "Sources are photographs, rules that make patterns, and images. Intervals allow for calls that come from few "
-        "of them; one or two calls cannot tell that."
+        "A source is a photograph, a rule for patterns, or a training image. The intervals allow for differences "
+        "between sources, which one or two images that stand out cannot show."
     )
     if failed := report["false_discovery"][-1]["failed"] + report["detection"]["failed"]:
-        yield f"Pictures on which no step was possible, so that nothing was called: {failed}."
+        yield f"No step was possible on {failed} of the pictures, for which nothing stands out."
     if (found := report["detection"])["queries"]:
         yield (
-            f"Beside the repeated image itself, {found['called_beside']} others are called in "
-            f"{found['queries_with_more']} answers; whether they shaped the picture too is not known."
+            f"Beside the repeated image, {found['called_beside']} others stand out in "
+            f"{found['queries_with_more']} answers; whether they shaped the picture too is unknown."
         )
     yield (
-        f"A held-out image, scored as if trained on, is called in {report['held_out_called']:.1%} of the answers to "
-        "unrelated pictures."
+        f"A held-out image, swept as if it had been trained on, stands out in {report['held_out_called']:.1%} of the "
+        "answers to unrelated pictures."
     )
 
 

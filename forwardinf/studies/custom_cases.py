@@ -1,8 +1,8 @@
 """The customisation study's cases on disk: models fine-tuned on a few exemplars each, and what they then drew.
 
 plan.json                       recipe, candidates, companions and every case with its exemplars
-case-00/weights.safetensors     by how much the shipped model's weights moved, as factors in float16
-case-00/exemplar-0.png          where an exemplar was made by rule; else it is in the artwork
+case-00/weights.safetensors     the change of the shipped model's weights, as low-rank factors in float16
+case-00/exemplar-0.png          an exemplar made by a rule; the others are in the artwork
 case-00/picture-0.png           drawn by the fine-tuned model from the exemplars' caption
 case-00/case.json               the fine-tuned model's fingerprint, prompts, seeds, pictures' SHA-256; written last
 manifest.json                   SHA-256 of every file above
@@ -35,12 +35,12 @@ from ..training.lab import LabImages
 from ..types import ModelSpec
 from .custom_plan import CustomCase, CustomPlan, Exemplar, read_plan, view_of, write_plan
 
-UNSEEN = 40  # half of them, those unlike any training image, may be asked as a reference
+UNSEEN = 40  # of which the half least like any training image may make up the null distribution
 
 
 @dataclass(frozen=True)
 class CustomCases:
-    """A folder of cases, with the artwork and the shipped model that it rests on."""
+    """A folder of cases, with the artwork and the shipped model that they are made from."""
 
     folder: Path
     artwork: Catalog
@@ -50,9 +50,9 @@ class CustomCases:
 
     @classmethod
     def open(cls, folder: Path, artwork: Catalog, shipped: Path, device: str = "cpu") -> CustomCases:
-        """Raises MissingAsset or DamagedAsset naming the file that is not as it should be."""
+        """A verified folder. Raises MissingAsset or DamagedAsset naming the file at fault."""
         if not (folder / "plan.json").is_file():
-            raise MissingAsset(f"“{folder.name}” has no plan.json, so no cases. Make some with `study cases`.")
+            raise MissingAsset(f"“{folder.name}” has no plan.json, so it holds no cases. Make some with `study cases`.")
         manifest.verify_manifest(folder)
         return cls(folder, artwork, shipped, read_plan(folder), device)
 
@@ -62,15 +62,17 @@ class CustomCases:
         return manifest.sha256_of(self.folder / "plan.json")
 
     def made(self, case: CustomCase) -> bool:
+        """Whether a case is complete."""
         return (self.folder_of(case) / "case.json").is_file()
 
     def fingerprint_of(self, case: CustomCase) -> str:
-        """SHA-256 that names a case with its model and pictures; raises MissingAsset where it was not made yet."""
+        """SHA-256 that identifies a case with its model and pictures; raises MissingAsset where it is not made yet."""
         if not self.made(case):
             raise MissingAsset(f"Case {case.number} of “{self.folder.name}” is not made yet. Run `study cases`.")
         return manifest.sha256_of(self.folder_of(case) / "case.json")
 
     def picture(self, case: CustomCase, number: int) -> Image.Image:
+        """A picture that the fine-tuned model drew."""
         with Image.open(self.folder_of(case) / f"picture-{number}.png") as file:
             return file.convert("RGB")
 
@@ -85,20 +87,20 @@ class CustomCases:
         return model
 
     def images(self, case: CustomCase) -> Catalog:
-        """What the model may have learned a picture from, in id order: the candidates and the case's exemplars."""
+        """The images to rank, in id order: the candidates and the case's exemplars."""
         rows = [self.artwork.by_id[image] for image in self.plan.candidates]
         rows += self.exemplars(case).images
         return Catalog(self.artwork.folder, tuple(sorted(rows, key=lambda row: row.id)))
 
     @cached_property
     def unseen(self) -> Catalog:
-        """Held-out images that neither the shipped model nor any case's has seen, for a reference."""
+        """Held-out images, seen by neither the shipped nor any fine-tuned model, for the null distribution."""
         held_out = self.artwork.of_split("held_out").images
         chosen = random.Random("customisation/unseen").sample(held_out, min(UNSEEN, len(held_out)))
         return Catalog(self.artwork.folder, tuple(sorted(chosen, key=lambda image: image.id)))
 
     def exemplars(self, case: CustomCase) -> Catalog:
-        """The exemplars as training images, which for this model they are."""
+        """The exemplars as training images, which they are for the fine-tuned model."""
         rows = []
         for number, exemplar in enumerate(case.exemplars):
             if exemplar.view is None:
@@ -112,7 +114,7 @@ class CustomCases:
         return self.folder / f"case-{case.number:02}"
 
     def make(self, case: CustomCase, companions: LabImages, shipped: StableDiffusion) -> None:
-        """Fine-tune the model on the exemplars and let it draw."""
+        """Fine-tune the model on the exemplars and let it draw pictures."""
         folder = self.folder_of(case)
         folder.mkdir(exist_ok=True)
         for number, exemplar in enumerate(case.exemplars):
@@ -155,7 +157,7 @@ def make(
     until: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CustomCases:
-    """Make what is missing of the first `until` cases; raises InvalidRequest where others were begun in `folder`."""
+    """Make those of the first `until` cases that are missing; raises InvalidRequest where `folder` has another plan."""
     folder.mkdir(parents=True, exist_ok=True)
     write_plan(folder, plan)
     cases = CustomCases(folder, artwork, shipped, plan)

@@ -1,8 +1,8 @@
-"""Which pictures a model is taught in each case of the customisation study, and among which images they are sought.
+"""Which pictures a model is fine-tuned on in each case of the customisation study, and which images they hide among.
 
-Everything follows from the artwork's catalog and fixed seeds. In Attribution by Customisation (Wang et al. 2023, arXiv
-2306.09345) the exemplars of a case show one thing under one caption, from which the model then draws; so do these. Had
-each exemplar a caption of its own, a picture would be drawn from one of them, and the others would be no answer.
+Everything follows from the artwork's catalog and fixed seeds. As in Attribution by Customisation (Wang et al. 2023,
+arXiv 2306.09345), the exemplars of a case show one subject under one caption, from which the model then draws. With a
+caption for each exemplar, a picture would come from one of them, and the others would not be right answers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..training.customise import CustomRecipe
 from .procedural import KINDS as RULES
 from .procedural import procedural
 
-PARTS = ("choosing", "reported")  # settings are chosen on the first alone
+PARTS = ("choosing", "reported")  # settings are chosen on the first only
 KINDS = ("artwork", "procedural")
 MOST_EXEMPLARS = 5
 MOST_CASES = 60
@@ -33,7 +33,7 @@ Images = dict[str, list[TrainingImage]]  # by collection
 
 @dataclass(frozen=True)
 class Exemplar:
-    """A picture that a model is taught; `view` is which part of the case's pattern it shows, None for artwork."""
+    """A picture that a model is fine-tuned on; `view` numbers the part of the case's pattern, None for artwork."""
 
     id: str
     view: int | None
@@ -41,10 +41,10 @@ class Exemplar:
 
 @dataclass(frozen=True)
 class CustomCase:
-    """One model to fine-tune.
+    """A model to fine-tune on similar exemplars.
 
-    Its exemplars are alike: the artwork of a subgroup in one collection that is most so by perceptual hash, or views of
-    one pattern that a rule made.
+    These are the artwork of one subgroup and collection with the nearest perceptual hashes, or views of one pattern
+    that a rule makes.
     """
 
     number: int
@@ -57,11 +57,11 @@ class CustomCase:
 
 @dataclass(frozen=True)
 class CustomPlan:
-    """What is taught, and among which training images the exemplars have to be found."""
+    """All cases, and the training images among which their exemplars have to be found."""
 
     recipe: CustomRecipe
     candidates: tuple[str, ...]
-    companions: tuple[str, ...]  # shown beside the exemplars; no candidates, which stay as they were trained
+    companions: tuple[str, ...]  # training images shown beside the exemplars; none of them is a candidate
     cases: tuple[CustomCase, ...]
     pictures: int = 4  # of each case
 
@@ -73,9 +73,9 @@ class CustomPlan:
         candidates: int = 1000,
         companions: int = 500,
     ) -> CustomPlan:
-        """Sixty cases; a prefix of them has both parts, both kinds and all numbers of exemplars in equal shares.
+        """Sixty cases, of which every 20 in a row hold each combination of part, kind and number of exemplars once.
 
-        Every 20 in a row hold each combination once. No two cases have an exemplar or a subgroup in common.
+        No two cases share an exemplar or a subgroup.
         """
         trained = [image.id for image in artwork.of_split("train").images]
         order = random.Random("customisation/candidates").sample(trained, candidates + companions)
@@ -85,7 +85,7 @@ class CustomPlan:
 
 
 def view_of(case: CustomCase, view: int, side: int = 64) -> Image.Image:
-    """A square part of the pattern of a case, which is made by its rule; views overlap."""
+    """A square part of the pattern that the rule of a case makes; parts may overlap."""
     whole = procedural(case.group, case.number, 3 * side // 2)
     chance = random.Random(f"customisation/{case.number}/view/{view}")
     left, top = chance.randint(0, side // 2), chance.randint(0, side // 2)
@@ -93,9 +93,9 @@ def view_of(case: CustomCase, view: int, side: int = 64) -> Image.Image:
 
 
 def _groups(artwork: Catalog) -> list[tuple[str, Images]]:
-    """Reserve artwork that belongs together and that nothing in training repeats, by subgroup and collection.
+    """Artwork of the reserve that training has not shown in any form, by subgroup and collection.
 
-    Of subgroups that every collection has, in a random order.
+    Only subgroups with enough images in every collection, in a random order.
     """
     known = [image for image in artwork.images if image.split != "reserve"]
     captions, hashes = {image.caption for image in known}, {image.phash for image in known}
@@ -113,11 +113,13 @@ def _groups(artwork: Catalog) -> list[tuple[str, Images]]:
 
 def _case(number: int, groups: list[tuple[str, Images]]) -> CustomCase:
     kind, of_kind, part = KINDS[number % 2], number // 2, PARTS[number // 2 % 2]
-    # Each round of 20 begins at another number of exemplars, so that a round that is cut short stays fair.
+    # Each round of 20 begins at another number of exemplars, so that an incomplete round stays balanced.
     count = 1 + (number // 4 + 2 * (number // 20)) % MOST_EXEMPLARS
     if kind == "artwork":
         if of_kind >= len(groups):
-            raise InvalidRequest(f"The reserve has {len(groups)} subgroups that every collection has; it takes more.")
+            raise InvalidRequest(
+                f"The reserve has only {len(groups)} subgroups with artwork in every collection; more are needed."
+            )
         subgroup, by_collection = groups[of_kind]
         collection = _in_turn(sorted(by_collection), of_kind)
         chosen = _alike(by_collection[collection], count, random.Random(f"customisation/{number}"))
@@ -130,7 +132,7 @@ def _case(number: int, groups: list[tuple[str, Images]]) -> CustomCase:
 
 
 def _alike(images: Sequence[TrainingImage], count: int, chance: random.Random) -> list[TrainingImage]:
-    """An image with its nearest ones, `count` in all: where the farthest of these is nearest, and else at random."""
+    """The `count` images that lie closest together around one of them; ties are broken at random."""
     around = [
         sorted(images, key=lambda image: (image is not first, _distance(image, first), image.id))[:count]
         for first in chance.sample(images, len(images))
@@ -139,16 +141,17 @@ def _alike(images: Sequence[TrainingImage], count: int, chance: random.Random) -
 
 
 def _distance(a: TrainingImage, b: TrainingImage) -> int:
-    """In how many bits two perceptual hashes differ."""
+    """The number of bits in which two perceptual hashes differ."""
     return (int(a.phash, 16) ^ int(b.phash, 16)).bit_count()
 
 
 def _in_turn(names: Sequence[str], of_kind: int) -> str:
-    """Each part goes through all names, the second beginning halfway."""
+    """Each part cycles through all names, the second starting halfway."""
     return names[(of_kind // 2 + of_kind % 2 * len(names) // 2) % len(names)]
 
 
 def read_plan(folder: Path) -> CustomPlan:
+    """The plan of a folder of cases."""
     fields: dict[str, Any] = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     cases = [
         CustomCase(**{**case, "exemplars": tuple(Exemplar(**exemplar) for exemplar in case["exemplars"])})
@@ -159,7 +162,8 @@ def read_plan(folder: Path) -> CustomPlan:
 
 
 def write_plan(folder: Path, plan: CustomPlan) -> None:
+    """Write the plan unless it is there; raises InvalidRequest where the folder has another one."""
     if not (folder / "plan.json").is_file():
         write_json(folder / "plan.json", asdict(plan))
     elif read_plan(folder) != plan:
-        raise InvalidRequest(f"“{folder.name}” holds cases made otherwise. Remove it, or name another folder.")
+        raise InvalidRequest(f"“{folder.name}” holds cases of another plan. Remove it, or name another folder.")

@@ -1,10 +1,10 @@
-"""Does a method find the pictures that a model was taught, from what that model drew?
+"""Does a method find the pictures that a model was fine-tuned on, from what that model drew?
 
     forwardinf study customisation --method forward_inf --part choosing
 
-Attribution by Customisation (Wang et al., ICCV 2023, arXiv 2306.09345) in miniature. Each fine-tuned model is
-attributed as it is: its base losses and its Fisher are taken anew over 1,000 training images and its exemplars. The
-exemplars of a picture's own model are the right answer, all of them alike.
+A small version of Attribution by Customisation (Wang et al., ICCV 2023, arXiv 2306.09345). Each fine-tuned model gets
+an index of its own, with base losses and Fisher over 1,000 training images and its exemplars. For a picture that the
+model drew, the exemplars are the right answer, each as much as the others.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from .journal import Journal, Trial
 from .lab_scores import indexed
 
 DEPTHS = (1, 5, 10)
-CURVE = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500, 1000)  # depths at which the recall curve is drawn
-REFERENCE = 9  # few, as each case has a model, and so a reference, of its own
+CURVE = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500, 1000)  # depths of the recall curve
+NULL_PICTURES = 9  # few, as every case needs a null distribution for its own model
 
 
 @dataclass(frozen=True)
 class Customisation:
-    """What is asked of a method; raises InvalidRequest where that cannot be asked. More cases go on from fewer."""
+    """Which pictures are queried; raises InvalidRequest for what does not exist. More cases resume from fewer."""
 
     part: str = "all"  # or choosing, reported
     cases: int = 24  # of both parts together
     pictures: int = 2  # of each case
     draws: int = BuildPlan.draws
-    reference: int = REFERENCE  # pictures that a model never saw, asked first; 0 takes scores as the method has them
+    null_pictures: int = NULL_PICTURES  # 0: scores are not compared with a null distribution
 
     def __post_init__(self) -> None:
         if self.part not in ("all", *PARTS):
@@ -53,23 +53,25 @@ class Customisation:
             raise InvalidRequest("A study needs at least one case, one picture of each, and one draw.")
 
     def chosen(self, cases: CustomCases) -> list[CustomCase]:
-        """Raises InvalidRequest where there are not as many."""
+        """The cases whose pictures are queried. Raises InvalidRequest where there are fewer."""
         plan = cases.plan
         if self.cases > len(plan.cases) or self.pictures > plan.pictures:
-            raise InvalidRequest(f"There are {len(plan.cases)} cases with {plan.pictures} pictures each, and no more.")
+            raise InvalidRequest(f"There are only {len(plan.cases)} cases with {plan.pictures} pictures each.")
         chosen = [case for case in plan.cases[: self.cases] if self.part in ("all", case.part)]
         if not chosen:
-            raise InvalidRequest(f"The first {self.cases} cases have none of the part “{self.part}”; ask for more.")
+            raise InvalidRequest(
+                f"None of the first {self.cases} cases is of the part “{self.part}”; ask for more cases."
+            )
         return chosen
 
     def settings(self, cases: CustomCases, tunable: str, method: AttributionMethod) -> dict[str, Any]:
-        """All that a trial's ranks depend on, beside its case and picture."""
+        """Everything that a trial's ranks depend on, apart from its case and picture."""
         return {
             "method": settings_of(method),
             "tunable": tunable,
             "draws": self.draws,
-            "reference_queries": self.reference,
-            **({"reference_schema": SCHEMA} if self.reference else {}),
+            "reference_queries": self.null_pictures,
+            **({"reference_schema": SCHEMA} if self.null_pictures else {}),
             "candidates": len(cases.plan.candidates),
             "plan": cases.fingerprint,
             "version": __version__,
@@ -85,10 +87,10 @@ def run(
     work: Path,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Trial]:
-    """Every trial of a study; those in the journal are kept, the others are made and written to it.
+    """Every trial of a study; those in the journal are taken from there, the others are run and added to it.
 
-    A trial has the exemplars' ranks among all candidates. A picture on which no step can be taken ranks them last, and
-    says why in `failed`.
+    A trial holds the exemplars' ranks among all candidates. Where no step is possible on a picture, they rank last, and
+    `failed` says why.
     """
     settings = study.settings(cases, tunable, method)
     finished = {(t["made"], t["picture"]): t for t in journal.trials_with(settings)}
@@ -101,7 +103,7 @@ def run(
         if (names[case], number) in finished:
             continue
         if attributor is None or attributor[0] != case:
-            attributor = case, attributor_of(cases, case, tunable, work, study.draws, method, study.reference)
+            attributor = case, attributor_of(cases, case, tunable, work, study.draws, method, study.null_pictures)
         outcome = _outcome(cases, case, number, attributor[1], method)
         trial = {"case": case.number, "made": names[case], "picture": number, **outcome, "settings": settings}
         finished[names[case], number] = trial
@@ -117,29 +119,30 @@ def attributor_of(
     work: Path,
     draws: int,
     method: AttributionMethod,
-    reference: int = 0,
+    null_pictures: int = 0,
 ) -> Attributor:
-    """A case's model with the index of its candidates and exemplars, and of pictures that it never saw.
+    """A case's model with the index of its candidates, its exemplars and some pictures that it has never seen.
 
-    `reference` of these are asked first. What is not in `work` yet is built there.
+    The null distribution comes from `null_pictures` of the latter. Index and null are built in `work` unless they are
+    there.
     """
     pictures = Catalog(cases.artwork.folder, (*cases.images(case).images, *cases.unseen.images))
     attributor = indexed(cases.model(case, tunable), pictures, work, draws, method)
-    return referenced(attributor, method, cases.artwork, reference)
+    return referenced(attributor, method, cases.artwork, null_pictures)
 
 
 def recall(ranks: Sequence[int], depth: int) -> float:
-    """The share of the exemplars that are among the first `depth`."""
+    """The share of the exemplars whose rank is at most `depth`."""
     return sum(rank <= depth for rank in ranks) / len(ranks)
 
 
 def best_recall(exemplars: int, depth: int) -> float:
-    """The highest `recall` that so many exemplars allow."""
+    """The highest possible `recall` with so many exemplars."""
     return min(depth, exemplars) / exemplars
 
 
 def average_precision(ranks: Sequence[int]) -> float:
-    """Mean over the exemplars of the share of exemplars among all images down to and with each; 1 where they lead."""
+    """Mean over the exemplars of the precision at the rank of each; 1 where they rank before all other images."""
     return sum(place / rank for place, rank in enumerate(sorted(ranks), 1)) / len(ranks)
 
 
@@ -163,7 +166,7 @@ def as_report(
 
 
 def _summary(cases: list[list[Trial]]) -> dict[str, Any]:
-    """Over cases, each the mean of its pictures."""
+    """Figures over cases, for each of which its pictures are averaged."""
 
     def over_cases(figure: Callable[[Sequence[int]], float]) -> dict[str, Any]:
         values = np.array([np.mean([figure(trial["ranks"]) for trial in trials]) for trials in cases])
@@ -184,7 +187,7 @@ def _summary(cases: list[list[Trial]]) -> dict[str, Any]:
 
 
 def as_table(report: dict[str, Any]) -> str:
-    """One line for each part and kind, over how it was measured."""
+    """One line for each part and kind, followed by the settings."""
     return "\n".join([*_table_lines(report), "", *_setting_lines(report["settings"])])
 
 
@@ -193,7 +196,7 @@ def _table_lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"{'part':9} {'exemplars':10} {'cases':>5}  {columns}  {'mAP':20}"
     for row in report["groups"]:
         figures = [_shown(row["recall"][str(k)]) for k in DEPTHS] + [_shown(row["map"])]
-        failed = f"  no step possible for {row['failed']}" if row["failed"] else ""
+        failed = f"  no step possible on {row['failed']}" if row["failed"] else ""
         cells = "  ".join(f"{figure:20}" for figure in figures)
         yield f"{row['part']:9} {row['kind']:10} {row['cases']:>5}  {cells}{failed}".rstrip()
         if row["kind"] == "all":
@@ -203,7 +206,7 @@ def _table_lines(report: dict[str, Any]) -> Iterator[str]:
 
 def _setting_lines(settings: dict[str, Any]) -> Iterator[str]:
     options = ", ".join(f"{key} {value}" for key, value in settings["method"].items() if key != "name")
-    yield f"Method: {settings['method']['name']} ({options}). Weights considered: {settings['tunable']}."
+    yield f"Method: {settings['method']['name']} ({options}). Weights moved: {settings['tunable']}."
     yield (
         f"{settings['pictures']} pictures of each case, ranked among {settings['candidates']:,} training images "
         "and the case's exemplars."

@@ -1,4 +1,4 @@
-"""What a copy of a picture may have gone through, at the model's own picture size; the same every time."""
+"""Deterministic degradations of a picture at the model's picture size."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ def clean(picture: Image.Image) -> Image.Image:
 
 
 def jpeg(picture: Image.Image) -> Image.Image:
-    """Through JPEG of quality 70."""
+    """Compressed as JPEG at quality 70."""
     file = BytesIO()
     picture.save(file, "JPEG", quality=JPEG_QUALITY)
     return Image.open(file).convert("RGB")
 
 
 def resized(picture: Image.Image) -> Image.Image:
-    """To three quarters of its side (48 of 64 px) and back."""
+    """Reduced to three quarters of its side (48 of 64 px) and enlarged again."""
     side = picture.width * 3 // 4
     return picture.resize((side, side), Image.Resampling.BICUBIC).resize(picture.size, Image.Resampling.BICUBIC)
 
 
 def cropped(picture: Image.Image) -> Image.Image:
-    """A sixteenth cut off every edge and enlarged again, red 8 % stronger, blue 8 % weaker."""
+    """Cropped by a sixteenth at every edge and enlarged again, with red 8 % stronger and blue 8 % weaker."""
     edge = picture.width // 16
     inner = picture.crop((edge, edge, picture.width - edge, picture.height - edge))
     red, green, blue = inner.resize(picture.size, Image.Resampling.BICUBIC).split()

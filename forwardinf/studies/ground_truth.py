@@ -1,15 +1,15 @@
-"""The lab's ground truth on disk: what training on each of many random half subsets did to the loss of each query.
+"""The lab's ground truth on disk: the loss of each query after training on each of many random half subsets.
 
 lab.json              recipe, training images, queries and subsets
-start.safetensors     weights that every training starts from, in float16
-full.safetensors      weights trained on all images: the model that is attributed, and that drew half of the queries
+start.safetensors     initial weights of every training, in float16
+full.safetensors      weights trained on all images: the model that is attributed and that drew half of the queries
 queries/000.png       pictures as they are queried
 losses.npy            loss of every query under every subset's model, [subsets, queries × noise seeds] in float32
 manifest.json         SHA-256 of every file above
-*.jsonl               journals of studies that train again; they grow, so the manifest leaves them out
+*.jsonl               journals of studies that train again, which grow and so are not in the manifest
 
-A subset's model is not kept. Everything follows from lab.json by seeds, so a making that was cut off goes on, and
-another machine agrees up to rounding.
+Models of subsets are not kept. Everything follows from lab.json by seeds, so making a lab resumes after an
+interruption, and another machine gets the same up to rounding.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from ..training.lab import LabImages, Recipe, Weights, load_lab, train_on, train
 from ..types import LatentBatch, ModelSpec
 
 JOURNALS = "*.jsonl"
-CHOSEN_BY = 15  # queries of each origin, by which defaults were chosen
+CHOSEN_BY = 15  # the first queries of each origin, on which settings were chosen
 PARTS = {"choosing": slice(CHOSEN_BY), "reported": slice(CHOSEN_BY, None), "all": slice(None)}
 
 
 def require_part(part: str) -> None:
-    """Raise InvalidRequest for what is none of the `PARTS`."""
+    """Raise InvalidRequest for a name that is not one of the `PARTS`."""
     if part not in PARTS:
         raise InvalidRequest(f"There is no part “{part}”; the parts are: {', '.join(PARTS)}.")
 
 
 @dataclass(frozen=True)
 class LabQuery:
-    """A picture whose influences are known; `seed` is that of its generation, None for a held-out picture."""
+    """A query; `seed` is that of its generation, None for a held-out picture."""
 
     id: str
     caption: str
@@ -61,7 +61,7 @@ class LabQuery:
 
 @dataclass(frozen=True)
 class LabPlan:
-    """What the ground truth is about."""
+    """What the ground truth consists of."""
 
     recipe: Recipe
     images: tuple[str, ...]
@@ -72,7 +72,7 @@ class LabPlan:
 
     @classmethod
     def of(cls, artwork: Catalog, recipe: Recipe, count: int = 1000, queries: int = 100) -> LabPlan:
-        """`count` random training images, as many queries drawn from captions of theirs as held-out ones."""
+        """`count` random training images, and `queries` of each origin: drawn from their captions, and held out."""
         train, held_out = artwork.of_split("train"), artwork.of_split("held_out")
         order = random.Random("lab/images").sample(train.images, count)
         drawn = [LabQuery(f"drawn-{seed:03}", image.caption, seed) for seed, image in enumerate(order[:queries])]
@@ -81,12 +81,12 @@ class LabPlan:
         return cls(recipe, tuple(sorted(image.id for image in order)), (*drawn, *kept))
 
     def numbers(self, drawn: bool, part: str) -> list[int]:
-        """Numbers of the queries that the lab drew, or of the held-out ones, of one of the `PARTS`."""
+        """Numbers of the queries that the lab drew, or of the held-out ones, in one of the `PARTS`."""
         return [n for n, query in enumerate(self.queries) if (query.seed is not None) == drawn][PARTS[part]]
 
     @cached_property
     def masks(self) -> np.ndarray:
-        """Which images each subset holds, `[subsets, images]` of bool: half of them."""
+        """The half of the images that each subset holds, `[subsets, images]` of bool."""
         n = len(self.images)
         masks = np.zeros((self.subsets, n), dtype=bool)
         for number, mask in enumerate(masks):
@@ -96,7 +96,7 @@ class LabPlan:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """A lab folder, checked, with the artwork and the shipped model that it rests on."""
+    """A verified lab folder, with the artwork and the shipped model that it is made from."""
 
     folder: Path
     artwork: Catalog
@@ -106,7 +106,7 @@ class GroundTruth:
 
     @classmethod
     def open(cls, folder: Path, artwork: Catalog, shipped: Path, device: str = "cpu") -> GroundTruth:
-        """Raises MissingAsset or DamagedAsset naming the file that is not as it should be."""
+        """Raises MissingAsset or DamagedAsset naming the file at fault."""
         if not (folder / "lab.json").is_file():
             raise MissingAsset(f"“{folder.name}” is not a lab: it has no lab.json. Make one with `study lab`.")
         manifest.verify_manifest(folder)
@@ -119,7 +119,7 @@ class GroundTruth:
 
     @cached_property
     def finished(self) -> np.ndarray:
-        """Which subsets were trained on, `[subsets]` of bool."""
+        """Which subsets have been trained on, `[subsets]` of bool."""
         return np.isfinite(self._rows).all(axis=1)
 
     @cached_property
@@ -129,12 +129,13 @@ class GroundTruth:
 
     @cached_property
     def unseen(self) -> Catalog:
-        """Held-out images that are no query of the lab's: for a reference."""
-        asked = {query.id for query in self.plan.queries}
+        """Held-out images that are not queries of the lab, for the null distribution."""
+        queries = {query.id for query in self.plan.queries}
         held_out = self.artwork.of_split("held_out").images
-        return Catalog(self.artwork.folder, tuple(image for image in held_out if image.id not in asked))
+        return Catalog(self.artwork.folder, tuple(image for image in held_out if image.id not in queries))
 
     def picture(self, number: int) -> Image.Image:
+        """The picture of a query."""
         with Image.open(_picture_path(self.folder, number)) as file:
             return file.convert("RGB")
 
@@ -156,9 +157,9 @@ def make(
     until: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> GroundTruth:
-    """Do what is still missing of a lab, up to its first `until` subsets.
+    """Make what is missing of a lab, up to its first `until` subsets.
 
-    Raises InvalidRequest where another lab was begun in `folder`.
+    Raises InvalidRequest where `folder` holds a lab of another plan.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write_plan(folder, plan)
@@ -189,7 +190,7 @@ def make(
 
 
 def query_batch(folder: Path, plan: LabPlan, model: StableDiffusion) -> LatentBatch:
-    """All queries as the model sees them."""
+    """All queries, encoded."""
     pictures = []
     for number in range(len(plan.queries)):
         with Image.open(_picture_path(folder, number)) as file:
@@ -200,7 +201,7 @@ def query_batch(folder: Path, plan: LabPlan, model: StableDiffusion) -> LatentBa
 
 @torch.inference_mode()
 def query_losses(model: StableDiffusion, queries: LatentBatch, plan: LabPlan) -> torch.Tensor:
-    """Mean losses `[queries, noise seeds]`, at the same draws for every query and every model."""
+    """Mean losses over draws, `[queries, noise seeds]`; the draws are the same for all queries and models."""
     model.unet.eval()
     means = []
     for seed in range(plan.noise_seeds):
@@ -212,11 +213,12 @@ def query_losses(model: StableDiffusion, queries: LatentBatch, plan: LabPlan) ->
 
 
 def weights_path(folder: Path, name: str) -> Path:
-    """Where the `start` or `full` weights are."""
+    """The file of the `start` or `full` weights."""
     return folder / f"{name}.safetensors"
 
 
 def read_weights(folder: Path, name: str) -> Weights:
+    """The `start` or `full` weights in float32."""
     return {key: value.float() for key, value in load_file(weights_path(folder, name)).items()}
 
 
@@ -247,7 +249,7 @@ def _write_plan(folder: Path, plan: LabPlan) -> None:
     """Raises InvalidRequest where another lab was begun there."""
     if (folder / "lab.json").is_file():
         if _read_plan(folder) != plan:
-            raise InvalidRequest(f"“{folder.name}” holds a lab made otherwise. Remove it, or name another folder.")
+            raise InvalidRequest(f"“{folder.name}” holds a lab of another plan. Remove it, or name another folder.")
         return
     write_json(folder / "lab.json", asdict(plan))
 

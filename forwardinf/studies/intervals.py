@@ -1,4 +1,4 @@
-"""How sure a measured share or mean is."""
+"""Intervals of measured shares and means."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal
 
 
 def wilson_interval(hits: float, count: float) -> tuple[float, float]:
-    """The 95 % score interval of a share of `hits` in `count` (Wilson 1927); (0, 1) where none was counted."""
+    """The 95 % score interval of the share `hits / count` (Wilson 1927); (0, 1) for a count of 0."""
     if not count:
         return 0.0, 1.0
     share, z2 = hits / count, Z_95**2
@@ -20,10 +20,11 @@ def wilson_interval(hits: float, count: float) -> tuple[float, float]:
 
 
 def clustered_interval(hits: Mapping[str, int], counts: Mapping[str, int]) -> tuple[float, float]:
-    """The 95 % score interval of a share over clusters, whose members are more alike than independent ones would be.
+    """The 95 % score interval of a share over clusters, whose members resemble each other.
 
-    From the hits and the number of each cluster, by name. The number is lowered to as many independent ones as would
-    give the share the variance that it has between clusters (Kish 1965; Korn & Graubard 1998), and is never raised.
+    From the hits and the count of each cluster, by name. The total count is reduced to the number of independent
+    members that would give the share the variance observed between clusters (Kish 1965; Korn & Graubard 1998), never
+    raised.
     """
     count, share = sum(counts.values()), sum(hits.values()) / max(1, sum(counts.values()))
     independent = share * (1 - share) / max(1, count)
@@ -35,11 +36,11 @@ def clustered_interval(hits: Mapping[str, int], counts: Mapping[str, int]) -> tu
 
 
 def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of the mean of two `values` or more by Student's t (1908).
+    """The 95 % interval of the mean of two or more `values`, by Student's t (1908).
 
-    A percentile bootstrap of eight or twelve values is too narrow: it holds a normal mean 89 or 92 times of 100.
+    A percentile bootstrap of eight or twelve values is too narrow: it covers a normal mean 89 or 92 times in 100.
     """
-    from scipy.stats import t  # takes more than a second, which the app's start would wait for
+    from scipy.stats import t  # takes more than a second to import
 
     mean, count = float(np.mean(values)), len(values)
     half = float(t.ppf(0.975, count - 1) * np.std(values, ddof=1) / count**0.5)

@@ -1,4 +1,4 @@
-"""What methods say of the lab's queries: the scores that every study on the lab's ground truth starts from."""
+"""Scores of the lab's training images for its queries, from which every study on the lab starts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .settings import settings_on
 def attributor_of(
     truth: GroundTruth, tunable: str, work: Path, method: AttributionMethod, draws: int = BuildPlan.draws, seed: int = 0
 ) -> Attributor:
-    """The lab's full model with the index of its images, and of some that it never saw, built in `work` if need be."""
+    """The lab's full model with an index of its images and some that it has never seen, built in `work` if needed."""
     images = (*truth.images.images, *truth.unseen.images)
     return indexed(truth.model(tunable), Catalog(truth.artwork.folder, images), work, draws, method, seed)
 
@@ -32,7 +32,7 @@ def attributor_of(
 def indexed(
     model: PictureModel, pictures: Catalog, work: Path, draws: int, method: AttributionMethod, seed: int = 0
 ) -> Attributor:
-    """A study's model with the index of `pictures`, which is built in `work` unless it is there, with all it needs."""
+    """A study's model with an index of `pictures` that has what `method` needs, built in `work` unless it is there."""
     images = tuple(sorted(pictures.images, key=lambda image: image.id))
     kronecker = settings_of(method).get("curvature") == "kronecker"
     decisive = [model.fingerprint, model.spec.tunable, draws, [image.id for image in images], __version__]
@@ -51,9 +51,9 @@ def scores_of(
     work: Path,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
-    """Scores `[queries images]` of the queries of these numbers, the images in the truth's order.
+    """Scores `[queries images]` for the queries of these numbers, the images in the order of the lab's plan.
 
-    Those already in `work` are taken from there, the others are kept there.
+    Scores in `work` are taken from there, the others are computed and stored there.
     """
     settings = settings_on(attributor, method)
     name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Linear datamodelling score: do the scores of a query's training images add up to what training on them did to it?
+"""Linear datamodelling score: do summed scores predict what training on a subset of the images does to a query?
 
     forwardinf study lds --method forward_inf
 
@@ -7,7 +7,7 @@ query, the Spearman correlation over random half subsets S of
 
     Σ scores of the images in S    with    − mean loss of the query under the model trained on S,
 
-averaged over queries. The loss is that which training lowers, so a higher score promises a lower loss.
+averaged over queries. The higher the sum of scores, the lower the loss should be.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Lds:
-    """What is asked of a method: of the first `queries` of each origin, so that more go on from fewer, a part.
+    """One part of the first `queries` of each origin, so that a larger study resumes a smaller one.
 
-    The defaults of forward_inf were chosen by the first 15 of each origin; only the others are reported.
+    The defaults of forward_inf were chosen on the first 15 of each origin; only the others are reported.
     """
 
     queries: int = 100
@@ -42,7 +42,8 @@ class Lds:
         require_part(self.part)
         if self.part == "reported" and self.queries <= CHOSEN_BY:
             raise InvalidRequest(
-                f"The first {CHOSEN_BY} queries of each origin were used for choosing. Ask for more, or for part all."
+                f"The first {CHOSEN_BY} queries of each origin are those that settings were chosen on. Ask for more, "
+                "or for the part all."
             )
 
     def chosen(self, truth: GroundTruth) -> list[int]:
@@ -58,12 +59,12 @@ def lds(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray) -> np.ndarray
 
 def interval(scores: np.ndarray, masks: np.ndarray, losses: np.ndarray, queries: np.ndarray) -> tuple[float, float]:
     """95 % bootstrap interval, over subsets, of the mean over `queries` (a mask `[q]`) of `lds`."""
-    promised, found = (scores @ masks.T.astype(scores.dtype))[queries], -losses.T[queries]
+    predicted, true = (scores @ masks.T.astype(scores.dtype))[queries], -losses.T[queries]
     random = np.random.default_rng(0)
     means = []
     for _ in range(RESAMPLES):
         drawn = random.integers(0, len(masks), len(masks))
-        means.append(_correlations(promised[:, drawn], found[:, drawn]).mean())
+        means.append(_correlations(predicted[:, drawn], true[:, drawn]).mean())
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
@@ -73,9 +74,9 @@ def as_report(
 ) -> dict[str, Any]:
     """LDS × 100 with its interval, by origin of the queries and over all, in JSON's types.
 
-    `reliability` is the same correlation between the truth and what it would be at other noise: that between losses at
-    two noise seeds, for the mean over as many as there are (Spearman 1910; Brown 1910). How far another training on the
-    same images would have led elsewhere it does not tell.
+    `reliability` is the expected correlation between the true losses and the same measured with other noise, from those
+    at two noise seeds each, stepped up to the number of seeds averaged (Spearman 1910; Brown 1910). It does not include
+    the variation between trainings on the same images.
     Raises InvalidRequest where too few subsets have been trained on.
     """
     masks, losses = truth.plan.masks[truth.finished], truth.losses
@@ -106,7 +107,7 @@ def as_report(
 
 def as_table(report: dict[str, Any]) -> str:
     settings = report["settings"]
-    lines = [f"{'queries':9} {'count':>5}  {'LDS × 100':22} {'reliability of the truth':>24}"]
+    lines = [f"{'queries':9} {'count':>5}  {'LDS × 100':22} {'reliability of losses':>24}"]
     for name, row in report["lds"].items():
         low, high = row["interval"]
         shown = f"{row['mean']:6.1f} [{low:.1f}, {high:.1f}]"
@@ -115,13 +116,13 @@ def as_table(report: dict[str, Any]) -> str:
     return "\n".join([
         *lines,
         "",
-        f"Method: {settings['method']['name']} ({options}). Weights considered: {settings['tunable']}.",
+        f"Method: {settings['method']['name']} ({options}). Weights moved: {settings['tunable']}.",
         f"Over {settings['subsets']} random half subsets; brackets: 95 % bootstrap intervals over subsets.",
     ])  # fmt: skip
 
 
 def _reliabilities(losses: np.ndarray) -> np.ndarray:
-    """Of the mean over noise seeds, for each query `[q]`, from losses `[s q noise]`; 0 where seeds do not agree."""
+    """Reliability of the mean over noise seeds for each query `[q]`, from losses `[s q noise]`, at least 0."""
     pairs = list(itertools.combinations(range(losses.shape[2]), 2))
     between = np.mean([_correlations(losses[:, :, a].T, losses[:, :, b].T) for a, b in pairs], axis=0).clip(min=0)
     seeds = losses.shape[2]
@@ -130,7 +131,7 @@ def _reliabilities(losses: np.ndarray) -> np.ndarray:
 
 
 def _correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Spearman's, of each row of `[q s]` with the other's; 0 where one does not vary."""
+    """Spearman correlation `[q]` of the rows of two `[q s]`; 0 where one is constant."""
     ranks = [rankdata(x, axis=1) for x in (a, b)]
     centred = [r - r.mean(axis=1, keepdims=True) for r in ranks]
     norms = [np.linalg.norm(c, axis=1) for c in centred]

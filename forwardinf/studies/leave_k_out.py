@@ -1,13 +1,13 @@
-"""Leave-k-out: does a picture change when the images that a method ranks first are left out of training?
+"""Leave-k-out: how much does a picture change when the images that a method ranks first are removed from training?
 
     forwardinf study leave-k-out --k 50 --method forward_inf --method tracin:normalised=true
 
-The test of AbU (arXiv 2406.09408) and of MUCS (arXiv 2605.17938). For every query, a picture that the lab's full model
-drew, a method's k first images are left out, the lab's model is trained again on the rest, and the query's denoising
-loss and the picture drawn from the same prompt and seed are compared with what they were. What matters is how much more
-a method's images change than as many random ones: every image is seen equally often, so that leaving out any makes
-training shorter, and training has its own noise. The row that leaves out nothing shows the noise by itself; one
-training with another seed serves all queries there, so its interval holds for that training alone.
+The test of AbU (arXiv 2406.09408) and of MUCS (arXiv 2605.17938). Each query is a picture that the lab's full model
+drew. The k images that a method ranks first are removed, the lab's model is trained again on the rest, and the query's
+denoising loss and the picture drawn from the same prompt and seed are compared with the original ones. What counts is
+how much larger the change is than after removing as many random images: with fewer images training is shorter, as each
+is seen equally often, and training is noisy by itself. The row “nothing” shows that noise alone; all its queries share
+one training with another seed, so its interval holds for that training only.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class LeaveKOut:
-    """What is asked of every method: the first `queries` of a part of those drawn, so that more go on from fewer.
+    """The first `queries` of a part of those that the lab drew, so that a larger study resumes a smaller one.
 
-    The defaults of forward_inf were chosen by the part for choosing, as they were for LDS.
+    The defaults of forward_inf were chosen on the choosing part, as for LDS.
     """
 
     queries: int = 8
@@ -59,26 +59,26 @@ class LeaveKOut:
         images = len(truth.plan.images)
         if not 1 <= self.k < images:
             raise InvalidRequest(
-                f"{self.k} images cannot be left out of {images}: one has to go and one has to stay. "
-                f"Ask for 1 to {images - 1}."
+                f"{self.k} of {images} images cannot be removed: at least one must go and one must stay. "
+                f"Choose 1 to {images - 1}."
             )
         chosen = truth.plan.numbers(drawn=True, part=self.part)[: self.queries]
         if not chosen:
             raise InvalidRequest(
-                f"Leave-k-out needs a query that the lab's model drew; the part “{self.part}” has none."
+                f"Leave-k-out needs queries that the lab's model drew; the part “{self.part}” has none."
             )
         return chosen
 
 
 def with_baseline(methods: Sequence[AttributionMethod]) -> list[AttributionMethod]:
-    """Each method once, and random ones among them."""
+    """The methods without duplicates, with the baseline among them."""
     different = list({label_of(method): method for method in methods}.values())
     named = [settings_of(method)["name"] for method in different]
     return different if BASELINE in named else [*different, load_method(BASELINE)]
 
 
 def label_of(method: AttributionMethod) -> str:
-    """The method's name and what is not at its default, as `--method` takes it."""
+    """The method's name and its settings other than the defaults, as `--method` takes them."""
     settings = settings_of(method)
     unusual = ",".join(f"{key}={value}" for key, value in changed(settings).items())
     return f"{settings['name']}:{unusual}" if unusual else settings["name"]
@@ -92,7 +92,7 @@ def removals_of(
     work: Path,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Removal]:
-    """For each query, the k images that the method ranks first; ties in the order of the truth's images."""
+    """For each query, the k images that the method ranks first; ties in the order of the lab's images."""
     chosen = study.chosen(truth)
     scores = scores_of(chosen, truth, attributor, method, work, on_progress)
     first = np.argsort(-scores, axis=1, kind="stable")[:, : study.k]
@@ -109,9 +109,9 @@ def run(
     journal: Journal,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, list[Outcome]]:
-    """What leaving out nothing, and each method's images, does to each query.
+    """What removing nothing, and each method's images, does to each query, by the methods' labels.
 
-    `removals` is by the methods' labels. All methods have their turn with a query before the next one is taken up.
+    All methods are run on a query before the next query.
     """
     rows = {"nothing": [Removal(number, frozenset()) for number in study.chosen(truth)], **removals}
     in_turn = [*rows["nothing"], *(removal for turn in zip(*removals.values(), strict=True) for removal in turn)]
@@ -122,16 +122,16 @@ def run(
 def as_report(
     study: LeaveKOut,
     truth: GroundTruth,
-    asked: Sequence[tuple[Attributor, AttributionMethod]],
+    runs: Sequence[tuple[Attributor, AttributionMethod]],
     outcomes: dict[str, list[Outcome]],
 ) -> dict[str, Any]:
-    """Means over queries with their intervals, and by how much they exceed those of random images, in JSON's types.
+    """Means over queries and their excess over random images, with intervals, in JSON's types.
 
-    `asked` has each method with the attributor that it was asked with.
+    `runs` has each method with the attributor that it was run with.
     """
-    settings = {label_of(method): settings_on(attributor, method) for attributor, method in asked}
-    baseline = next(name for name, own in settings.items() if own["method"]["name"] == BASELINE)
-    # What methods are asked with differs by the reference that some of them have.
+    settings = {label_of(method): settings_on(attributor, method) for attributor, method in runs}
+    baseline = next(name for name, of_one in settings.items() if of_one["method"]["name"] == BASELINE)
+    # These differ between methods, as only some have a null distribution.
     of_method = ("method", "index", "reference_queries")
     common = {key: value for key, value in settings[baseline].items() if key not in of_method}
     ids = [truth.plan.queries[number].id for number in study.chosen(truth)]
@@ -141,7 +141,7 @@ def as_report(
         "settings": {
             **common,
             **counts,
-            "methods": {name: {key: own[key] for key in of_method} for name, own in settings.items()},
+            "methods": {name: {key: of_one[key] for key in of_method} for name, of_one in settings.items()},
         },
         "baseline": baseline,
         "rows": {name: summary(of_row, outcomes[baseline]) for name, of_row in outcomes.items()},
@@ -149,13 +149,13 @@ def as_report(
 
 
 def summary(outcomes: Sequence[Outcome], baseline: Sequence[Outcome]) -> dict[str, Any]:
-    """Of each measure its value for each query, their mean, and the mean of the queries' differences to `baseline`."""
-    own, other = [asdict(outcome) for outcome in outcomes], [asdict(outcome) for outcome in baseline]
+    """For each measure its value for each query, their mean, and the mean difference to `baseline` over queries."""
+    ours, others = [asdict(outcome) for outcome in outcomes], [asdict(outcome) for outcome in baseline]
     measures = {}
     for measure in MEASURES:
-        each = [outcome[measure] for outcome in own]
-        beyond = [a - b[measure] for a, b in zip(each, other, strict=True)]
-        measures[measure] = {"each": each, **_mean(each), "over_random": _mean(beyond)}
+        each = [outcome[measure] for outcome in ours]
+        excess = [a - b[measure] for a, b in zip(each, others, strict=True)]
+        measures[measure] = {"each": each, **_mean(each), "over_random": _mean(excess)}
     return measures
 
 
@@ -165,15 +165,17 @@ def as_table(report: dict[str, Any]) -> str:
     width = max(len(name) for name in report["rows"])
     for measure, title in MEASURES.items():
         lines.append(f"{title}, × 1000")
-        lines.append(f"{'left out':{width}}  {'mean':24} {'more than ' + report['baseline']}")
+        lines.append(f"{'removed':{width}}  {'mean':24} {'above ' + report['baseline']}")
         for name, row in report["rows"].items():
-            beyond = "" if name == report["baseline"] else _shown(row[measure]["over_random"])
-            lines.append(f"{name:{width}}  {_shown(row[measure]):24} {beyond}".rstrip())
+            excess = "" if name == report["baseline"] else _shown(row[measure]["over_random"])
+            lines.append(f"{name:{width}}  {_shown(row[measure]):24} {excess}".rstrip())
         lines.append("")
     count = len(settings["queries"])
-    lines.append(f"{settings['k']} of {settings['images']} images left out for each of {count} drawn queries.")
+    lines.append(
+        f"{settings['k']} of {settings['images']} images removed for each of {count} queries drawn by the model."
+    )
     lines.append("“nothing”: trained again on all images with another seed. Brackets: 95 % intervals over queries.")
-    lines.append(f"Weights considered: {settings['tunable']}.")
+    lines.append(f"Weights moved: {settings['tunable']}.")
     return "\n".join(lines)
 
 

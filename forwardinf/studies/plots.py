@@ -1,4 +1,4 @@
-"""The plot of each study that has one, drawn onto matplotlib's axes."""
+"""The plots of the studies that have one, drawn on matplotlib axes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 GREY, ACCENT, OTHER = "#80868b", "#0d9488", "#9aa0a6"  # legible on a light page and on a dark one
-COLOURS = 10  # before matplotlib begins with the first again
+COLOURS = 10  # in matplotlib's cycle; then lines are dashed
 
 
 def recall(axes: Axes, reports: Sequence[Report]) -> None:
@@ -27,7 +27,7 @@ def recall(axes: Axes, reports: Sequence[Report]) -> None:
 
 
 def lds(axes: Axes, reports: Sequence[Report]) -> None:
-    """LDS of each method with its interval."""
+    """LDS of each method with its interval, ours highlighted."""
     rows = sorted(((r["lds"]["all"], label_of(r["settings"])) for r in reports), key=lambda pair: pair[0]["mean"])
     means = [row["mean"] for row, _ in rows]
     spread = [
@@ -40,12 +40,14 @@ def lds(axes: Axes, reports: Sequence[Report]) -> None:
 
 
 def calibration(axes: Axes, reports: Sequence[Report]) -> None:
-    """How often an answer to an unrelated picture has an image with as low a p-value."""
+    """Cumulative share of answers to unrelated pictures by their lowest p-value."""
     for report in reports:
         p, rate = report["null_p_values"], report["rate"]
         shares = [(i + 1) / len(p) for i in range(len(p))]
-        axes.step([0, *p, 1], [0, *shares, 1], where="post", color=ACCENT, linewidth=2.5, label=f"{len(p)} unrelated")
-        axes.axvline(rate, color=GREY, linewidth=1, linestyle=":", label=f"an image is called up to here ({rate:.0%})")
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="at most this is promised")
+        axes.step(
+            [0, *p, 1], [0, *shares, 1], where="post", color=ACCENT, linewidth=2.5, label=f"{len(p)} unrelated pictures"
+        )
+        axes.axvline(rate, color=GREY, linewidth=1, linestyle=":", label=f"an image stands out up to here ({rate:.0%})")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="guaranteed upper bound")
     axes.set(xlabel="lowest p-value of an answer", ylabel="share of answers", xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(frameon=False, fontsize=8)

@@ -1,4 +1,4 @@
-"""Artwork made by rule: pictures that no model was trained on, the same for a kind and a seed on every machine."""
+"""Artwork made by rules: pictures that no model was trained on, the same for a kind and seed on every machine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Callable
 from PIL import Image, ImageDraw
 
 Colour = tuple[int, int, int]
-OVERSAMPLING = 4  # drawn larger and made smaller, for smooth edges
+OVERSAMPLING = 4  # drawn larger and reduced, for smooth edges
 
 
 def procedural(kind: str, seed: int, side: int = 64) -> Image.Image:
-    """An RGB picture of `side` pixels; `kind`, one of KINDS, sets the rule and `seed` all that the rule leaves open."""
+    """An RGB picture of `side` pixels; `kind`, one of KINDS, is the rule, `seed` fixes what the rule leaves open."""
     chance = random.Random(f"{kind}/{seed}")
     start = chance.random()
     palette = [_colour(start + turn / 5, chance.uniform(0.35, 0.9), chance.uniform(0.45, 0.95)) for turn in range(5)]
@@ -36,7 +36,7 @@ def _stripes(draw: ImageDraw.ImageDraw, chance: random.Random, palette: list[Col
 
 
 def _tiles(draw: ImageDraw.ImageDraw, chance: random.Random, palette: list[Colour], side: int) -> None:
-    """Rings around two opposite corners of each tile, which two at random, after Truchet (1704)."""
+    """Rings around two opposite corners of each tile, chosen at random, after Truchet (1704)."""
     count = chance.randint(4, 8)
     step = side / count
     line = max(2, round(step / 5))
@@ -59,7 +59,7 @@ def _cells(draw: ImageDraw.ImageDraw, chance: random.Random, palette: list[Colou
 
 
 def _spiral(draw: ImageDraw.ImageDraw, chance: random.Random, palette: list[Colour], side: int) -> None:
-    """Dots at the golden angle, as Vogel (1979) lays out a sunflower's seeds."""
+    """Dots at the golden angle, as in Vogel's model of a sunflower (1979)."""
     count, grow = chance.randint(80, 220), chance.uniform(0.4, 1.4)
     for n in range(count):
         angle, radius = n * math.pi * (3 - 5**0.5), side * 0.62 * (n / count) ** 0.5
@@ -83,7 +83,7 @@ def _waves(draw: ImageDraw.ImageDraw, chance: random.Random, palette: list[Colou
 
 
 def _rectangles(draw: ImageDraw.ImageDraw, chance: random.Random, palette: list[Colour], side: int) -> None:
-    """A square cut again and again, with heavy lines between the parts."""
+    """A square that is split again and again, with heavy lines between the parts."""
     parts = [(0.0, 0.0, float(side), float(side))]
     for _ in range(chance.randint(6, 14)):
         parts.sort(key=lambda p: (p[2] - p[0]) * (p[3] - p[1]))
@@ -98,7 +98,7 @@ def _rectangles(draw: ImageDraw.ImageDraw, chance: random.Random, palette: list[
 
 
 def _plasma(draw: ImageDraw.ImageDraw, chance: random.Random, palette: list[Colour], side: int) -> None:
-    """A sum of plane waves through the palette."""
+    """A sum of plane waves, coloured by the palette."""
     waves = [(chance.uniform(-5, 5), chance.uniform(-5, 5), chance.random() * math.tau) for _ in range(5)]
     block = OVERSAMPLING
     for x in range(0, side, block):
@@ -114,7 +114,7 @@ def _plasma(draw: ImageDraw.ImageDraw, chance: random.Random, palette: list[Colo
 
 
 def _web(draw: ImageDraw.ImageDraw, chance: random.Random, palette: list[Colour], side: int) -> None:
-    """Straight threads between points of two edges: the envelope is a curve."""
+    """Straight lines between points on two edges, whose envelope is a curve."""
     for colour in palette:
         a, b = (_edge_point(chance, side) for _ in range(2))
         c, d = (_edge_point(chance, side) for _ in range(2))

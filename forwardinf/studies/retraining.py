@@ -1,8 +1,7 @@
-"""What training without some images does to a query: the lab's model, trained again without them.
+"""What removing images from training does to a query: the lab's model is trained again without them.
 
-Every outcome is one line of a journal, with all that it follows from: the images left out, the query, and as settings
-that all lines share the recipe, the weights that training starts from and the seed. So whatever leaves out the same
-images shares one training, whoever asks for it.
+Every outcome is a line of a journal, with everything it follows from: the removed images, the query, and the settings,
+which are the recipe, the initial weights and the seed. Removing the same images again needs no further training.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from ..types import LatentBatch, ModelSpec
 from .ground_truth import GroundTruth, query_losses, read_weights, weights_path
 from .journal import Journal
 
-SEED = 1  # of every training here; the full model's is 0, so that leaving out nothing shows what the seed alone does
+SEED = 1  # of every training here; the full model's is 0, so that removing nothing shows the effect of the seed alone
 EMBEDDER = "unet"
 
 
 @dataclass(frozen=True)
 class Removal:
-    """A drawn query, by its number, and the ids of the training images that are left out."""
+    """The number of a query that the lab drew, and the ids of the training images that are removed."""
 
     query: int
     images: frozenset[str]
@@ -41,16 +40,16 @@ class Removal:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How far a query's loss and picture are from what they are under the model that was trained on all images."""
+    """How a query's loss and picture differ from those of the model that was trained on all images."""
 
-    loss: float  # the rise of its denoising loss, a mean over draws and noise seeds
-    pixels: float  # mean squared error between the pictures drawn, of values from 0 to 1
-    features: float  # 1 − cosine of the pictures' embeddings by the shipped model's UNet
+    loss: float  # rise of its denoising loss, averaged over draws and noise seeds
+    pixels: float  # mean squared error between the two pictures, with values from 0 to 1
+    features: float  # 1 − cosine between the pictures' embeddings by the shipped model's UNet
 
 
 @dataclass(frozen=True)
 class Retraining:
-    """Trains the lab's model again where the journal does not know the outcome."""
+    """Trains the lab's model again for outcomes that are not in the journal."""
 
     truth: GroundTruth
     journal: Journal
@@ -58,9 +57,10 @@ class Retraining:
     def outcomes(
         self, removals: Iterable[Removal], on_progress: Callable[[int, int], None] = lambda done, total: None
     ) -> dict[Removal, Outcome]:
-        """The outcome of each removal; one training for each set of images, as often as it is asked for.
+        """The outcome of each removal, with one training for each set of images.
 
-        Progress counts trainings, in the order of `removals`. One that is cut off is done again, those before it stay.
+        Progress counts trainings, in the order of `removals`. After an interruption only the training it hit is
+        repeated.
         """
         wanted = list(dict.fromkeys(removals))
         lines = {_key_of(trial): trial for trial in self.journal.trials_with(self.settings)}
@@ -87,7 +87,7 @@ class Retraining:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What every training here has in common."""
+        """What all trainings have in common."""
         truth, plan = self.truth, self.truth.plan
         return {
             "recipe": asdict(plan.recipe),
@@ -102,7 +102,7 @@ class Retraining:
         }
 
     def _trained_without(self, images: frozenset[str]) -> StableDiffusion:
-        """Its weights are rounded as those of the full model are where they are kept."""
+        """The lab's model trained on the other images, its weights rounded as the full model's are on disk."""
         of_lab, recipe = self._images, self.truth.plan.recipe
         rows = [row for row, example_id in enumerate(of_lab.ids) if example_id not in images]
         start = read_weights(self.truth.folder, "start")
@@ -118,7 +118,7 @@ class Retraining:
         return Outcome(rise, _squared_error(before, after), _dissimilarity(self._embedder, before, after))
 
     def _loss(self, model: StableDiffusion, number: int) -> float:
-        """Of one query by itself, so that it does not depend on which others are asked for."""
+        """The loss of one query in a batch of its own, so that it does not depend on other queries."""
         query = self.truth.plan.queries[number]
         latents = model.encode_image([self.truth.picture(number)])
         batch = LatentBatch((query.id,), latents, model.encode_prompt([query.caption]))
@@ -147,7 +147,7 @@ def _squared_error(a: Image.Image, b: Image.Image) -> float:
 
 
 def _dissimilarity(embedder: Embedder, a: Image.Image, b: Image.Image) -> float:
-    """At least 0, also where rounding makes the cosine of a picture with itself exceed 1."""
+    """1 − cosine of two pictures' embeddings, at least 0: rounding may take the cosine above 1."""
     one, other = embedder.embed([a, b]).double()
     return max(0.0, 1 - float(one @ other))
 

@@ -1,9 +1,9 @@
-"""At which rank does a method put a training image when that very image, or a degraded copy of it, is the query?
+"""At which rank does a training image come when the image itself, or a degraded copy of it, is the query?
 
     forwardinf study self-retrieval --queries 200 --candidates 300
 
-The leakage and memorisation case of Ko et al., CVPR 2024 (arXiv 2402.08922), section 5: an image that was trained on
-must come back first. It is necessary, not sufficient: an embedding's nearest neighbour passes it too.
+The test for leakage and memorisation of Ko et al., CVPR 2024 (arXiv 2402.08922), section 5: an image that was trained
+on must rank first. This is necessary, not sufficient: the nearest neighbour by an embedding passes it too.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from .intervals import wilson_interval
 from .journal import Journal, Trial
 from .settings import settings_on
 
-GOAL_QUERIES = 200  # over which, among all training images, the goals are set
-GOALS = {"clean": {"rank_1": 0.99}}  # of other copies: ten in a hundred may rank below the tenth
+GOAL_QUERIES = 200  # that a goal needs, each ranked among all training images
+GOALS = {"clean": {"rank_1": 0.99}}  # for other copies: nine in ten in the top ten
 
 
 @dataclass(frozen=True)
 class SelfRetrieval:
-    """What is asked of a method; raises InvalidRequest where that cannot be asked.
+    """The queries and what they are ranked among; raises InvalidRequest for what does not exist.
 
-    Queries and candidates are prefixes of two orders that the seed fixes, so that asking for more goes on from less.
-    The variant “degraded” makes one copy of each query, of the degraded variants in turn.
+    Queries and candidates are prefixes of two orders fixed by the seed, so that a larger study resumes a smaller one.
+    The variant “degraded” makes one copy of each query, by the degraded variants in turn.
     """
 
     queries: int = 200
-    candidates: int = 0  # examples ranked for each query, its own image among them; 0 for every indexed training image
+    candidates: int = 0  # images ranked for each query, including the query's; 0 for all indexed training images
     variants: tuple[str, ...] = ("clean", IN_TURN)
-    prompt: str = "caption"  # or "none"
+    prompt: str = "caption"  # or none
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -53,15 +53,17 @@ class SelfRetrieval:
             raise InvalidRequest(f"There is no variant “{unknown[0]}”; the variants are: {', '.join(known)}.")
         if IN_TURN in self.variants and (twice := [name for name in self.variants if name in DEGRADED]):
             raise InvalidRequest(
-                f"“{IN_TURN}” stands for {', '.join(DEGRADED)} in turn. Ask for it or for “{twice[0]}”."
+                f"“{IN_TURN}” stands for {', '.join(DEGRADED)} in turn. Choose either it or “{twice[0]}”."
             )
         if self.prompt not in ("caption", "none"):
             raise InvalidRequest(f"The prompt is “{self.prompt}”; it must be caption or none.")
         if self.queries < 1 or self.candidates < 0 or not self.variants:
-            raise InvalidRequest("A study needs at least one query and one variant, and no negative number of either.")
+            raise InvalidRequest(
+                "A study needs at least one query, at least one variant, and no negative number of candidates."
+            )
 
     def settings(self, attributor: Attributor, method: AttributionMethod) -> dict[str, Any]:
-        """All that a trial's rank depends on, beside its query and variant."""
+        """Everything that a trial's rank depends on, apart from its query and variant."""
         return {
             **settings_on(attributor, method),
             "dtype": attributor.model.spec.dtype,
@@ -72,7 +74,7 @@ class SelfRetrieval:
         }
 
     def ranked_among(self, index: Index) -> int:
-        """How many examples each query's image is ranked among."""
+        """How many images are ranked for each query."""
         trained = len(_training_ids(index))
         return min(self.candidates or trained, trained)
 
@@ -81,7 +83,7 @@ class SelfRetrieval:
         return _shuffled(_training_ids(index), f"queries/{self.seed}")[: self.queries]
 
     def copies(self, index: Index) -> list[tuple[str, str]]:
-        """Each training image that is a query, with what its copy went through."""
+        """Each query with the variants of it."""
         return [
             (query, DEGRADED[position % len(DEGRADED)] if variant == IN_TURN else variant)
             for position, query in enumerate(self.chosen(index))
@@ -89,7 +91,7 @@ class SelfRetrieval:
         ]
 
     def candidates_of(self, query_id: str, index: Index) -> list[str]:
-        """The query's own image, and the same others for every query but for its own among them."""
+        """The query's image, followed by others that are the same for every query."""
         others = (i for i in _shuffled(_training_ids(index), f"candidates/{self.seed}") if i != query_id)
         return [query_id, *(i for i, _ in zip(others, range(self.ranked_among(index) - 1), strict=False))]
 
@@ -102,10 +104,10 @@ def run(
     journal: Journal,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Trial]:
-    """Every trial of a study; those in the journal are kept, the others are made and written to it.
+    """Every trial of a study; those in the journal are taken from there, the others are run and added to it.
 
-    `pictures` holds the training images at the size they were trained on. A query on which no step can be taken ranks
-    last, and says why in `failed`.
+    `pictures` holds the training images at the size they were trained on. Where no step is possible on a query, its
+    image ranks last, and `failed` says why.
     """
     settings = study.settings(attributor, method)
     finished = {(t["query"], t["variant"]): t for t in journal.trials_with(settings)}
@@ -118,8 +120,8 @@ def run(
     for done, (query, variant) in enumerate(wanted):
         on_progress(done, len(wanted))
         if (query, variant) not in finished:
-            asked = among(frozenset(study.candidates_of(query, attributor.index)))
-            outcome = _outcome(study, asked, method, pictures, pictures.by_id[query], variant)
+            restricted = among(frozenset(study.candidates_of(query, attributor.index)))
+            outcome = _outcome(study, restricted, method, pictures, pictures.by_id[query], variant)
             finished[query, variant] = {"query": query, "variant": variant, **outcome, "settings": settings}
             journal.append(finished[query, variant])
     on_progress(len(wanted), len(wanted))
@@ -134,34 +136,34 @@ def _outcome(
     image: TrainingImage,
     variant: str,
 ) -> Trial:
-    """One trial; `attributor`'s index holds the candidates alone."""
+    """One trial; the attributor's index is restricted to the candidates."""
     square = to_square(read_training_picture(pictures.path_of(image)), attributor.model.picture_size)
     picture = VARIANTS[variant](square)
     try:
         scores = attributor.attribute(picture, image.caption if study.prompt == "caption" else "", method)
     except InvalidRequest as refusal:
         return {"rank": attributor.index.count, "score": None, "standard_error": None, "failed": str(refusal)}
-    own = scores.example_ids.index(image.id)
-    error = float(scores.standard_errors[own])
+    position = scores.example_ids.index(image.id)
+    error = float(scores.standard_errors[position])
     return {
         "rank": scores.rank_of(image.id),
-        "score": float(scores.scores[own]),
+        "score": float(scores.scores[position]),
         "standard_error": None if math.isnan(error) else error,
         "failed": None,
     }
 
 
 def pictures_of(index: Index, folder: Path | None) -> Catalog:
-    """Where a study takes the training pictures from: `folder`, else the index's thumbnails where they are whole.
+    """The training pictures: those of `folder`, or the index's thumbnails where no folder is given.
 
-    Raises InvalidRequest where the thumbnails are smaller than the pictures, or `folder` lacks one.
+    Raises InvalidRequest where thumbnails are smaller than the pictures they show, or `folder` lacks a picture.
     """
     trained = index.catalog.of_split("train")
     if folder is None:
         if any(max(image.width, image.height) > THUMBNAIL for image in trained.images):
             raise InvalidRequest(
-                f"“{index.folder.name}” keeps its pictures at {THUMBNAIL} px, smaller than they are. "
-                "Name the folder that it was built from."
+                f"“{index.folder.name}” keeps pictures at {THUMBNAIL} px, smaller than the originals. "
+                "Name the folder that it was built from with --images."
             )
         return trained
     pictures = training_images(folder)
@@ -173,8 +175,8 @@ def pictures_of(index: Index, folder: Path | None) -> Catalog:
 def as_report(study: SelfRetrieval, settings: dict[str, Any], trials: list[Trial]) -> dict[str, Any]:
     """Shares with their 95 % intervals and goals, by variant, and the settings that reproduce them, in JSON's types.
 
-    `goal_met` is None where fewer than 200 queries were asked, or not every training image was ranked. Kinds of copies
-    that were made in turn are told as well, without a goal, as each has but a third of the queries.
+    `goal_met` is None for fewer than 200 queries, or where not every training image was ranked. Variants that were used
+    in turn are listed as well, without a goal, as each has only a third of the queries.
     """
     of = {variant: [trial for trial in trials if trial["variant"] == variant] for variant in VARIANTS}
     if IN_TURN in study.variants:
@@ -206,10 +208,10 @@ def _summary(variant: str, trials: list[Trial], goal: dict[str, float], whole: b
 
 
 def as_table(report: dict[str, Any]) -> str:
-    """One line for each variant, over what was ranked and how."""
+    """One line for each variant, followed by the settings."""
     lines = [*_table_lines(report), "", *_setting_lines(report["settings"])]
     if any(row["goal"] and row["goal_met"] is None for row in report["variants"]):
-        lines.append(f"A goal stays open until {GOAL_QUERIES} queries were ranked among all training images.")
+        lines.append(f"A goal stays open until there are {GOAL_QUERIES} queries, ranked among all training images.")
     return "\n".join(lines)
 
 
@@ -218,7 +220,7 @@ def _table_lines(report: dict[str, Any]) -> Iterator[str]:
     for row in report["variants"]:
         verdict = {True: "met", False: "not met", None: "open"}[row["goal_met"]]
         goal = "".join(f"{f.replace('_', ' ')} ≥ {least:.0%}: {verdict}" for f, least in row["goal"].items()) or "–"
-        failed = f", no step possible for {row['failed']}" if row["failed"] else ""
+        failed = f", no step possible on {row['failed']}" if row["failed"] else ""
         shares = [_share(row[f], row[f"{f}_interval"]) for f in ("rank_1", "top_10")]
         yield (
             f"{row['variant']:9} {row['queries']:>7}  {shares[0]:22} {shares[1]:22} {row['median_rank']:>11g}  "
@@ -232,12 +234,12 @@ def _setting_lines(settings: dict[str, Any]) -> Iterator[str]:
         yield f"Ranked among all {trained:,} indexed training images."
     else:
         yield (
-            f"Ranked among {count:,} of {trained:,} indexed training images: the query's own and fixed random ones. "
-            "Among all of them ranks are worse."
+            f"Ranked among {count:,} of {trained:,} indexed training images: the query's and a fixed random choice. "
+            "Among all images, ranks would be worse."
         )
-    given = "the image's own caption" if settings["prompt"] == "caption" else "none, so that of what looks most alike"
+    given = "the image's caption" if settings["prompt"] == "caption" else "none, so the most similar image's caption"
     options = ", ".join(f"{key} {value}" for key, value in settings["method"].items() if key != "name")
-    yield f"Prompt given: {given}. Weights considered: {settings['tunable']}."
+    yield f"Prompt: {given}. Weights moved: {settings['tunable']}."
     yield f"Method: {settings['method']['name']} ({options})."
     yield "Brackets: 95 % Wilson intervals over queries."
 

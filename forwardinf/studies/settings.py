@@ -1,4 +1,4 @@
-"""What a study's figures depend on beside its own questions."""
+"""What a study's scores depend on apart from the queries, and how it is compared and named."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from ..methods.registry import load_method
 
 
 def settings_on(attributor: Attributor, method: AttributionMethod) -> dict[str, Any]:
-    """All that a score depends on beside its query, in JSON's types; an index's reference where that counts."""
+    """Everything that a score depends on apart from its query, in JSON's types.
+
+    The null distribution counts only where the method is scored against one.
+    """
     model, index, reference = attributor.model, attributor.index, attributor.reference(method)
     return {
         **attributor.comparable(method),
@@ -24,7 +27,7 @@ def settings_on(attributor: Attributor, method: AttributionMethod) -> dict[str, 
 
 
 def changed(method: dict[str, Any]) -> dict[str, str]:
-    """Which of a method's settings, as `settings_of` has them, are not at their defaults, and how they are written."""
+    """The settings of a method, as `settings_of` gives them, that differ from the defaults, as text."""
     defaults = settings_of(load_method(method["name"]))
     return {
         key: value if isinstance(value, str) else json.dumps(value)

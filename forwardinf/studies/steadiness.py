@@ -1,11 +1,11 @@
-"""How far an answer changes with other noise: whether its standard errors and ranges of ranks say as much.
+"""How far do scores and ranks change with other noise, and do standard errors and rank ranges say as much?
 
     forwardinf study steadiness
 
-The lab's images are indexed at several draw seeds, each index with a reference of its own, and every query is asked of
-each of them. Beside the noise only the sample differs that the Fisher is taken of, so how far an image's scores spread
-between seeds is what its standard error should be, and the ranks that it has at other seeds are those that its range
-would have to hold.
+The lab's images are indexed at several draw seeds, each index with a null distribution of its own, and every query is
+run against each index. Apart from the noise, only the images from which the Fisher is estimated differ. So the spread
+of an image's scores over seeds is what its standard error should be, and a rank range should contain its ranks at other
+seeds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .settings import settings_on
 
 @dataclass(frozen=True)
 class Steadiness:
-    """What is asked: the first `queries` of each origin of a part, at so many draw seeds, and the first images."""
+    """The first `queries` of each origin in a part, at `seeds` draw seeds; judged are the `top` images."""
 
     queries: int = 6
     seeds: int = 4
@@ -43,7 +43,7 @@ class Steadiness:
         """Numbers of the queries. Raises InvalidRequest where the part has none."""
         numbers = [n for drawn in (True, False) for n in truth.plan.numbers(drawn, self.part)[: self.queries]]
         if not numbers:
-            raise InvalidRequest(f"Of the lab's queries the part “{self.part}” has none.")
+            raise InvalidRequest(f"The lab has no queries in the part “{self.part}”.")
         return sorted(numbers)
 
 
@@ -54,7 +54,7 @@ def run(
     method: AttributionMethod,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[list[InfluenceScores]]:
-    """What the indexes say of each query, one list for each."""
+    """For each query its scores by each attributor."""
     numbers, found = study.chosen(truth), []
     for done, number in enumerate(numbers):
         on_progress(done, len(numbers))
@@ -67,11 +67,12 @@ def run(
 def as_report(
     study: Steadiness, attributor: Attributor, method: AttributionMethod, found: list[list[InfluenceScores]]
 ) -> dict[str, Any]:
-    """Of the images that come first on average over seeds, in JSON's types.
+    """How the images that rank first on average over seeds vary between seeds, in JSON's types.
 
-    `spread` is the root of the mean variance of their scores between seeds, `claimed` that of their squared standard
-    errors, `ratio` the median over images of the one by the other. `within`: how often the rank at one seed lies in the
-    range that another gives it. `again`: how many of the images that come first at one seed do so at another.
+    `spread` is the root mean square of their scores' standard deviation over seeds, `claimed` that of their standard
+    errors, and `ratio` the median over images of standard error by standard deviation. `within` is the share of ranks
+    at one seed that lie in the rank range from another, `again` the share of the first images at one seed that are also
+    among the first at another.
     """
     spread, claimed, ratio, within, again = [], [], [], [], []
     for answers in found:
@@ -80,10 +81,10 @@ def as_report(
         ranges = np.stack([rank_ranges(answer).numpy() for answer in answers])
         ranks = 1 + (-scores).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
         first = (-scores.mean(axis=0)).argsort(kind="stable")[: study.top]
-        between, own = scores[:, first].var(axis=0, ddof=1), np.square(errors[:, first]).mean(axis=0)
-        spread.extend(between)
-        claimed.extend(own)
-        ratio.extend(np.sqrt(own[between > 0] / between[between > 0]))
+        variance, stated = scores[:, first].var(axis=0, ddof=1), np.square(errors[:, first]).mean(axis=0)
+        spread.extend(variance)
+        claimed.extend(stated)
+        ratio.extend(np.sqrt(stated[variance > 0] / variance[variance > 0]))
         for here in range(len(answers)):
             for other in set(range(len(answers))) - {here}:
                 low, high = ranges[here][first].T
@@ -106,16 +107,16 @@ def as_table(report: dict[str, Any]) -> str:
 
 
 def lines_of(report: dict[str, Any]) -> Iterator[str]:
-    """What was found, in Markdown that reads as well as it is."""
+    """The findings in Markdown that is legible as plain text too."""
     settings = report["settings"]
     yield (
-        f"{settings['queries']} queries of the {settings['part']} part, each asked at {settings['seeds']} draw seeds; "
-        f"of the {settings['top']} images that come first on average:"
+        f"{settings['queries']} queries of the {settings['part']} part, each at {settings['seeds']} draw seeds. For "
+        f"the {settings['top']} images that rank first on average:"
     )
     yield ""
     yield (
-        f"- scores spread by {report['spread']:.2f} between seeds, standard errors say {report['claimed']:.2f}; the "
-        f"median image's says {report['ratio']:.2f} times its spread"
+        f"- Scores vary by {report['spread']:.2f} between seeds (root mean square), while standard errors state "
+        f"{report['claimed']:.2f}; for the median image, the standard error is {report['ratio']:.2f} of the variation."
     )
-    yield f"- {report['within']:.0%} of ranks at another seed lie within the range that an answer gives"
-    yield f"- {report['again']:.0%} of the first {settings['top']} at one seed are among those at another"
+    yield f"- {report['within']:.0%} of the ranks at another seed lie within an answer's rank range."
+    yield f"- {report['again']:.0%} of the first {settings['top']} at one seed are also among them at another."

@@ -1,8 +1,6 @@
-"""What the studies found, side by side: from their reports to tables and plots.
+"""The reports of all studies and methods side by side, as tables and plots.
 
-    forwardinf study report
-
-A folder of reports is all that this reads.
+forwardinf study report
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ TABLES = "figures.md"
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot's file name, what it shows in words, and how it is drawn."""
+    """A plot's file name, its description for readers who cannot see it, and the function that draws it."""
 
     name: str
     shows: str
@@ -32,7 +30,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Section:
-    """How the reports of one study are told."""
+    """How the reports of one study are presented."""
 
     study: str
     title: str
@@ -45,7 +43,7 @@ class Section:
 
 
 def as_markdown(reports: Sequence[Report], drawn: Collection[str] = ()) -> str:
-    """A section for each study: what it asks, a table with ours in bold, and its plot if that is among `drawn`."""
+    """A section for each study: its question, its table, and its plot if that is among `drawn`."""
     parts = []
     for section in SECTIONS:
         if found := section.of(reports):
@@ -56,7 +54,7 @@ def as_markdown(reports: Sequence[Report], drawn: Collection[str] = ()) -> str:
 
 
 def draw(reports: Sequence[Report], folder: Path) -> list[str]:
-    """Write the plots that the reports have figures for as SVG in `folder`, and return their names.
+    """Write the plots for which there are reports as SVG to `folder`, and return their names.
 
     Raises ImportError where matplotlib is missing.
     """
@@ -89,40 +87,44 @@ SECTIONS = (
     Section(
         "self_retrieval",
         "Self-retrieval",
-        "A training image is the query, as it is or degraded: at which rank does it come back?",
+        "The query is a training image, intact or degraded: at which rank does the image itself come?",
         tables.self_retrieval,
     ),
     Section(
         "customisation",
         "Customisation",
-        "A model is taught a few pictures that it has never seen, and draws: are they found from what it drew?",
+        "A model is fine-tuned on a few pictures that it has never seen: are they found from what it then draws?",
         tables.customisation,
         Plot("recall.svg", "Recall of the exemplars by depth, for each method", plots.recall),
     ),
     Section(
         "lds",
         "Linear datamodelling score",
-        "A model is trained on random halves of its training set: do the scores of a half's images say what that does?",
+        "A model is trained on random halves of its training set: do the summed scores of a half predict the result?",
         tables.lds,
         Plot("lds.svg", "Linear datamodelling score of each method, with intervals", plots.lds),
     ),
     Section(
         "steadiness",
         "Steadiness",
-        "Asked once more with other noise: do answers change as much as they say they may?",
+        "The same query, measured with other noise: do answers change as much as they claim?",
         tables.steadiness,
     ),
     Section(
         "leave_k_out",
         "Leave-k-out",
-        "The images that a method ranks first are left out, and the model is trained again: does the picture change?",
+        "The images that a method ranks first are removed and the model is trained again: does the picture change?",
         tables.leave_k_out,
     ),
     Section(
         "calibration",
         "Calibration",
-        "Is an image called to stand out only where it should be, and called where it should?",
+        "How often does an image stand out where none should, and where one must?",
         tables.calibration,
-        Plot("calibration.svg", "Share of answers to unrelated pictures by their lowest p-value", plots.calibration),
+        Plot(
+            "calibration.svg",
+            "Cumulative share of answers to unrelated pictures by their lowest p-value",
+            plots.calibration,
+        ),
     ),
 )

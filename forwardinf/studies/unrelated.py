@@ -1,4 +1,4 @@
-"""Pictures that owe nothing to a training set: artwork made by rule, and parts of photographs."""
+"""Pictures that are unrelated to any training set: artwork made by rules, and parts of photographs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import MissingAsset
 from ..examples.decoding import to_square
 from .procedural import KINDS, procedural
 
-# Photographs, microscopy and textures that the scikit-image package carries, each with what it shows.
+# Photographs, microscopy and textures from the scikit-image package, with a caption each.
 PHOTOGRAPHS = {
     "astronaut": "a woman in a space suit",
     "brick": "a brick wall",
@@ -31,7 +31,7 @@ PHOTOGRAPHS = {
 
 @dataclass(frozen=True)
 class Unrelated:
-    """A picture with a caption; half of all captions are empty, as those of most uploads are."""
+    """A picture with a prompt; half of all prompts are empty, as for most uploads."""
 
     name: str
     kind: str  # "procedural" or "photograph"
@@ -40,10 +40,10 @@ class Unrelated:
 
 
 def unrelated(count: int, side: int) -> list[Unrelated]:
-    """`count` pictures of `side` pixels, procedural artwork and parts of photographs in turn; more go on from fewer.
+    """`count` pictures of `side` pixels, in turn procedural artwork and parts of photographs.
 
-    Parts of one photograph are cut at random places and sizes, so they may overlap. Raises MissingAsset where
-    scikit-image, whose photographs these are, is not installed.
+    A larger number begins with the same pictures. Parts of a photograph have random places and sizes, so they may
+    overlap. Raises MissingAsset where scikit-image, which holds the photographs, is not installed.
     """
     return [_procedural(n // 2, side) if n % 2 == 0 else _photograph(n // 2, side) for n in range(count)]
 
@@ -71,6 +71,6 @@ def _loaded(name: str) -> Image.Image:
         from skimage import data
     except ImportError as error:
         raise MissingAsset(
-            "The photographs of this study come with scikit-image, which is not installed: pip install scikit-image."
+            "The study's photographs come with scikit-image, which is not installed. Run: pip install scikit-image"
         ) from error
     return Image.fromarray(getattr(data, name)()).convert("RGB")
