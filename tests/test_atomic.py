@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -135,6 +137,18 @@ def test_what_a_killed_writer_left_is_cleared_but_not_what_is_being_written(tmp_
 
 def shard() -> Shard:
     return Shard(LatentBatch(("a",), torch.zeros(1, 4, 8, 8), torch.zeros(1, 3)), torch.ones(1, 2), torch.ones(1, 2))
+
+
+def test_a_file_system_without_locks_is_written_to_and_not_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with writing(tmp_path / "file.txt") as aside:
+        aside.write_text("whole")
+        clear_leftovers(tmp_path)
+        assert aside.read_text() == "whole"
+    assert (tmp_path / "file.txt").read_text() == "whole"
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {

@@ -84,7 +84,7 @@ def _aside(parent: Path) -> Iterator[Path]:
     while descriptor is None:  # `clear_leftovers` may take a folder that is not locked yet
         aside = parent / f"{PREFIX}{secrets.token_hex(8)}"
         aside.mkdir()
-        descriptor = _locked(aside)
+        descriptor = _locked(aside, lockless=True)
     try:
         yield aside
     finally:
@@ -92,18 +92,24 @@ def _aside(parent: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _locked(folder: Path) -> int | None:
-    """A descriptor that holds the lock of `folder` until it is closed; None where another one does, or it is gone."""
+def _locked(folder: Path, lockless: bool = False) -> int | None:
+    """A descriptor that holds the lock of `folder` until it is closed; None where another one does, or it is gone.
+
+    A file system without locks counts as one where another holds it, unless `lockless`.
+    """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if folder.exists():
-            return descriptor
+        lockless = True
+    except BlockingIOError:
+        lockless = False
     except OSError:
-        pass
+        pass  # the file system has no locks
+    if lockless and folder.exists():
+        return descriptor
     os.close(descriptor)
     return None
 
