@@ -253,3 +253,7 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     with slots.one(10_000_000, SOON), pytest.raises(UnreadablePicture, match="too many others are waiting"):
         read_picture(file_of(gradient()))
     assert read_picture(file_of(gradient())).notes == ()  # and the slot is free again
+
+
+def test_the_smallest_file_outwaits_the_slowest_decoders() -> None:
+    assert sandbox.MAX_WAIT > sandbox.TIMEOUT

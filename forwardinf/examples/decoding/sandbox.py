@@ -25,7 +25,7 @@ from .limits import EXPORT_AS_PNG, MAX_SIDE
 from .slots import DecoderSlots
 
 TIMEOUT = 30.0  # seconds of wall clock for one child; its limit of CPU time strikes first unless the machine is busy
-MAX_WAIT = 30.0  # seconds that a picture waits for a decoder to be free
+MAX_WAIT = 45.0  # seconds for a free decoder; longer than TIMEOUT, so that the smallest file is never refused
 
 SLOTS = DecoderSlots(2)  # each may take 1.5 GiB for a moment
 _SIGXCPU = 24
