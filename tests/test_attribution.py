@@ -7,6 +7,7 @@ import json
 import shutil
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -591,3 +592,16 @@ def test_methods_are_found_by_name():
         load_method("no.such")
     with pytest.raises(InvalidRequest, match="loss_budget"):
         load_method("forward_inf", alpha=1)
+
+
+def test_threads_that_start_after_a_sweep_have_all_of_torchs_threads(model: StableDiffusion, index: Index):
+    """torch hands a new thread the number that was set last, which a sweep's workers set to their share."""
+    (shard,) = index.shards()
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        measured(model, shard.batch, index.info.plan, 4)
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 4
+    finally:
+        torch.set_num_threads(before)

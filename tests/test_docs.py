@@ -15,6 +15,7 @@ import typer
 
 from conftest import ASSETS
 from forwardinf.cli.main import app
+from forwardinf.cli.methods import settings_table
 from forwardinf.config import Settings
 from forwardinf.methods import registry
 from forwardinf.studies import summary
@@ -147,8 +148,13 @@ def method_files() -> set[str]:
     return {name for name in files if hasattr(importlib.import_module(f"forwardinf.methods.{name}"), "METHOD")}
 
 
+def test_the_settings_of_methods_are_documented_as_they_are_declared():
+    (told,) = re.findall(r"<!-- what `forwardinf methods` prints -->\n(.*?)\n<!--", text_of(COMMANDS), re.DOTALL)
+    assert told == settings_table()
+
+
 def test_every_method_has_a_row():
-    table = text_of(COMMANDS).partition("## Methods")[2].partition("\n## ")[0]
+    table = text_of(COMMANDS).partition("## Methods")[2].partition("\n### ")[0]
     assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == method_files()
     assert registry.load_method("forward_inf") is not None
 

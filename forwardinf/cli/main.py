@@ -16,7 +16,10 @@ import typer
 
 from ..config import ASSETS, load_settings
 from ..errors import ForwardInfError, InvalidRequest
+from ..methods import settings
+from ..methods.settings import help_of
 from ..types import ModelSpec
+from .methods import methods
 from .options import (
     WORK,
     AsJson,
@@ -47,6 +50,7 @@ model = typer.Typer(no_args_is_help=True, help="Release and measure the shipped 
 index = typer.Typer(no_args_is_help=True, help="Build and inspect the index of a training set.")
 app.add_typer(index, name="index")
 app.add_typer(study, name="study")
+app.command()(methods)
 app.add_typer(artwork, name="artwork")
 app.add_typer(train, name="train")
 app.add_typer(model, name="model")
@@ -98,7 +102,7 @@ def attribute(
     loss_budget: LossBudget = None,
     score: Score = None,
     setting: MethodSettings = None,
-    seed: Annotated[int | None, typer.Option(help="of the draws on the query")] = None,
+    seed: Annotated[int | None, typer.Option(help=help_of(settings.Seed))] = None,
     cache: Annotated[Path | None, typer.Option(help="folder for what a method computes once for all queries")] = None,
     top: Annotated[int, typer.Option(min=1, help="how many images to list")] = 10,
     as_json: AsJson = False,

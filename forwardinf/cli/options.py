@@ -13,6 +13,8 @@ import typer
 
 from ..config import ASSETS, load_settings
 from ..errors import InvalidRequest
+from ..methods import settings
+from ..methods.settings import help_of
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -38,12 +40,9 @@ Tunable = Annotated[
 ]
 # An option that is not given leaves the method's default.
 Method = Annotated[str, typer.Option("--method", help="a file of forwardinf/methods")]
-Steps = Annotated[int | None, typer.Option(help="gradient steps on the query")]
-Direction = Annotated[str | None, typer.Option(help="ascent or descent")]
-LossBudget = Annotated[
-    float | None,
-    typer.Option(help="relative change of the query's loss to reach; use less for descent: 0.02"),
-]
+Steps = Annotated[int | None, typer.Option(help=help_of(settings.Steps))]
+Direction = Annotated[str | None, typer.Option(help=help_of(settings.Direction))]
+LossBudget = Annotated[float | None, typer.Option(help=help_of(settings.LossBudget))]
 MethodSettings = Annotated[
     list[str] | None, typer.Option("--setting", help="any setting of the method, as name=value; may be repeated")
 ]
@@ -63,7 +62,7 @@ EmbedderFolder = Annotated[
 FinishedTrials = Annotated[
     Path, typer.Option("--journal", help="folder of finished trials, which are not run again; default: those that ship")
 ]
-Score = Annotated[str | None, typer.Option(help="skew, root, difference or absolute")]
+Score = Annotated[str | None, typer.Option(help=help_of(settings.Score))]
 
 
 def method_from(name: str, settings: list[str] | None, **flags: object) -> AttributionMethod:

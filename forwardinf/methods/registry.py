@@ -11,10 +11,11 @@ import json
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ..errors import InvalidRequest
 from .protocol import AttributionMethod, TrainingSet
+from .settings import MethodSettings
 
 if TYPE_CHECKING:
     from ..models.protocol import AttributableModel
@@ -27,6 +28,12 @@ def method_names() -> list[str]:
     return sorted({module.name for module in iter_modules([str(Path(__file__).parent)])} - SHARED)
 
 
+def method_class(name: str) -> type[MethodSettings]:
+    """The class of a method, whose fields are its settings."""
+    found: type[MethodSettings] = import_module(f"{__package__}.{name}").METHOD
+    return found
+
+
 def load_method(name: str, **settings: object) -> AttributionMethod:
     """The method of the file `name`, with `settings` over its defaults; a setting that is None keeps its default.
 
@@ -34,13 +41,12 @@ def load_method(name: str, **settings: object) -> AttributionMethod:
     """
     if name not in method_names():
         raise InvalidRequest(f"There is no method “{name}”; the methods here are: {', '.join(method_names())}.")
-    method = import_module(f"{__package__}.{name}").METHOD
+    method = method_class(name)
     given = {key: value for key, value in settings.items() if value is not None}
     known = list(method.model_fields)
     if unknown := sorted(given.keys() - set(known)):
         raise InvalidRequest(f"{name} has no setting “{unknown[0]}”; its settings are: {', '.join(known)}.")
-    loaded: AttributionMethod = method(**given)
-    return loaded
+    return cast(AttributionMethod, method(**given))
 
 
 def kept_file(training_set: TrainingSet, model: AttributableModel, name: str, *settings: object) -> Path | None:

@@ -103,3 +103,8 @@ def _in_words(method: str, error: ValidationError) -> str:
     }
     allowed = bounds.get(first["type"], first["msg"]).format(**context)
     return f"The setting “{name}” of {method} is {json.dumps(first['input'], default=str)}; it must be {allowed}."
+
+
+def help_of(setting: Any) -> str:  # noqa: ANN401  # an Annotated type
+    """The help text of a declared setting, such as `Steps`."""
+    return str(get_args(setting)[1].description)
