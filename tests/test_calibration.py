@@ -26,6 +26,8 @@ from forwardinf.index.build import BuildPlan, build_index, training_images
 from forwardinf.index.null_file import SCORES, SETTINGS
 from forwardinf.index.store import Index
 from forwardinf.methods.forward_inf import ForwardInf
+from forwardinf.methods.protocol import AttributionMethod
+from forwardinf.methods.registry import load_method
 from forwardinf.models.generation import GenerationRequest
 from forwardinf.models.sd import StableDiffusion
 from forwardinf.scoring import groups as calibration
@@ -259,6 +261,38 @@ def test_the_reference_holds_the_scores_of_held_out_pictures_and_is_checked(refe
     (tmp_path / "index" / SCORES).write_bytes(b"damaged")
     with pytest.raises(DamagedAsset, match=SCORES):
         Index.open(tmp_path / "index")
+
+
+@pytest.mark.parametrize(
+    ("method", "kept", "comparable"),
+    [
+        (ForwardInf(seed=1), {}, True),  # decides nothing without draws of the query
+        (ForwardInf(seed=1, own_draws=2), {}, False),
+        (ForwardInf(own_draws=2), {}, False),
+        (ForwardInf(loss_budget=0.05), {}, False),
+        (ForwardInf(), {"likeness": None}, True),  # a setting that was added later, at its default
+        (ForwardInf(), {"likeness": False}, False),
+        (ForwardInf(), {"no_such_setting": 1}, False),
+        (load_method("plain"), {}, False),
+    ],
+)
+def test_a_null_distribution_serves_every_method_that_scores_alike(
+    referenced: Attributor, tmp_path: Path, method: AttributionMethod, kept: dict, comparable: bool
+):
+    folder = shutil.copytree(referenced.index.folder, tmp_path / "index")
+    fields = json.loads((folder / SETTINGS).read_text())
+    known = {key: value for key, value in (fields["settings"]["method"] | kept).items() if value is not None}
+    fields["settings"]["method"] = known
+    (folder / SETTINGS).write_text(json.dumps(fields))
+    manifest.write_manifest(folder)
+    attributor = Attributor(referenced.model, Index.open(folder))
+    assert (attributor.null_scores(method) is not None) == comparable
+    assert (attributor.null(method) is not None) == comparable
+
+
+def test_a_null_distribution_serves_only_the_weights_it_was_measured_with(referenced: Attributor):
+    fewer = StableDiffusion(tiny_pipeline(), ModelSpec("tiny", tunable="cross-attention k,v"))
+    assert Attributor(fewer, referenced.index).null_scores(METHOD) is None
 
 
 def _raw_among_others(attributor: Attributor, query_id: str, prompt: str) -> Changes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -26,6 +26,7 @@ from ..index.null_file import Reference
 from ..index.store import Index
 from ..methods.forward_inf import ForwardInf
 from ..methods.protocol import AttributionMethod, QueryState, settings_of
+from ..methods.registry import scores_alike
 from ..models.protocol import PictureModel
 from ..models.registry import load_model
 from ..scoring.confidence import Confidence, highest
@@ -158,8 +159,12 @@ class Attributor:
         return self.index.neighbours.similarities(self._embedder.embed([picture])[0])
 
     def comparable(self, method: AttributionMethod) -> dict[str, Any]:
-        """What two answers must share for their scores to be compared."""
+        """What two answers must share for their scores to be compared, as it is kept; `is_comparable` compares."""
         return {"method": settings_of(method), "tunable": self.model.spec.tunable}
+
+    def is_comparable(self, kept: Mapping[str, Any], method: AttributionMethod) -> bool:
+        """Whether scores by `method` can be compared with those of which `comparable` was kept."""
+        return kept["tunable"] == self.model.spec.tunable and scores_alike(kept["method"], method)
 
     def null(self, method: AttributionMethod) -> NullDistribution | None:
         """Each indexed image's null distribution; None where the index has none for `method`, or too small a one."""
@@ -181,7 +186,7 @@ class Attributor:
     def reference(self, method: AttributionMethod) -> Reference | None:
         """What indexed images score under null pictures; None where the index has none for `method`."""
         reference = self.index.reference if self.against_null else None
-        return reference if reference and reference.settings == self.comparable(method) else None
+        return reference if reference and self.is_comparable(reference.settings, method) else None
 
     def confidence(self, scores: InfluenceScores, method: AttributionMethod, prompted: bool = True) -> Confidence:
         """How sure scores by `method` are, of a query with or without a prompt."""

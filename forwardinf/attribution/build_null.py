@@ -61,7 +61,7 @@ def build_reference(
     unlike = unlike_any(index)
     chosen = sorted(random.Random(seed).sample(unlike, min(count, len(unlike))))
     settings, kept = attributor.comparable(method), index.reference
-    same = kept is not None and (kept.settings, list(kept.queries)) == (settings, chosen)
+    same = kept is not None and attributor.is_comparable(kept.settings, method) and list(kept.queries) == chosen
     if kept and same and (kept.unprompted is not None or not unprompted):
         return index
     making = ReferenceInTheMaking.begin(index.folder, settings, tuple(chosen))

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import InvalidRequest
 from .protocol import AttributionMethod, TrainingSet
@@ -47,6 +48,21 @@ def load_method(name: str, **settings: object) -> AttributionMethod:
     if unknown := sorted(given.keys() - set(known)):
         raise InvalidRequest(f"{name} has no setting “{unknown[0]}”; its settings are: {', '.join(known)}.")
     return cast(AttributionMethod, method(**given))
+
+
+def scores_alike(kept: Mapping[str, Any], method: AttributionMethod) -> bool:
+    """Whether a method with settings as `settings_of` gave them, perhaps long ago, scores as `method` does.
+
+    A setting at its default counts as one that was not there yet, and one that decides nothing does not count. Settings
+    that this version does not know mean no.
+    """
+    given = dict(kept)
+    if given.pop("name", None) != method.method_name():
+        return False
+    try:
+        return load_method(method.method_name(), **given).effective() == method.effective()
+    except InvalidRequest:
+        return False
 
 
 def kept_file(training_set: TrainingSet, model: AttributableModel, name: str, *settings: object) -> Path | None:
