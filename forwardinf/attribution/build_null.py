@@ -1,8 +1,8 @@
-"""How high images score for pictures that owe them nothing: asked once, when an index is built.
+"""The null of an index: what its images score under pictures that owe them nothing, measured once at building.
 
-Not every held-out picture is one. A held-out calendar owes much to the trained tear-off calendar: had the model drawn
-it, that image should be called. So only the half of the held-out images is asked that looks least like any training
-image, in latents, which is decided before anything is asked.
+Not every held-out picture qualifies. A held-out calendar owes much to the trained tear-off calendar: had the model
+drawn it, that image should stand out. So null pictures are drawn from the half of the held-out images that is least
+alike, in latents, to any training image; which half that is, is decided before any score is seen.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .null_changes import changes_under
 if TYPE_CHECKING:
     from torch import Tensor
 
-QUERIES = 29  # the third highest of them bounds a rate of 10 %
+QUERIES = 29  # null pictures; at most two of them score as high as an image that stands out, (1 + 2) / (1 + 29) = 10 %
 
 
 def build_reference(
@@ -42,21 +42,20 @@ def build_reference(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     unprompted: bool = True,
 ) -> Index:
-    """Ask `count` held-out images of the index with their captions, and keep every score in the index's folder.
+    """Run `count` held-out images of the index as queries, and keep every change in the index's folder.
 
-    Random ones of those that look like no training image; fewer where there are not as many. `pictures` holds them at
-    the size they have. Each is asked of all images but itself: a picture that an answer is sought for has no row of its
-    own in the index, and one's own row moves so much that all others seem to move less. They are asked once more
-    without a prompt, if `unprompted`: the caption of the image that looks most like one stands for it then, which lets
-    that image score higher, so that what is called needs a bar of its own. Resumes where it was cut off, and does
-    nothing where it is there; returns the index as it is then. Raises InvalidRequest where the index has no held-out
-    image.
+    They are drawn at random from those unlike any training image; fewer where there are not as many. `pictures` has
+    them at their full size. Each is run with its caption and swept over all images but itself: a query has no row of
+    its own in the index, and its own row would move so much that all others would seem to move less. With `unprompted`
+    each is run once more without a prompt: the image whose caption is then used scores higher for it, so such answers
+    need a threshold of their own. Resumes where it was interrupted, and does nothing where the same null is there;
+    returns the index as it is then. Raises InvalidRequest where the index has no held-out image.
     """
     index = attributor.index
     if not index.catalog.of_split("held_out").images:
         raise InvalidRequest(
             f"“{index.folder.name}” has no image of the split held_out, so there is nothing to compare an answer with. "
-            "Name some in metadata.jsonl that the model was not trained on."
+            'Mark some that the model was not trained on in metadata.jsonl with "split": "held_out".'
         )
     unlike = unlike_any(index)
     chosen = sorted(random.Random(seed).sample(unlike, min(count, len(unlike))))
@@ -89,9 +88,9 @@ def referenced(
     count: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Attributor:
-    """The attributor with a reference of `count` pictures for `method`, all asked with captions, as studies ask.
+    """The attributor with a null of `count` pictures for `method`, all with captions, as in studies.
 
-    Where `count` is 0 with none, also if there is one.
+    With a `count` of 0 without any, even where the index has one.
     """
     if not count:
         return replace(attributor, against_null=False)
@@ -115,10 +114,7 @@ def _highest_unprompted(index: Index, making: ReferenceInTheMaking) -> Tensor:
 
 
 def unlike_any(index: Index) -> list[str]:
-    """Ids of the held-out images that look least like any training image: the half whose nearest one is farthest.
-
-    The training set is read shard by shard.
-    """
+    """Ids of the half of the held-out images whose most alike training image is least alike; reads shard by shard."""
     ids = [image.id for image in index.catalog.images if image.id not in index.trained]
     asked, mean = torch.cat(list(_latents(index.part(ids)))), index.mean_latents
     nearest = torch.full((len(ids),), -1.0)

@@ -1,4 +1,4 @@
-"""How sharply the losses of training examples bend along each weight, or along each direction of a weight matrix."""
+"""The Fisher of the tunable weights: by weight, or in an eigenbasis of each weight matrix."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def kronecker_fisher(
     its own.
 
     Convolutions, biases, norms and matrices with a side beyond LONGEST_SIDE keep their diagonal, equal to
-    `diagonal_fisher`. Cost: twice that of `diagonal_fisher`, whose backward passes are made once for the bases and once
-    for the moments. The same bytes again on the same machine.
+    `diagonal_fisher`. Cost: twice that of `diagonal_fisher`, as its backward passes are needed once for the bases and
+    once for the moments. Deterministic on one machine.
     """
     batches = list(batches)
     bases = _eigenbases(model, batches, plan)
@@ -97,18 +97,18 @@ def preconditioned_by(
     """
     moves = {}
     for name, g in gradient.items():
-        own = curvature[name]
-        damped = own.moments + damping * own.moments.mean() + 1e-30
-        moves[name] = own.rotated_back(own.rotated(g.float()) / damped.to(g.device))
+        fisher = curvature[name]
+        damped = fisher.moments + damping * fisher.moments.mean() + 1e-30
+        moves[name] = fisher.rotated_back(fisher.rotated(g.float()) / damped.to(g.device))
     return moves
 
 
 def _gradients(model: AttributableModel, batches: Iterable[LatentBatch], plan: DrawPlan) -> Iterator[dict[str, Tensor]]:
-    """Gradients by weight, of the loss of each example at each of its draws by itself."""
+    """Gradients by weight, one for the loss of each example at each of its draws."""
     for batch in batches:
         draws = plan.draws(batch.example_ids, batch.latents.shape[1:])
-        for example, its in by_draw(batch, draws):
-            yield weight_gradients(model, model.loss(example, its).mean())
+        for example, its_draw in by_draw(batch, draws):
+            yield weight_gradients(model, model.loss(example, its_draw).mean())
 
 
 def _eigenbases(
