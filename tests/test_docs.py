@@ -17,7 +17,6 @@ from conftest import ASSETS
 from forwardinf.cli.main import app
 from forwardinf.cli.methods import settings_table
 from forwardinf.config import Settings
-from forwardinf.methods import registry
 from forwardinf.studies import summary
 from forwardinf.studies.reports import read_reports
 
@@ -156,7 +155,13 @@ def test_the_settings_of_methods_are_documented_as_they_are_declared():
 def test_every_method_has_a_row():
     table = text_of(COMMANDS).partition("## Methods")[2].partition("\n### ")[0]
     assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == method_files()
-    assert registry.load_method("forward_inf") is not None
+
+
+def test_every_module_and_test_named_exists():
+    folders, path = (ROOT, ROOT / "forwardinf"), re.compile(r"[\w/.]+/([\w.]+\.(py|md|svg|parquet))?")
+    named = [span for page in PAGES for span in spans(page) if path.fullmatch(span)]
+    assert "tests/test_layers.py" in named
+    assert [span for span in named if not any((folder / span).exists() for folder in folders)] == []
 
 
 def test_readmes_figures_are_those_of_the_reports():
