@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from .settings import effective
+
 Settings = dict[str, Any]
 Trial = dict[str, Any]
 
@@ -44,9 +46,9 @@ class Journal:
                 yield line | {"settings": settings[key]}
 
     def trials_with(self, settings: Settings) -> Iterator[Trial]:
-        """The trials made with exactly these settings."""
-        wanted = json.loads(_written(settings))  # in JSON's types, as they come back
-        return (trial for trial in self.trials() if trial["settings"] == wanted)
+        """The trials whose settings decide the same as these."""
+        wanted = effective(json.loads(_written(settings)))  # in JSON's types, as they come back
+        return (trial for trial in self.trials() if effective(trial["settings"]) == wanted)
 
     def append(self, trial: Trial) -> None:
         """Add one trial, which is on disk when this returns. Raises OSError where it cannot be written."""

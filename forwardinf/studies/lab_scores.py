@@ -18,7 +18,7 @@ from ..index.build import BuildPlan, build_index
 from ..methods.protocol import AttributionMethod, settings_of
 from ..models.protocol import PictureModel
 from .ground_truth import GroundTruth
-from .settings import settings_on
+from .settings import effective, settings_on
 
 
 def attributor_of(
@@ -56,7 +56,7 @@ def scores_of(
     Scores in `work` are taken from there, the others are computed and stored there.
     """
     settings = settings_on(attributor, method)
-    name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    name = hashlib.sha256(json.dumps(effective(settings), sort_keys=True).encode()).hexdigest()[:16]
     path = work / "scores" / f"{settings['method']['name']}-{name}.npy"
     rows = RowCache.open(path, len(truth.plan.queries), len(truth.plan.images))
     for done, number in enumerate(numbers):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 from .. import __version__
 from ..attribution.attributor import Attributor
+from ..errors import ForwardInfError
 from ..methods.protocol import AttributionMethod, settings_of
 from ..methods.registry import load_method
 
@@ -24,6 +26,26 @@ def settings_on(attributor: Attributor, method: AttributionMethod) -> dict[str, 
         "reference_queries": 0 if reference is None else len(reference.queries),
         "version": __version__,
     }
+
+
+def effective(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a study with those of its method reduced to what decides a score.
+
+    So trials stay valid when a method gets a new setting with a default, and an idle setting makes no difference.
+    Settings that their method no longer accepts stay as they are.
+    """
+    if "method" not in settings:
+        return settings
+    return settings | {"method": json.loads(_effective(json.dumps(settings["method"])))}
+
+
+@cache
+def _effective(method: str) -> str:
+    settings: dict[str, Any] = json.loads(method)
+    try:
+        return json.dumps({"name": settings["name"], **load_method(**settings).effective()})
+    except (ForwardInfError, KeyError, TypeError):
+        return method
 
 
 def changed(method: dict[str, Any]) -> dict[str, str]:
