@@ -1,11 +1,14 @@
 """The nouns of the project, frozen and cheap to pickle.
 
 Axes, in the order in which they appear in shapes:
-    n  training images (examples) of a sweep
+    n  indexed images (examples) of a sweep, held-out ones included
     b  batch: examples or pictures
+    m  null pictures
     d  draw: one (timestep, noise) pair of an example
     t  token of a prompt
     c h w  channels, height, width of latents (or of pictures, where said)
+    f  features of an embedding
+    w  all tunable weights in a row
 """
 
 from __future__ import annotations
@@ -61,7 +64,7 @@ class Query:
     """The picture whose training images are sought, as the model sees it."""
 
     id: str
-    sha256: str  # of the picture's original bytes
+    sha256: str  # of the picture's original bytes; of its RGB pixels where these are not known
     prompt: str  # as given; may be empty
     latents: Tensor  # [1 c h w]
     conditioning: Tensor  # [1 ...], of the prompt or of the fallback caption

@@ -172,7 +172,7 @@ def test_a_query_may_move_only_weights_that_the_index_knows(index: Index, folder
     with pytest.raises(IndexMismatch, match=r"“attention”.*weights are missing, such as .*--tunable “all”"):
         Attributor(whole, index)
     part = StableDiffusion(tiny_pipeline(), ModelSpec("tiny", tunable="cross-attention k,v"))
-    mirrored = Attributor(part, index).mirror(Attributor(part, index).query(picture(folder, 0)), ForwardInf())
+    mirrored = Attributor(part, index).prepare(Attributor(part, index).query(picture(folder, 0)), ForwardInf())
     assert mirrored.rounds[-1].deltas.keys() == part.tunable_parameters().keys() < index.fisher().keys()
 
 
@@ -208,7 +208,7 @@ def test_the_step_moves_the_querys_loss_by_its_budget_and_leaves_the_model_alone
 ):
     before = state_of(attributor.model)
     method = ForwardInf(direction=direction, steps=steps, loss_budget=0.02)
-    mirrored = attributor.mirror(attributor.query(picture(folder, 0), "patch 0"), method)
+    mirrored = attributor.prepare(attributor.query(picture(folder, 0), "patch 0"), method)
     wanted = 0.02 if direction == "ascent" else -0.02
     assert mirrored.loss_after / mirrored.loss_before - 1 == pytest.approx(wanted, rel=0.1)
     assert unchanged(attributor.model, before)
@@ -303,7 +303,7 @@ def test_forward_inf_is_the_change_of_loss_along_the_querys_own_gradient(
         move = preconditioned(move, index.fisher(), 0.1)
     if curvature == "kronecker":
         move = preconditioned_by(move, index.kronecker(), 0.1)
-    (factor,) = attributor.mirror(query, method).step_sizes
+    (factor,) = attributor.prepare(query, method).step_sizes
     (shard,) = index.shards()
     with model.with_deltas({name: factor * m for name, m in move.items()}):
         moved = measured(model, shard.batch, index.info.plan)
@@ -407,7 +407,7 @@ def test_a_cancelled_and_a_failed_sweep_restore_the_model_and_a_good_one_follows
 ):
     model, before = attributor.model, state_of(attributor.model)
     method = ForwardInf()
-    mirrored = attributor.mirror(attributor.query(picture(folder, 1)), method)
+    mirrored = attributor.prepare(attributor.query(picture(folder, 1)), method)
     running = attributor.sweep(mirrored, method, batch_size=3)
     assert next(running).quantity == "likeness"
     assert next(found for found in running if found.quantity == "loss").example_ids == ("00.png",)
@@ -573,7 +573,7 @@ def test_a_part_of_an_index_sweeps_these_examples_alone(model: StableDiffusion, 
     chosen = ["11.png", "03.png", "01.png"]  # none of the second shard
     part = Attributor(model, whole.index.part(chosen))
     method = ForwardInf()
-    mirrored = whole.mirror(whole.query(picture(folder, 3)), method)
+    mirrored = whole.prepare(whole.query(picture(folder, 3)), method)
     every, few = table(whole, mirrored, method), table(part, mirrored, method)
     *_, last = part.follow(whole.query(picture(folder, 3)), method)
     assert last.done == last.total == part.index.count == 3

@@ -429,7 +429,7 @@ def test_a_calibration_study_asks_counts_and_goes_on(referenced: Attributor, tmp
     journal = Journal(tmp_path / "calibration.jsonl")
     with pytest.raises(InvalidRequest, match="no null distribution from 9 pictures or more"):
         room.run(Calibration(3, 2), referenced, METHOD, journal)
-    monkeypatch.setattr(room, "ENOUGH", 2)
+    monkeypatch.setattr(room, "FEWEST_FOR_VERDICT", 2)
     trials = room.run(Calibration(3, 2), referenced, METHOD, journal)
     chosen_by = {null.name for null in unrelated(room.CHOSEN_BY, 16)}
     assert not chosen_by & {trial["query"] for trial in trials}
@@ -448,7 +448,7 @@ def test_a_calibration_study_asks_counts_and_goes_on(referenced: Attributor, tmp
 def test_the_images_shown_most_often_are_drawn_anew_and_must_be_called(
     referenced: Attributor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(room, "ENOUGH", 2)
+    monkeypatch.setattr(room, "FEWEST_FOR_VERDICT", 2)
     catalog = referenced.index.catalog
     trained = [image.id for image in catalog.of_split("train").images]
     shown = {trained[2]: 3, trained[0]: 7, trained[1]: 3}

@@ -196,7 +196,7 @@ def test_tracin_is_refused_where_its_step_would_be_rounded_away(
 ):
     attributor = attributor_of(checkpoints["sd_15"], patches, tmp_path / "index", "float16")
     with pytest.raises(InvalidRequest, match="tracin needs a model in float32, and this one is in float16"):
-        attributor.mirror(attributor.query(picture(patches, 0), "patch 0"), load_method("tracin"))
+        attributor.prepare(attributor.query(picture(patches, 0), "patch 0"), load_method("tracin"))
 
 
 def batch_of(model: StableDiffusion | StableDiffusionXL, *prompts: str) -> tuple[LatentBatch, Draws]:

@@ -20,7 +20,7 @@ from forwardinf import methods
 from forwardinf.attribution.attributor import Attributor
 from forwardinf.attribution.progress import table_of
 from forwardinf.attribution.training_set import IndexedImages, batches_of
-from forwardinf.cli.options import references_for
+from forwardinf.cli.options import null_pictures_for
 from forwardinf.draws import DrawPlan
 from forwardinf.errors import DamagedAsset, InvalidRequest
 from forwardinf.files.rows import RowCache
@@ -114,7 +114,7 @@ def seen(attributor: Attributor) -> IndexedImages:
 
 
 def swept(attributor: Attributor, method: AttributionMethod, query: Query, batch_size: int = 64) -> Table:
-    return table(attributor, attributor.mirror(query, method), method, batch_size)
+    return table(attributor, attributor.prepare(query, method), method, batch_size)
 
 
 def weights_of(model: StableDiffusion) -> dict[str, torch.Tensor]:
@@ -144,7 +144,7 @@ def test_a_planted_copy_of_the_query_ranks_first(attributor: Attributor, folder:
 def test_what_is_measured_depends_on_no_batch_size_no_order_and_no_interruption(
     attributor: Attributor, query: Query, method: AttributionMethod
 ):
-    state = attributor.mirror(query, method)
+    state = attributor.prepare(query, method)
     whole, singly = (table(attributor, state, method, size) for size in (64, 1))
     (shard,) = attributor.index.shards()
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(0))
@@ -154,7 +154,7 @@ def test_what_is_measured_depends_on_no_batch_size_no_order_and_no_interruption(
     tasks = list(executor.run(reversed(attributor.jobs(state, method))))
     results = (*tasks[1::2], *tasks, *tasks[::2])  # in another order, and some of them twice
     elsewhere = table_of(attributor.index, state, results)
-    for quantity in whole.columns:
+    for quantity in whole.quantities:
         for other in (singly, elsewhere):
             torch.testing.assert_close(other[quantity], whole[quantity], rtol=1e-4, atol=1e-6)
     expected = score(method.changes(state, whole)).scores
@@ -166,7 +166,7 @@ def test_a_job_measures_the_same_after_it_was_pickled(
     attributor: Attributor, query: Query, method: AttributionMethod, tmp_path: Path
 ):
     cached = replace(attributor, cache=tmp_path)
-    jobs = cached.jobs(cached.mirror(query, method), method)
+    jobs = cached.jobs(cached.prepare(query, method), method)
     carried = pickle.loads(pickle.dumps(jobs))
     assert [job.model for job in carried] == [attributor.model.spec] * len(jobs)
     assert {job.index.fingerprint for job in carried} == {attributor.index.fingerprint}
@@ -180,7 +180,7 @@ def test_a_cancelled_attribution_leaves_the_weights_as_they_were(
     attributor: Attributor, query: Query, method: AttributionMethod
 ):
     before = weights_of(attributor.model)
-    state = attributor.mirror(query, method)
+    state = attributor.prepare(query, method)
     assert unchanged(attributor.model, before)
     running = attributor.sweep(state, method, 4)
     moving = [one_round.quantity for one_round in state.rounds if one_round.deltas]
@@ -252,7 +252,7 @@ def test_a_gradient_is_the_same_taken_of_a_few_draws_at_a_time(
 def test_tracin_is_the_inner_product_of_gradients(attributor: Attributor, query: Query, normalised: bool):
     model, plan = attributor.model, attributor.index.info.plan
     method = TracIn(normalised=normalised, query_draws=3)
-    state = attributor.mirror(query, method)
+    state = attributor.prepare(query, method)
     per_draw = method.changes(state, table(attributor, state, method)).per_draw
     asked = DrawPlan(0, 3).draws([query.id], query.latents.shape[1:])
     queries = [own_gradient(model, loss) for loss in model.loss(query.batch(), asked)[0]]
@@ -267,7 +267,7 @@ def test_tracin_is_the_inner_product_of_gradients(attributor: Attributor, query:
 
 def test_tracin_takes_what_is_known_before_its_rounds_are_over(attributor: Attributor, query: Query):
     method = TracIn(normalised=True, query_draws=3)
-    state = attributor.mirror(query, method)
+    state = attributor.prepare(query, method)
     assert [one_round.quantity for one_round in state.rounds] == ["along", "against", "length"]
     tasks = list(attributor.sweep(state, method, 4))
     assert len(tasks) == 3 * COUNT
@@ -284,7 +284,7 @@ def test_retracs_lengths_are_computed_once(
     cached = replace(attributor, cache=tmp_path / "cache")
     first = cached.attribute(picture(folder, 3), "patch 3", method)
     assert torch.equal(first.scores, attributor.attribute(picture(folder, 3), "patch 3", method).scores)
-    state = cached.mirror(cached.query(picture(folder, 3), "patch 3"), method)
+    state = cached.prepare(cached.query(picture(folder, 3), "patch 3"), method)
     with monkeypatch.context() as patched:
         patched.setattr("forwardinf.methods.tracin.gradient", None)  # none is taken any more
         again = table(cached, state, method)
@@ -314,7 +314,7 @@ def test_the_kernel_is_the_regularised_inverse_of_the_gram_matrix(shape: tuple[i
 def test_trak_follows_its_equation(attributor: Attributor, query: Query, name: str):
     model, plan = attributor.model, attributor.index.info.plan
     method = load_method(name, dimensions=6, query_draws=3)
-    state = attributor.mirror(query, method)
+    state = attributor.prepare(query, method)
     known = table(attributor, state, method)
     measured_features = known["gradient"][:, 0]
 
@@ -361,7 +361,7 @@ def test_traks_features_are_computed_once_and_lie_outside_the_index(
     rows.put(2, np.array([*[1.0] * 31, np.nan], np.float32))  # torn
     assert rows.get(2) is None
 
-    state = cached.mirror(cached.query(picture(folder, 1)), method)
+    state = cached.prepare(cached.query(picture(folder, 1)), method)
     taken: list[tuple[str, ...]] = []
     loss = attributor.model.loss
     monkeypatch.setattr(
@@ -404,7 +404,7 @@ def test_mucs_unlearns_only_what_is_below_the_null_loss_and_stops_when_all_is_fo
 def test_sizes_are_measured_at_the_noisiest_draws_after_a_step_of_their_own(attributor: Attributor, query: Query):
     model, plan = attributor.model, attributor.index.info.plan
     method = ForwardInf()
-    state = attributor.mirror(query, method)
+    state = attributor.prepare(query, method)
     likeness_round, errors, sizing = state.rounds
     assert [r.draws for r in state.rounds] == [(), (0, 1, 2), (3,)]
     assert (likeness_round.deltas, likeness_round.columns) == ({}, (ALL_DRAWS,))
@@ -454,7 +454,7 @@ def test_sizes_count_once_those_of_all_images_are_measured(attributor: Attributo
 
 def test_mucs_scores_the_relative_rise_at_the_noisier_draws(attributor: Attributor, query: Query):
     method = Mucs(max_steps=2, batch=4)
-    state = attributor.mirror(query, method)
+    state = attributor.prepare(query, method)
     assert len(state.step_sizes) == 2
     known = table(attributor, state, method)
     (shard,) = attributor.index.shards()
@@ -484,7 +484,7 @@ def test_mucs_holds_on_to_images_that_were_trained_on_whichever_a_sweep_visits(
         return loss(batch, draws)
 
     monkeypatch.setattr(attributor.model, "loss", watched)
-    part.mirror(query, Mucs(max_steps=6, batch=3))
+    part.prepare(query, Mucs(max_steps=6, batch=3))
     assert taken == {f"{number:02}.png" for number in range(1, COUNT)}
 
 
@@ -548,8 +548,8 @@ def test_a_form_of_the_papers_scores_the_mean_change_of_the_loss(
     ours = ForwardInf(curvature=curvature, likeness=False, size_draws=0, loss_budget=method.loss_budget)
     moved = swept(attributor, ours, query)  # the same step
     assert torch.equal(found["loss"], moved["loss"])
-    changes = method.changes(attributor.mirror(query, method), found)
+    changes = method.changes(attributor.prepare(query, method), found)
     change = found["loss"] - found.base_losses
     torch.testing.assert_close(score(changes).scores, (change.abs() if name == "plain" else change).mean(dim=1))
     assert changes.weights is None
-    assert (references_for(method, None, 29), references_for(ForwardInf(), None, 29)) == (0, 29)
+    assert (null_pictures_for(method, None, 29), null_pictures_for(ForwardInf(), None, 29)) == (0, 29)

@@ -30,7 +30,7 @@ from ..methods.registry import scores_alike
 from ..models.protocol import PictureModel
 from ..models.registry import load_model
 from ..scoring.confidence import Confidence, highest
-from ..scoring.null import FEWEST, NullDistribution
+from ..scoring.null import FEWEST_FOR_Z_SCORES, NullDistribution
 from ..sweep.executors.threads import ThreadExecutor
 from ..sweep.job import Executor, IndexRef, SweepJob
 from ..sweep.rounds import Measured, forwards
@@ -69,11 +69,11 @@ class Attributor:
         cache: Path | None = None,
         embedder: str | None = None,
     ) -> Attributor:
-        """An index with its model, by default those of the settings; a query moves the `tunable` weights.
+        """Open an index and its model, by default those of FORWARDINF_INDEX and FORWARDINF_MODEL.
 
-        By default these are the weights the index was built for. `embedder` is where to find the embedder that the
-        index was made with, if the name recorded in the index does not. Raises ForwardInfError saying what cannot be
-        used.
+        A query moves the `tunable` weights, by default those that the index was built for. `embedder` says where the
+        embedder is that the index was made with, if not where the index says. Raises ForwardInfError saying what cannot
+        be used.
         """
         opened = index if isinstance(index, Index) else Index.open(index or load_settings().index)
         spec = spec or load_settings().model_spec()
@@ -84,8 +84,8 @@ class Attributor:
         """An RGB picture of any size, as the model sees it; `sha256` is that of its original bytes.
 
         Without a prompt, the caption of the most similar training image is used. Every training image is measured under
-        its caption, as it was trained; a step under an empty prompt moves other weights than those that hold an image
-        under its caption, and recovers little influence, even for the training image itself.
+        its caption, as it was trained; a step under an empty prompt changes other weights than those that encode an
+        image with its caption, so even the training image itself would score low.
         """
         digest = sha256 or hashlib.sha256(picture.tobytes()).hexdigest()
         latents = self.model.encode_image([to_square(picture, self.model.picture_size)])
@@ -93,8 +93,8 @@ class Attributor:
         conditioning = self.model.encode_prompt([prompt if fallback is None else fallback])
         return Query(f"query-{digest[:16]}", digest, prompt, latents, conditioning, picture, fallback)
 
-    def mirror(self, query: Query, method: AttributionMethod = DEFAULT_METHOD) -> QueryState:
-        """What `method` does once for a query; for a mirrored method the few gradient steps on it."""
+    def prepare(self, query: Query, method: AttributionMethod = DEFAULT_METHOD) -> QueryState:
+        """What `method` works out from a query before the sweep; for a mirrored method the gradient steps on it."""
         return method.prepare(self.model, query, IndexedImages(self.index, self.cache, self.similarities))
 
     def jobs(self, state: QueryState, method: AttributionMethod = DEFAULT_METHOD) -> list[SweepJob]:
@@ -122,10 +122,11 @@ class Attributor:
         Held-out images are swept too, for comparison, and are not among the scores. Closing the generator restores the
         model and leaves nothing behind.
         """
-        state, null = self.mirror(query, method), self.null(method)
+        state, null = self.prepare(query, method), self.null(method)
         count = self.index.count
         results: tuple[Measured, ...] = ()
-        cost = {r.quantity: max(len(r.draws), not forwards(state.rounds, count)) for r in state.rounds}
+        unpaid = 0 if forwards(state.rounds, count) else 1  # a round without forwards is free, unless none has any
+        cost = {r.quantity: len(r.draws) or unpaid for r in state.rounds}
         planned, paid, start = count * sum(cost.values()), 0, time.perf_counter()
         with closing(self.sweep(state, method)) as sweep:
             for found in sweep:
@@ -169,7 +170,7 @@ class Attributor:
     def null(self, method: AttributionMethod) -> NullDistribution | None:
         """Each indexed image's null distribution; None where the index has none for `method`, or too small a one."""
         reference = self.reference(method)
-        if reference is None or len(reference.queries) < FEWEST:
+        if reference is None or len(reference.queries) < FEWEST_FOR_Z_SCORES:
             return None
         return NullDistribution.of([image.id for image in self.index.catalog.images], reference.per_draw)
 

@@ -18,9 +18,9 @@ from ..types import InfluenceScores
 class AttributionProgress:
     """What was measured up to some moment of a sweep, and the influence that follows from it."""
 
-    done: int  # training images, where a round over them counts by its share of all forwards
+    done: int  # images, held-out ones included: `total` times the share of all forwards that are done
     total: int
-    rate: float  # training images per second
+    rate: float  # images per second
     seconds_left: float
     method: AttributionMethod
     state: QueryState

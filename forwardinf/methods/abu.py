@@ -15,7 +15,7 @@ from .plain import Plain
 
 
 class Abu(Plain):
-    """Settings of the method: those of `plain` with other defaults."""
+    """The method; its fields are the settings of `plain` with other defaults."""
 
     curvature: settings.Curvature = "fisher"
     score: settings.Score = "difference"

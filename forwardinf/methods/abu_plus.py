@@ -12,7 +12,7 @@ from .abu import Abu
 
 
 class AbuPlus(Abu):
-    """Settings of the method: those of `abu` with another curvature."""
+    """The method; its fields are the settings of `abu` with another curvature."""
 
     curvature: settings.Curvature = "kronecker"
 

@@ -39,7 +39,7 @@ Squared = Annotated[bool, Field(description="count a change of the prediction by
 
 
 class Das(Trak):
-    """Settings of the method: those of TRAK, and whether the sign of a change is left out."""
+    """The method; its fields are the settings of TRAK, and whether the sign of a change is left out."""
 
     damping: settings.Damping = 1.0
     squared: Squared = True

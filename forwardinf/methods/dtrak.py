@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class DTrak(Trak):
-    """Settings of the method: those of TRAK."""
+    """The method; its fields are the settings of TRAK."""
 
     damping: settings.Damping = 1.0
 

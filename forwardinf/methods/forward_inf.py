@@ -1,22 +1,23 @@
 """Forward-INF: move the weights a little along the query's gradient, and see whose loss moved.
 
 Ko et al., "The Mirrored Influence Hypothesis", CVPR 2024 (arXiv 2402.08922), section 4: ascend (or descend) the query's
-loss, then compare each training example's loss before and after, by forward passes alone. What is ours by default:
+loss, then compare each training example's loss before and after, by forward passes alone. By default it differs in:
 
 - the step is preconditioned by a diagonal Fisher, as Wang et al. 2024 (arXiv 2406.09408, eq. 8) do, because a plain
   step damages the model at large;
-- its size is found by its effect on the query's loss, so that no learning rate has to be tuned for a model;
+- its length is set by its effect on the query's loss, so that no learning rate has to be tuned for a model;
 - it is taken at the sweep's draws, so that each image is measured at the timesteps and noises at which the model was
   moved, and few draws are enough;
 - at the noisiest draws (`size_draws`) the size of the prediction is measured in place of its error, after a step of its
   own that raises it for the query;
 - the score holds each change against the image's null distribution and weights it by likeness (scoring/score.py).
 
-`curvature="kronecker"` takes the Fisher in an eigenbasis of each weight matrix, close to the EK-FAC of AbU+ (arXiv
+`curvature="kronecker"` takes the Fisher of matrices in an eigenbasis of each, close to the EK-FAC of AbU+ (arXiv
 2511.10721); `kronecker_fisher` says what differs. It needs an index that was built with it.
 
-Cost: one backward per step on the query's draws and at most 12 forwards to size it, both twice with `size_draws`; then
-one forward per training image and draw. Nothing on disk beside the index.
+Cost: on the query, a backward over its draws for each step and at most 12 evaluations to set its length, and one
+evaluation before the first; all of it twice with `size_draws`. Then one forward per training image and draw. Nothing on
+disk beside the index.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -38,7 +39,7 @@ from ..sweep.rounds import Round
 from ..sweep.table import Table
 from ..types import Draws, LatentBatch, Query, size_draws_of
 from . import settings
-from .mirror import Deltas, Move, Objective, moved, preconditioned
+from .mirror import ByName, Move, Objective, moved, preconditioned
 from .protocol import Mirrored, TrainingSet
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class ForwardInfState(Mirrored):
 
 
 class ForwardInf(settings.MethodSettings):
-    """Settings of the method."""
+    """The method; its fields are its settings."""
 
     idle_while: ClassVar = {
         "seed": ("own_draws", 0),
@@ -87,16 +88,19 @@ class ForwardInf(settings.MethodSettings):
     def prepare(self, model: AttributableModel, query: Query, training_set: TrainingSet) -> ForwardInfState:
         """Take the gradient steps on the query; the model's weights are as before when this returns."""
         plan = training_set.plan
-        errors = plan.count - size_draws_of(vars(self), plan.count)
+        loss_draws = plan.count - size_draws_of(vars(self), plan.count)
         step = self._moved(model, query, training_set, "loss")
-        rounds = [Round("loss", tuple(range(errors)), step.deltas)]
+        rounds = [Round("loss", tuple(range(loss_draws)), step.deltas)]
         if self.likeness:
-            rounds.insert(0, Round("likeness", (), per_draw=False))
-        if errors < plan.count:
-            sizing = self._moved(model, query, training_set, "size")
-            rounds.append(Round("size", tuple(range(errors, plan.count)), sizing.deltas))
+            rounds.insert(0, Round("likeness", (), one_figure=True))
+        if loss_draws < plan.count:
+            size_step = self._moved(model, query, training_set, "size")
+            rounds.append(Round("size", tuple(range(loss_draws, plan.count)), size_step.deltas))
         return ForwardInfState(
-            *(tuple(rounds), step.step_sizes, step.before, step.after),
+            rounds=tuple(rounds),
+            step_sizes=step.step_sizes,
+            loss_before=step.before,
+            loss_after=step.after,
             latents=query.latents.cpu(),
             mean_latents=training_set.mean_latents.cpu() if self.likeness else torch.zeros(query.latents.shape[1:]),
         )
@@ -112,11 +116,11 @@ class ForwardInf(settings.MethodSettings):
         return losses(model, batch, draws)
 
     def changes(self, state: ForwardInfState, table: Table) -> Changes:
-        """Per-draw changes, of errors and behind them of sizes, once those of all images are measured."""
+        """Standardised changes of the losses at each draw, followed by those of the sizes once all images have them."""
         sign = 1.0 if self.direction == "ascent" else -1.0
         known = table.known("loss")
         before, after = known.base_losses_of("loss"), known["loss"]
-        sizes = len(known.columns["size"].draws) if known.has("size") else 0
+        sizes = len(known.quantities["size"].draws) if known.has("size") else 0
         if sizes:
             before = torch.cat([before, known.base_sizes_of("size")], dim=1)
             after = torch.cat([after, known["size"]], dim=1)
@@ -128,14 +132,16 @@ class ForwardInf(settings.MethodSettings):
         weights = likeness_weights(known["likeness"][:, 0]) if self.likeness else None
         return Changes(known.example_ids, change, weights, sizes)
 
-    def _moved(self, model: AttributableModel, query: Query, training_set: TrainingSet, of: str) -> Move:
+    def _moved(
+        self, model: AttributableModel, query: Query, training_set: TrainingSet, of: Literal["loss", "size"]
+    ) -> Move:
         """The weights moved so that the query's loss, or the size of the prediction, changes by its budget."""
-        objective = Objective(model, query, self._draws(query, training_set.plan), "size" if of == "size" else "loss")
+        objective = Objective(model, query, self._draws(query, training_set.plan), of)
         budget = self.size_budget if of == "size" else self.loss_budget
         sign = 1 if self.direction == "ascent" else -1
         return moved(objective, self._preconditioner(training_set), self.steps, sign, budget)
 
-    def _preconditioner(self, training_set: TrainingSet) -> Callable[[Deltas], Deltas]:
+    def _preconditioner(self, training_set: TrainingSet) -> Callable[[ByName], ByName]:
         if self.curvature == "kronecker":
             return partial(preconditioned_by, curvature=training_set.kronecker(), damping=self.damping)
         fisher = training_set.fisher() if self.curvature == "fisher" else None

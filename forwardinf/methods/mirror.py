@@ -1,4 +1,4 @@
-"""A few gradient steps on a query, preconditioned by the curvature and sized by their effect."""
+"""A few gradient steps on a query, preconditioned by the curvature, whose lengths are set by their effect."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from ..models.protocol import AttributableModel
 
 TRIES, CLOSE = 12, 0.05  # of the line search, and how near its target it has to come, as a share of the way
-Deltas = dict[str, "Tensor"]
+ByName = dict[str, "Tensor"]  # a tensor for each tunable parameter
 
 
 @dataclass(frozen=True)
 class Move:
     """Where the steps moved the weights, and what that did to the query."""
 
-    deltas: Deltas
+    deltas: ByName
     step_sizes: tuple[float, ...]  # factor of the preconditioned gradient, one per step
     before: float  # the query's mean loss, or the mean size of its prediction
     after: float
@@ -41,12 +41,16 @@ class Objective:
     draws: Draws
     of: Literal["loss", "size"] = "loss"
 
+    @property
+    def description(self) -> str:
+        return {"loss": "loss", "size": "prediction size"}[self.of]
+
     @torch.no_grad()
-    def value(self, deltas: Deltas) -> float:
+    def value(self, deltas: ByName) -> float:
         with self.model.with_deltas(deltas):
             return float(self._mean())
 
-    def gradient(self, deltas: Deltas) -> Deltas:
+    def gradient(self, deltas: ByName) -> ByName:
         with self.model.with_deltas(deltas):
             return weight_gradients(self.model, self._mean())
 
@@ -57,48 +61,48 @@ class Objective:
         return self.model.loss(batch, self.draws).mean()
 
 
-def moved(objective: Objective, precondition: Callable[[Deltas], Deltas], steps: int, sign: int, budget: float) -> Move:
+def moved(objective: Objective, precondition: Callable[[ByName], ByName], steps: int, sign: int, budget: float) -> Move:
     """Steps along `sign` times the preconditioned gradient that change the objective by the relative `budget`.
 
     Raises InvalidRequest where the objective is not finite or no step changes it.
     """
     deltas = {name: torch.zeros_like(p) for name, p in objective.model.tunable_parameters().items()}
     before = reached = objective.value(deltas)
-    if not torch.tensor(before).isfinite():
+    if not 0 < before < float("inf"):
         raise InvalidRequest(
-            f"The model's {objective.of} on this query is {before}, so no step can be sized by it. The checkpoint may "
-            "hold weights that are not finite: try it in float32, or another checkpoint."
+            f"The model's {objective.description} on this query is {before}, so no step can be sized by its effect on "
+            "it. The checkpoint may hold weights that are not finite: try it in float32, or another checkpoint."
         )
     factors: list[float] = []
     for step in range(1, steps + 1):
         target = before * (1 + sign * budget) ** (step / steps)
-        move = {name: sign * g for name, g in precondition(objective.gradient(deltas)).items()}
-        factor, reached = _line_search(objective, deltas, move, reached, target)
+        direction = {name: sign * g for name, g in precondition(objective.gradient(deltas)).items()}
+        factor, reached = _line_search(objective, deltas, direction, reached, target)
         factors.append(factor)
-        deltas = {name: delta + factor * move[name] for name, delta in deltas.items()}
+        deltas = {name: delta + factor * direction[name] for name, delta in deltas.items()}
     return Move(deltas, tuple(factors), before, reached)
 
 
-def preconditioned(gradient: Deltas, fisher: Deltas | None, damping: float) -> Deltas:
-    """F⁻¹ g with a damped diagonal F, one layer at a time; the gradient itself where there is no Fisher."""
+def preconditioned(gradient: ByName, fisher: ByName | None, damping: float) -> ByName:
+    """F⁻¹ g with a damped diagonal F of each parameter; the gradient itself where there is no Fisher."""
     if fisher is None:
         return gradient
     moves = {}
-    for name, g in gradient.items():  # one weight at a time, as each copy of all takes 4 bytes a weight
+    for name, g in gradient.items():  # one parameter at a time, as a copy of all takes 4 bytes a weight
         damped = fisher[name] + damping * fisher[name].mean() + 1e-30
         moves[name] = g.float() / damped.to(g.device)
     return moves
 
 
 def _line_search(
-    objective: Objective, deltas: Deltas, move: Deltas, start: float, target: float
+    objective: Objective, deltas: ByName, direction: ByName, start: float, target: float
 ) -> tuple[float, float]:
-    """The factor of `move` that brings the objective to `target`, and the value reached."""
-    length = sum(float((m.square()).sum()) for m in move.values()) ** 0.5
+    """The factor of `direction` that brings the objective to `target`, and the value reached."""
+    length = sum(float((d.square()).sum()) for d in direction.values()) ** 0.5
     factor, low, high = 1e-3 / max(length, 1e-30), 0.0, float("inf")
     best = (0.0, start)
     for _ in range(TRIES):
-        reached = objective.value({name: delta + factor * move[name] for name, delta in deltas.items()})
+        reached = objective.value({name: delta + factor * direction[name] for name, delta in deltas.items()})
         progress = (reached - start) / (target - start)
         if abs(reached - target) < abs(best[1] - target):
             best = (factor, reached)
@@ -110,7 +114,9 @@ def _line_search(
             high = factor
         factor = _inside(factor / progress if progress > 0 else 0.0, low, high)
     if best[0] == 0.0:
-        raise InvalidRequest("No step moved this query's loss towards its budget; try another direction or budget.")
+        raise InvalidRequest(
+            f"No step moved this query's {objective.description} towards its budget. Try another direction or budget."
+        )
     return best
 
 
@@ -118,4 +124,4 @@ def _inside(guess: float, low: float, high: float) -> float:
     """A next factor strictly between what was too little and what was too much."""
     if high == float("inf"):
         return min(max(guess, 2 * low), 64 * low) if low else guess
-    return guess if low < guess < high and guess > low + 0.05 * (high - low) else (low + high) / 2
+    return guess if low + 0.05 * (high - low) < guess < high else (low + high) / 2

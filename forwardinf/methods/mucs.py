@@ -55,7 +55,7 @@ NoiseFrom = Annotated[float, Field(ge=0, lt=1, description="timestep quantile of
 
 
 class Mucs(settings.MethodSettings):
-    """Settings of the method."""
+    """The method; its fields are its settings."""
 
     learning_rate: LearningRate = 1e-4  # a tenth of the shipped model's
     forget_weight: ForgetWeight = 0.2

@@ -15,7 +15,7 @@ from .forward_inf import ForwardInf
 
 
 class Plain(ForwardInf):
-    """Settings of the method: those of `forward_inf` with other defaults. Its scores have no null distribution."""
+    """The method; its fields are the settings of `forward_inf` with other defaults."""
 
     curvature: settings.Curvature = "none"
     score: settings.Score = "absolute"

@@ -27,7 +27,7 @@ class TrainingSet(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 that names the index."""
+        """SHA-256 of the index without its null: of all that a method measures on."""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -67,7 +67,7 @@ class QueryState(Protocol):
 
     @property
     def rounds(self) -> Sequence[Round]:
-        """What the sweep measures for it, in the order in which rounds are worth the most."""
+        """What the sweep measures for it, most informative first, as progress is shown after each task."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,10 @@ State = TypeVar("State", bound=QueryState)
 
 
 class AttributionMethod(Protocol[State]):
-    """Called in this order; `state` is whatever the method's `prepare` returned. Methods extend MethodSettings."""
+    """`prepare`, `measure` and `changes` are called in this order; `state` is what the method's `prepare` returned.
+
+    Methods extend MethodSettings, which has the rest.
+    """
 
     @classmethod
     def method_name(cls) -> str:

@@ -30,12 +30,12 @@ class RandomState(Unmoved):
 
 
 class Random(settings.MethodSettings):
-    """Settings of the method."""
+    """The method; its fields are its settings."""
 
     seed: settings.Seed = 0
 
     def prepare(self, model: AttributableModel, query: Query, training_set: TrainingSet) -> RandomState:
-        return RandomState(f"{self.seed}/{query.sha256}", rounds=(Round("random", (), per_draw=False),))
+        return RandomState(f"{self.seed}/{query.sha256}", rounds=(Round("random", (), one_figure=True),))
 
     def measure(
         self, model: AttributableModel, state: RandomState, one_round: Round, batch: LatentBatch, draws: Draws

@@ -24,7 +24,8 @@ LossBudget = Annotated[
     Field(ge=1e-4, lt=100, description="relative change of the query's loss that the steps add up to"),
 ]
 SizeBudget = Annotated[
-    float, Field(ge=1e-4, lt=1, description="relative change of the size of the query's prediction by the steps for it")
+    float,
+    Field(ge=1e-4, lt=1, description="relative change of the prediction's mean square for the query"),
 ]
 SizeDraws = Annotated[
     int, Field(ge=0, description="draws, the noisiest, at which the size of the prediction is measured, not its error")
@@ -33,10 +34,14 @@ QueryDraws = Annotated[int, Field(ge=1, description="draws at which the query's 
 Damping = Annotated[float, Field(gt=0, description="share of the mean curvature added before dividing by it")]
 Score = Annotated[
     Literal["difference", "absolute", "skew", "root"],
-    Field(description="how two losses become a change: their difference, its magnitude, its share, or that of roots"),
+    Field(
+        description="what of two losses is the change: difference, its magnitude, share of the sum, or that of roots"
+    ),
 ]
-Standardised = Annotated[bool, Field(description="divide each draw's changes by their standard deviation over images")]
-OneSided = Annotated[bool, Field(description="count a change below the average as none")]
+Standardised = Annotated[
+    bool, Field(description="changes of a draw about their mean, in standard deviations over images")
+]
+OneSided = Annotated[bool, Field(description="count a negative change as none; if standardised, one below the average")]
 Likeness = Annotated[bool, Field(description="weight changes by how much an image resembles the query")]
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="seed of everything that the method draws at random")]
 

@@ -43,7 +43,7 @@ class SimilarityState(Unmoved):
 
 
 class Similarity(settings.MethodSettings):
-    """Settings of the method."""
+    """The method; its fields are its settings."""
 
     space: Space = "embedder"
 
@@ -53,7 +53,7 @@ class Similarity(settings.MethodSettings):
         if self.space == "embedder":
             cosines = dict(zip(training_set.ids, training_set.similarities(query.picture).tolist(), strict=True))
         mean = training_set.mean_latents if self.space == "centred latents" else torch.zeros(query.latents.shape[1:])
-        return SimilarityState(query.latents.cpu(), mean, cosines, rounds=(Round("similarity", (), per_draw=False),))
+        return SimilarityState(query.latents.cpu(), mean, cosines, rounds=(Round("similarity", (), one_figure=True),))
 
     def measure(
         self, model: AttributableModel, state: SimilarityState, one_round: Round, batch: LatentBatch, draws: Draws

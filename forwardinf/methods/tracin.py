@@ -56,7 +56,7 @@ class TracInState(Unmoved):
 
 
 class TracIn(settings.MethodSettings):
-    """Settings of the method."""
+    """The method; its fields are its settings."""
 
     normalised: Normalised = False
     query_draws: settings.QueryDraws = 48

@@ -52,7 +52,7 @@ class TrakState(Unmoved):
 
 
 class Trak(settings.MethodSettings):
-    """Settings of the method."""
+    """The method; its fields are its settings."""
 
     dimensions: Dimensions = 4096
     damping: settings.Damping = 10.0
@@ -67,7 +67,7 @@ class Trak(settings.MethodSettings):
         features = projection.project(gradient(model, self.objective(model), query.batch(), draws))
         file = kept_file(training_set, model, self.method_name(), self.dimensions, self.seed)
         kept = KeptByExample(file, training_set.ids, self.dimensions)
-        rounds = (Round("gradient", training_set.plan.taken, per_draw=False),)
+        rounds = (Round("gradient", training_set.plan.taken, one_figure=True),)
         return TrakState(features, projection, training_set.trained, kept, rounds=rounds)
 
     def measure(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..scoring.confidence import ENOUGH
+from ..scoring.confidence import FEWEST_FOR_VERDICT
 from .record import ConfidenceRecord, Match, Record
 
 UNKNOWN = ("", "unknown")  # what a catalog says of a creator or a licence that it does not know
@@ -90,8 +90,8 @@ def _unknown(confidence: ConfidenceRecord) -> str:
         )
     count = f"{confidence.null_pictures} picture{'' if confidence.null_pictures == 1 else 's'}"
     return (
-        f"The index holds the scores of {count} that the model never saw, and a verdict takes at least {ENOUGH}. "
-        "Build the index with more held-out images."
+        f"The index holds the scores of {count} that the model never saw, and a verdict takes at least "
+        f"{FEWEST_FOR_VERDICT}. Build the index with more held-out images."
     )
 
 

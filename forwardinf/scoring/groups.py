@@ -11,7 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-SMALL, PERMUTATIONS = 10, 100_000  # images of a group that is compared with so many random ones
+SMALL = 10  # images of a group up to which random groups take the place of the normal limit
+PERMUTATIONS = 100_000  # random groups drawn; those that would hold an image twice are dropped
 
 
 @dataclass(frozen=True)

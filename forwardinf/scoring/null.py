@@ -1,6 +1,7 @@
-"""Null distributions: what training images score under pictures that owe them nothing.
+"""Null distributions: how indexed images change under pictures that owe them nothing.
 
-A few held-out pictures that look like no training image are run as queries when an index is built. They tell two
+A few held-out pictures, from the half of them that is least like any training image, are run as queries when an index
+is built. They tell two
 things. For each image: some images move whenever the model is touched at all, others hardly ever do, so a query's
 change counts by its z-score against what the image showed under these pictures. For an answer as a whole: the highest
 score that any image reaches under each of them is what an image has to exceed to stand out (confidence.py).
@@ -15,8 +16,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHARED = 2  # multiples of the mean standard deviation added to each; fewer find more, more add up better (LDS)
-FEWEST = 3  # null pictures for a null distribution: without any one of them a standard deviation is still defined
+# Multiples of the mean standard deviation added to each image's: a smaller one retrieves better, a larger one raises
+# LDS; chosen on the choosing parts.
+SHARED = 2
+FEWEST_FOR_Z_SCORES = (
+    3  # null pictures for a null distribution: without any one of them a standard deviation is still defined
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class NullDistribution:
 
     @classmethod
     def of(cls, example_ids: Sequence[str], per_draw: Tensor) -> NullDistribution:
-        """From changes `[b n d]` under b ≥ 2 null pictures.
+        """From changes `[m n d]` under m ≥ 2 null pictures.
 
         Few pictures estimate a standard deviation badly, and an image that hardly moved under any of them must not
         stand out because it moved a little now: so SHARED times the mean over the images is added to each.

@@ -1,8 +1,8 @@
 """The score of Forward-INF, whole: from losses before and after the move to one number per training image.
 
-Notation: training image i of n; draw k of d, of which the first e measure the error of the prediction, L_ik = its
-denoising loss, and the last d − e its size, L_ik = the mean square of the prediction. L′ is the same under the weights
-that were moved for the query; x̄_k and sd_k are mean and standard deviation over the images.
+Notation: indexed image i of n (held-out ones included); draw k of d, of which the first e measure the error of the
+prediction, L_ik = its denoising loss, and the last d − e its size, L_ik = the mean square of the prediction. L′ is the
+same under the weights that were moved for the query; x̄_k and sd_k are mean and standard deviation over the images.
 
     (1)  c_ik = √L′_ik − √L_ik                      change; the root, as gradients of squared errors grow with the error
     (2)  s_ik = max(0, (c_ik − c̄_k) / sd_k(c))      standardised over the images, and one-sided
@@ -16,7 +16,8 @@ model predicts for it still moves (as D-TRAK differentiates it, Zheng et al. 202
 separates images far outside their null distribution from those a little outside it. Likeness is what is known before
 anything is measured; it multiplies, so that an image that did not move scores 0 however alike it looks.
 
-A rival's score is the mean of its own changes, by the same code without (2) to (4) and without sizes.
+A rival's score is the mean of its changes, by the same code without (2), (4) and sizes. Equation (3), and with it the
+floor of (5), apply to it where a null distribution was measured for it.
 """
 
 from __future__ import annotations
@@ -35,14 +36,13 @@ if TYPE_CHECKING:
 
 Change = Literal["difference", "absolute", "skew", "root"]
 SKEW_FLOOR = 1e-3  # keeps the skew of two losses near zero near zero (MUCS, arXiv 2605.17938)
-SIZE_NOISE = (
-    0.2  # standard deviation of a size's z-score between draw seeds, as a share of it, on the lab's choosing part
-)
+# Relative spread of a size's z-score between draw seeds, on the lab's choosing part.
+SIZE_NOISE = 0.2
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What a method found of each training image at each draw, before it is held against a null distribution."""
+    """The change that a method found of each image at each draw, before it is held against a null distribution."""
 
     example_ids: tuple[str, ...]
     per_draw: Tensor  # [n d], s of equation (2); [n 1] where a method has one figure for all draws
@@ -77,56 +77,56 @@ def score(changes: Changes, null: NullDistribution | None = None) -> InfluenceSc
     sizes and without a null distribution the score has no floor: it is the weighted mean, and may be negative.
     """
     z = changes.per_draw if null is None else null.z_scores(changes.example_ids, changes.per_draw)  # (3)
-    draws, sizes = z.shape[1], changes.size_draws
-    of_errors, of_sizes = z.tensor_split((draws - sizes,), dim=1)
+    draws, size_draws = z.shape[1], changes.size_draws
+    error_z, size_z = z.tensor_split((draws - size_draws,), dim=1)
     if changes.weights is not None:
-        of_errors = of_errors * changes.weights[:, None]
-    floored = null is not None or sizes > 0
+        error_z = error_z * changes.weights[:, None]
+    floored = null is not None or size_draws > 0
 
     def combined(error: Tensor, size: Tensor) -> Tensor:  # (5), from means over draws
         return (error.clamp(min=0) if floored else error) + size.clamp(min=0).square()
 
-    error, size = _mean(of_errors), _mean(of_sizes)
+    mean_error, mean_size = _mean(error_z), _mean(size_z)
     return InfluenceScores(
         changes.example_ids,
-        combined(error, size),
-        _standard_errors(of_errors, size, sizes),
-        _shares(of_errors, of_sizes, size),
-        _without_each(of_errors, of_sizes, combined) if draws > 1 else None,
+        combined(mean_error, mean_size),
+        _standard_errors(error_z, mean_size, size_draws),
+        _shares(error_z, size_z, mean_size),
+        _without_each(error_z, size_z, combined) if draws > 1 else None,
     )
 
 
-def _mean(values: Tensor) -> Tensor:
+def _mean(z: Tensor) -> Tensor:
     """Mean over the draws of `[n d]`; 0 where there is no draw."""
-    return values.mean(dim=1) if values.shape[1] else torch.zeros(len(values))
+    return z.mean(dim=1) if z.shape[1] else torch.zeros(len(z))
 
 
-def _standard_errors(of_errors: Tensor, size: Tensor, size_draws: int) -> Tensor:
+def _standard_errors(error_z: Tensor, mean_size: Tensor, size_draws: int) -> Tensor:
     """`[n]`: of the mean over errors, and for the square of a size what SIZE_NOISE makes of it (d x² = 2x dx)."""
-    count = of_errors.shape[1]
-    of_mean = of_errors.std(dim=1) / count**0.5 if count > 1 else torch.full((len(of_errors),), float("nan"))
+    count = error_z.shape[1]
+    of_mean = error_z.std(dim=1) / count**0.5 if count > 1 else torch.full((len(error_z),), float("nan"))
     if not size_draws:
         return of_mean
-    return torch.hypot(of_mean, 2 * SIZE_NOISE * size.clamp(min=0).square() / size_draws**0.5)
+    return torch.hypot(of_mean, 2 * SIZE_NOISE * mean_size.clamp(min=0).square() / size_draws**0.5)
 
 
-def _shares(of_errors: Tensor, of_sizes: Tensor, size: Tensor) -> Tensor:
+def _shares(error_z: Tensor, size_z: Tensor, mean_size: Tensor) -> Tensor:
     """What each draw contributes, `[n d]`, scaled so that the mean over all draws is the score, but for the floors."""
-    errors, sizes = of_errors.shape[1], of_sizes.shape[1]
-    if not sizes:
-        return of_errors
-    draws = errors + sizes
-    squared = of_sizes * size.clamp(min=0)[:, None]
-    return torch.cat([of_errors * (draws / errors), squared * (draws / sizes)], dim=1)
+    error_draws, size_draws = error_z.shape[1], size_z.shape[1]
+    if not size_draws:
+        return error_z
+    draws = error_draws + size_draws
+    squared = size_z * mean_size.clamp(min=0)[:, None]
+    return torch.cat([error_z * (draws / error_draws), squared * (draws / size_draws)], dim=1)
 
 
-def _without_each(of_errors: Tensor, of_sizes: Tensor, combined: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def _without_each(error_z: Tensor, size_z: Tensor, combined: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """The scores without each draw in turn, `[n d]`; ranks are steady as far as these agree."""
-    error = torch.cat([_means_of_others(of_errors), _mean(of_errors)[:, None].expand_as(of_sizes)], dim=1)
-    size = torch.cat([_mean(of_sizes)[:, None].expand_as(of_errors), _means_of_others(of_sizes)], dim=1)
+    error = torch.cat([_means_of_others(error_z), _mean(error_z)[:, None].expand_as(size_z)], dim=1)
+    size = torch.cat([_mean(size_z)[:, None].expand_as(error_z), _means_of_others(size_z)], dim=1)
     return combined(error, size)
 
 
-def _means_of_others(values: Tensor) -> Tensor:
+def _means_of_others(z: Tensor) -> Tensor:
     """For each column of `[n d]` the mean of the others; 0 where there is none."""
-    return (values.sum(dim=1, keepdim=True) - values) / max(1, values.shape[1] - 1)
+    return (z.sum(dim=1, keepdim=True) - z) / max(1, z.shape[1] - 1)

@@ -22,9 +22,9 @@ from PIL import Image
 
 from ..attribution.attributor import Attributor
 from ..errors import InvalidRequest
-from ..methods.protocol import AttributionMethod, settings_of
+from ..methods.protocol import AttributionMethod
 from ..models.generation import GenerationRequest
-from ..scoring.confidence import ENOUGH, RATE, p_values
+from ..scoring.confidence import FEWEST_FOR_VERDICT, RATE, p_values
 from .intervals import clustered_interval, wilson_interval
 from .journal import Journal, Trial
 from .settings import settings_on
@@ -72,10 +72,10 @@ def run(
     Raises InvalidRequest where the index has no null distribution for this method that verdicts could be based on.
     """
     compared = [attributor.null_scores(method, prompted) for prompted in (True, False)]
-    if any(unseen is None or len(unseen) < ENOUGH for unseen in compared):
+    if any(unseen is None or len(unseen) < FEWEST_FOR_VERDICT for unseen in compared):
         raise InvalidRequest(
-            f"“{attributor.index.folder.name}” has no null distribution from {ENOUGH} pictures or more, with and "
-            f"without prompts, for these settings of {settings_of(method)['name']}, so no image can stand out. "
+            f"“{attributor.index.folder.name}” has no null distribution from {FEWEST_FOR_VERDICT} pictures or more, "
+            f"with and without prompts, for these settings of {method.method_name()}, so no image can stand out. "
             "`index build` makes one for the default method and settings from held-out images; use these, and an index "
             "that has enough of such images."
         )

@@ -27,7 +27,7 @@ class Measure(Protocol):
 
 @dataclass(frozen=True)
 class IndexRef:
-    """Which index a job reads, for a machine that has to open it."""
+    """Which index a job reads, for an executor on another machine, which has to open it."""
 
     folder: str
     fingerprint: str
@@ -35,7 +35,10 @@ class IndexRef:
 
 @dataclass(frozen=True)
 class SweepJob:
-    """One round of a method for one query; it can be pickled, and holds all that decides what it measures."""
+    """One round of a method for one query; it can be pickled, and holds all that decides what it measures.
+
+    Threads of the process that made it have model and index open already.
+    """
 
     model: ModelSpec
     index: IndexRef

@@ -23,7 +23,7 @@ def losses(model: AttributableModel, batch: LatentBatch, draws: Draws) -> Tensor
 
 @torch.inference_mode()
 def losses_and_sizes(model: AttributableModel, batch: LatentBatch, draws: Draws) -> tuple[Tensor, Tensor]:
-    """The same and the mean squares of the predictions, `[b d]` each, by one forward.
+    """Losses and mean squares of the predictions, `[b d]` each, by one forward.
 
     Raises UnsupportedModel for a model without a prediction whose size can be measured.
     """

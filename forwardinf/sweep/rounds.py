@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-ALL_DRAWS = -1  # the column of a figure that all draws of a round have in common
+ALL_DRAWS = None  # the column of a figure that all draws of a round have in common
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,13 @@ class Round:
     quantity: str
     draws: tuple[int, ...]  # numbers in the index's plan; none for what needs no forward
     deltas: Mapping[str, Tensor] = field(default_factory=dict)  # added to the tunable weights meanwhile, by name
-    per_draw: bool = True  # whether each draw has a figure, or all of them have one together
+    one_figure: bool = False  # for all draws together, rather than one for each
     example_ids: tuple[str, ...] | None = None  # None for every image that the sweep visits
 
     @property
-    def columns(self) -> tuple[int, ...]:
-        """The columns of the table that the round fills."""
-        return self.draws if self.per_draw else (ALL_DRAWS,)
+    def columns(self) -> tuple[int | None, ...]:
+        """The draws that the round fills in the table."""
+        return (ALL_DRAWS,) if self.one_figure else self.draws
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Measured:
     """What one task of a round found: figures of some examples at the round's columns."""
 
     quantity: str
-    columns: tuple[int, ...]
+    columns: tuple[int | None, ...]
     example_ids: tuple[str, ...]
     values: Tensor  # [b columns ...] float32, on the CPU
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .rounds import Measured, Round
+from .rounds import ALL_DRAWS, Measured, Round
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Column:
-    """One quantity: its figures, and which of them were measured."""
+class Quantity:
+    """The figures of one quantity, and which of them were measured."""
 
-    draws: tuple[int, ...]  # what each column is of: numbers of the index's plan, or ALL_DRAWS
+    draws: tuple[int | None, ...]  # numbers of the index's plan, or ALL_DRAWS
     values: Tensor  # [n draws ...] float32; not a number where nothing was measured
     measured: Tensor  # [n draws] of bool
 
@@ -34,7 +34,7 @@ class Table:
     example_ids: tuple[str, ...]
     base_losses: Tensor  # [n d] float32, at every draw of the index's plan, under the model's weights as they are
     base_sizes: Tensor  # [n d] float32, mean squares of the prediction, likewise
-    columns: Mapping[str, Column]
+    quantities: Mapping[str, Quantity]
 
     @classmethod
     def of(
@@ -50,40 +50,45 @@ class Table:
         for result in results:
             by_quantity.setdefault(result.quantity, []).append(result)
         row = {example_id: i for i, example_id in enumerate(example_ids)}
-        columns = {r.quantity: _filled(r, row, by_quantity.get(r.quantity, [])) for r in rounds}
-        return cls(example_ids, base_losses, base_sizes, columns)
+        quantities = {r.quantity: _filled(r, row, by_quantity.get(r.quantity, [])) for r in rounds}
+        return cls(example_ids, base_losses, base_sizes, quantities)
 
     def __getitem__(self, quantity: str) -> Tensor:
         """The figures of a quantity, `[n draws ...]`."""
-        return self.columns[quantity].values
+        return self.quantities[quantity].values
 
     def base_losses_of(self, quantity: str) -> Tensor:
         """Base losses at the draws of a quantity, `[n draws]`."""
-        return self.base_losses[:, list(self.columns[quantity].draws)]
+        return self.base_losses[:, _numbers(self.quantities[quantity])]
 
     def base_sizes_of(self, quantity: str) -> Tensor:
         """Base sizes at the draws of a quantity, `[n draws]`."""
-        return self.base_sizes[:, list(self.columns[quantity].draws)]
+        return self.base_sizes[:, _numbers(self.quantities[quantity])]
 
     def has(self, quantity: str) -> bool:
         """Whether a quantity was measured of every image here, at each of its draws."""
-        return quantity in self.columns and bool(self.columns[quantity].measured.all())
+        return quantity in self.quantities and bool(self.quantities[quantity].measured.all())
 
     def known(self, quantity: str) -> Table:
         """The part of the table whose images have this quantity measured at each of its draws."""
-        rows = self.columns[quantity].measured.all(dim=1)
+        rows = self.quantities[quantity].measured.all(dim=1)
         if bool(rows.all()):
             return self
         kept = rows.nonzero()[:, 0]
-        columns = {
-            name: Column(column.draws, column.values[kept], column.measured[kept])
-            for name, column in self.columns.items()
+        quantities = {
+            name: Quantity(found.draws, found.values[kept], found.measured[kept])
+            for name, found in self.quantities.items()
         }
         ids = tuple(self.example_ids[i] for i in kept.tolist())
-        return Table(ids, self.base_losses[kept], self.base_sizes[kept], columns)
+        return Table(ids, self.base_losses[kept], self.base_sizes[kept], quantities)
 
 
-def _filled(one_round: Round, row: Mapping[str, int], results: list[Measured]) -> Column:
+def _numbers(quantity: Quantity) -> list[int]:
+    assert all(draw is not ALL_DRAWS for draw in quantity.draws)
+    return [draw for draw in quantity.draws if draw is not None]
+
+
+def _filled(one_round: Round, row: Mapping[str, int], results: list[Measured]) -> Quantity:
     draws = one_round.columns
     inner = results[0].values.shape[2:] if results else ()
     values = torch.full((len(row), len(draws), *inner), float("nan"))
@@ -94,4 +99,4 @@ def _filled(one_round: Round, row: Mapping[str, int], results: list[Measured]) -
         at = torch.tensor([place[draw] for draw in result.columns], dtype=torch.long)[None]
         values[rows, at] = result.values
         measured[rows, at] = True
-    return Column(draws, values, measured)
+    return Quantity(draws, values, measured)

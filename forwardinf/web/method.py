@@ -7,8 +7,8 @@ from pathlib import Path
 import gradio as gr
 
 from ..config import ASSETS
-from ..scoring.confidence import ENOUGH
-from ..scoring.null import FEWEST
+from ..scoring.confidence import FEWEST_FOR_VERDICT
+from ..scoring.null import FEWEST_FOR_Z_SCORES
 from . import theme, view
 from .served import Served
 from .templates import render
@@ -42,8 +42,8 @@ def _how_it_works(served: Served) -> str:
         trained=len(index.trained),
         draws=index.info.draw_count,
         null=len(index.reference.queries) if index.reference else 0,
-        fewest=FEWEST,
-        enough=ENOUGH,
+        fewest=FEWEST_FOR_Z_SCORES,
+        enough=FEWEST_FOR_VERDICT,
         shipped=served.shipped,
     )
 
