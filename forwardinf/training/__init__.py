@@ -1,5 +1,5 @@
-"""How the shipped model and its training set are made.
+"""How the shipped model, its training set and the models of the studies are made. Nothing here runs in the app.
 
 `artwork` gathers the pictures, `vocabulary` learns the tokenizer, `vae` and `diffusion` train, `figures` measures the
-result and `release` writes it to `assets/`. Nothing here runs in the app.
+result and `release` writes it to `assets/`. `lab` and `customise` train for the studies.
 """

@@ -2,8 +2,8 @@
 
     forwardinf artwork build --out assets/emoji
 
-Packages come from the npm registry, by name and pinned version, through the `npm` client. Everything else that the
-project does works from the pictures and the catalog written here.
+Packages come from the npm registry through the `npm` client, by name and pinned version. The rest of the project uses
+only the pictures and the catalog that are written here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..examples.catalog import Catalog, TrainingImage
 from ..files.atomic import writing_folder
 
 DISPLAY_SIZE = 128
-# Whole Unicode groups, so that each subject appears in every style; the remaining artwork is kept in reserve.
+# Whole Unicode groups, so that each subject appears in every style; other groups are kept in reserve.
 TRAINED_GROUPS = ("smileys-emotion", "animals-nature", "food-drink", "activities", "objects")
 HELD_OUT_SHARE = 0.05
 REPEATED_IMAGES, REPEATS = 40, 25
@@ -34,10 +34,10 @@ SKIN_TONES = {"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"}
 
 @dataclass(frozen=True)
 class Collection:
-    """One artwork collection: where it comes from and on what terms."""
+    """A collection of artwork, with its source and its licence."""
 
     name: str
-    style: str  # how captions name it
+    style: str  # its name in captions
     package: str
     version: str
     creator: str
@@ -102,7 +102,7 @@ def fetch(collection: Collection, downloads: Path) -> Path:
 
 
 def assign_splits(rows: list[TrainingImage], seed: int) -> list[TrainingImage]:
-    """Fix each row's split and repeats, stratified by collection; a pure function of the rows and the seed."""
+    """Rows with their split and repeats, stratified by collection; a pure function of the rows and the seed."""
     strata: dict[str, list[TrainingImage]] = defaultdict(list)
     for row in rows:
         if row.group in TRAINED_GROUPS:

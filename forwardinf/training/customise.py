@@ -1,9 +1,9 @@
-"""Teach the shipped model a few pictures that it has never seen, and keep only by how much that moved its weights.
+"""Fine-tune the shipped model on a few pictures that it has never seen, and keep only the change of its weights.
 
-The attention's matrices are fine-tuned on exemplars that are mixed with training images, which hold the model where it
-was, as Custom Diffusion does with keys and values (Kumari et al. 2023, arXiv 2212.04488). What moved is cut to a low
-rank, as LoRA keeps it (Hu et al. 2021, arXiv 2106.09685): 0.3 MB in float16 in place of 3. Keys and values alone took
-on less of the exemplars in a trial, and of rank 8 nine tenths of the squared change are left.
+The attention's matrices are fine-tuned on exemplars mixed with training images, which keep the model from drifting, as
+Custom Diffusion does with keys and values (Kumari et al. 2023, arXiv 2212.04488). The change is cut to a low rank, as
+in LoRA (Hu et al. 2021, arXiv 2106.09685): 0.3 MB instead of 3 in float16. In a trial, fine-tuning keys and values
+alone learned less of the exemplars; rank 8 keeps nine tenths of the squared change.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .lab import LabImages, Weights
 from .loop import Plan, Trainer
 
 MATRICES = r"\.attn[12]\..*weight$"
-DOWN, UP = ".down", ".up"  # endings of the two factors of a matrix
+DOWN, UP = ".down", ".up"  # suffixes of the two factors of a matrix
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class CustomRecipe:
 
     steps: int = 120
     batch: int = 16
-    exemplars: int = 12  # of a batch; the others are companions
+    exemplars: int = 12  # in a batch; the others are companions
     learning_rate: float = 2e-3
     rank: int = 8
 
 
 def customise(shipped: Path, recipe: CustomRecipe, exemplars: LabImages, companions: LabImages, seed: int) -> Weights:
-    """By how much fine-tuning moves each matrix, as two factors in float16; a pure function of what is given.
+    """The change of each matrix by fine-tuning, as two factors in float16; a pure function of its arguments.
 
-    Every batch shows the exemplars in turn, beside random companions.
+    Every batch has the exemplars in turn, and random companions.
     """
     model = load(ModelSpec(str(shipped), tunable=MATRICES))
     matrices = model.tunable_parameters()
@@ -49,14 +49,14 @@ def customise(shipped: Path, recipe: CustomRecipe, exemplars: LabImages, compani
     total = recipe.steps * recipe.batch
 
     def loss_of(seen: int, n: int) -> torch.Tensor:
-        random = torch.Generator().manual_seed(seed * total + seen)  # of which 32 bits count
+        random = torch.Generator().manual_seed(seed * total + seen)  # only 32 bits of a seed are used
         first = seen // n * recipe.exemplars
-        own = [place % len(exemplars.ids) for place in range(first, first + recipe.exemplars)]
-        others = torch.randint(len(companions.ids), (n - len(own),), generator=random)
-        # Timesteps rise along a batch: in a random order every image is shown at all of them.
+        shown = [place % len(exemplars.ids) for place in range(first, first + recipe.exemplars)]
+        others = torch.randint(len(companions.ids), (n - len(shown),), generator=random)
+        # Timesteps rise along a batch; the order is random so that every image is shown at all of them.
         order = torch.randperm(n, generator=random)
-        latents = torch.cat([exemplars.latents[own], companions.latents[others]])[order]
-        contexts = torch.cat([exemplars.contexts[own], companions.contexts[others]])[order]
+        latents = torch.cat([exemplars.latents[shown], companions.latents[others]])[order]
+        contexts = torch.cat([exemplars.contexts[shown], companions.contexts[others]])[order]
         empty = torch.rand(n, 1, 1, generator=random) < EMPTY_SHARE
         return weighted_loss(unet, alphas, latents, torch.where(empty, exemplars.empty, contexts), random)
 
@@ -72,9 +72,9 @@ def customise(shipped: Path, recipe: CustomRecipe, exemplars: LabImages, compani
 
 @torch.no_grad()
 def load_customised(shipped: Path, kept: Weights, tunable: str, device: str = "cpu") -> StableDiffusion:
-    """The shipped model with its matrices moved by what `customise` kept.
+    """The shipped model with its matrices changed by the factors from `customise`.
 
-    Moved on the CPU, in float64, where products of float16 add up exactly: the same weights on every machine.
+    They are added on the CPU in float64, where sums of products of float16 are exact: the same on every machine.
     """
     pipeline = load(ModelSpec(str(shipped))).pipeline
     for name, weights in pipeline.unet.named_parameters():

@@ -2,8 +2,8 @@
 
     forwardinf train diffusion --images 600000
 
-v-prediction on a noise schedule with zero terminal SNR (Lin et al. 2024, arXiv 2305.08891), so that white grounds can
-be white; min-SNR weights (Hang et al. 2023, arXiv 2303.09556, eq. 8 for v); a share of captions is emptied for
+v-prediction on a noise schedule with zero terminal SNR (Lin et al. 2024, arXiv 2305.08891), so that white backgrounds
+can be white; min-SNR weights (Hang et al. 2023, arXiv 2303.09556, eq. 8 for v); a share of captions is emptied for
 classifier-free guidance, and a share loses its style, so that "red apple" alone is understood too.
 """
 
@@ -80,7 +80,7 @@ def new_scheduler() -> DDIMScheduler:
 
 
 def released_or_new(pipeline: Path, tokenizer: CLIPTokenizer) -> tuple[CLIPTextModel, UNet2DConditionModel]:
-    """The networks of an earlier run where it left some, otherwise untrained ones."""
+    """The networks of an earlier run if there are any, otherwise untrained ones."""
     if not (pipeline / "unet").exists():
         return new_text_encoder(tokenizer), new_unet()
     text = CLIPTextModel.from_pretrained(pipeline / "text_encoder", dtype=torch.float32)

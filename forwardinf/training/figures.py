@@ -28,7 +28,7 @@ FORWARD_BATCH = 64
 
 
 class Figures(TypedDict):
-    """Every figure of the model card; shares are between 0 and 1."""
+    """Every figure on the model card; shares are between 0 and 1."""
 
     parameters_unet: int
     threads: int
@@ -66,14 +66,14 @@ AT_MOST = {"picture_seconds": 2, "app_peak_memory_gb": 2}
 
 
 def measure(spec: ModelSpec, artwork: Path) -> Figures:
-    """Every figure, measured now on this machine with the model that `spec` names."""
+    """Every figure, measured on this machine."""
     model = load(spec)
     catalog = Catalog.load(artwork)
     train, held_out = catalog.of_split("train"), catalog.of_split("held_out")
     repeated = [image for image in train.images if image.repeats > 1]
-    asked = random.Random(SEED).sample(train.images, PROMPTS)
+    prompted = random.Random(SEED).sample(train.images, PROMPTS)
     latents = F.normalize(encode_all(model, train).flatten(1), dim=1)
-    ranks = nearest_images(model, train, latents, asked)
+    ranks = nearest_images(model, train, latents, prompted)
     repeated_ranks = nearest_images(model, train, latents, repeated)
     return Figures(
         parameters_unet=sum(p.numel() for p in model.unet.parameters()),
@@ -82,12 +82,12 @@ def measure(spec: ModelSpec, artwork: Path) -> Figures:
         unet_latents_per_second=round(forward_rate(model)),
         picture_seconds=round(picture_seconds(model), 2),
         app_peak_memory_gb=round(app_peak_memory(spec, artwork) / 2**30, 2),
-        prompts=len(asked),
+        prompts=len(prompted),
         nearest_of_prompted_collection=_share(
-            near[0].collection == image.collection for image, near in zip(asked, ranks, strict=True)
+            near[0].collection == image.collection for image, near in zip(prompted, ranks, strict=True)
         ),
         prompted_caption_in_top_5=_share(
-            image.caption in {n.caption for n in near} for image, near in zip(asked, ranks, strict=True)
+            image.caption in {n.caption for n in near} for image, near in zip(prompted, ranks, strict=True)
         ),
         repeated_regenerated=_share(
             image.id == near[0].id for image, near in zip(repeated, repeated_ranks, strict=True)
@@ -105,17 +105,17 @@ def encode_all(model: StableDiffusion, catalog: Catalog) -> torch.Tensor:
 
 
 def nearest_images(
-    model: StableDiffusion, train: Catalog, latents: torch.Tensor, asked: list[TrainingImage]
+    model: StableDiffusion, train: Catalog, latents: torch.Tensor, images: list[TrainingImage]
 ) -> list[list[TrainingImage]]:
-    """For each image's caption, drawn once, the five training images nearest by cosine of latents."""
-    drawn = [model.generate(GenerationRequest(image.caption, seed=SEED + i)) for i, image in enumerate(asked)]
+    """For a picture drawn from each image's caption, the five training images nearest by cosine of latents."""
+    drawn = [model.generate(GenerationRequest(image.caption, seed=SEED + i)) for i, image in enumerate(images)]
     queries = F.normalize(model.encode_image(drawn).flatten(1), dim=1)
     return [[train.images[i] for i in row] for row in (queries @ latents.T).topk(5).indices.tolist()]
 
 
 @torch.no_grad()
 def reconstruction_psnr(model: StableDiffusion, catalog: Catalog) -> float:
-    """Mean over pictures of the PSNR of decoding the posterior mean, in dB on 8-bit values."""
+    """Mean PSNR over pictures of the decoded posterior mean, in dB on 8-bit values."""
     pictures = load_pictures(catalog)
     latents = encode_all(model, catalog) / model.vae.config.scaling_factor
     decoded = torch.cat([model.vae.decode(z).sample for z in latents.split(64)])
@@ -136,13 +136,13 @@ def forward_rate(model: StableDiffusion, repeats: int = 15) -> float:
 
 
 def picture_seconds(model: StableDiffusion) -> float:
-    """Seconds for one picture of 25 steps with guidance: the median of 5."""
+    """Median seconds to draw a picture, of 5, with 25 steps and guidance."""
     request = GenerationRequest("red apple, OpenMoji style", seed=7)
     return sorted(_timed(lambda: model.generate(request)) for _ in range(5))[2]
 
 
 def app_peak_memory(spec: ModelSpec, artwork: Path) -> int:
-    """Bytes of resident memory that a process took at most to build the app, draw a picture and attribute it."""
+    """Peak resident memory in bytes of a process that builds the app, draws a picture and attributes it."""
     done = subprocess.run(
         [sys.executable, "-c", _APP, spec.checkpoint, str(artwork)], check=True, capture_output=True, text=True
     )

@@ -1,9 +1,9 @@
-"""The lab: a small model that is trained again and again on parts of its images, to know what each image did.
+"""The lab: a small model that is trained again on many subsets of its images, so that the effect of each is known.
 
-A UNet of the shipped kind with fewer channels, on the shipped autoencoder and text encoder, which stay as they are. It
-starts from weights trained once on the artwork's reserve, which no index holds, and is then trained on the lab's images
-or a part of them: the setting of the ArtBench experiments of Zheng et al. 2024 (arXiv 2311.00500), a pretrained model
-fine-tuned on each subset. As there, every image is seen equally often, however many there are.
+The shipped UNet with fewer channels, on the shipped autoencoder and text encoder, which are not trained. It starts from
+weights trained once on the artwork's reserve, which no index holds, and is then trained on the lab's images or a subset
+of them. This is the setting of the ArtBench experiments of Zheng et al. 2024 (arXiv 2311.00500), which fine-tune a
+pretrained model on each subset; as there, every image is seen equally often, whatever the size of the subset.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the lab's models are made; counts are images seen."""
+    """How the lab's models are trained; counts are images seen."""
 
     channels: tuple[int, ...] = (32, 48, 64)
     heads: tuple[int, ...] = (1, 2, 2)
@@ -42,6 +42,7 @@ class Recipe:
     learning_rate: float = 5e-4
 
     def new_unet(self) -> UNet2DConditionModel:
+        """An untrained UNet, the same every time."""
         with torch.random.fork_rng([]):
             torch.manual_seed(0)
             return new_unet(self.channels, self.heads).to(memory_format=torch.channels_last)
@@ -49,12 +50,12 @@ class Recipe:
 
 @dataclass(frozen=True)
 class LabImages:
-    """Training images as the UNet is shown them."""
+    """Training images as the UNet receives them."""
 
     ids: tuple[str, ...]
     latents: torch.Tensor  # [n c h w]
     contexts: torch.Tensor  # [n t hidden], of their captions
-    empty: torch.Tensor  # [1 t hidden], of no caption
+    empty: torch.Tensor  # [1 t hidden], of the empty caption
 
     @classmethod
     @torch.no_grad()
@@ -67,7 +68,7 @@ class LabImages:
 
 
 def train_start(recipe: Recipe, model: StableDiffusion, reserve: LabImages, work: Path) -> Weights:
-    """The common start, from scratch on the artwork's reserve; resumes in `work`."""
+    """The initial weights of all trainings, trained from scratch on the artwork's reserve; resumes in `work`."""
     plan = Plan(recipe.start_total, BATCH, recipe.start_learning_rate, warmup=100 * BATCH, average_over=8_000)
     return _trained(recipe.new_unet(), model, reserve, plan, work, seed=0)
 
@@ -75,7 +76,7 @@ def train_start(recipe: Recipe, model: StableDiffusion, reserve: LabImages, work
 def train_on(
     recipe: Recipe, model: StableDiffusion, start: Weights, images: LabImages, rows: Sequence[int], seed: int
 ) -> Weights:
-    """The weights after `recipe.passes` over some images, from `start`; a pure function of what is given."""
+    """The weights after `recipe.passes` over the images in `rows`, from `start`; a pure function of its arguments."""
     chosen = list(rows)
     part = LabImages(
         tuple(images.ids[row] for row in chosen), images.latents[chosen], images.contexts[chosen], images.empty
@@ -91,7 +92,7 @@ def train_on(
 def load_lab(
     recipe: Recipe, shipped: Path, weights: Weights, tunable: str = "all", device: str = "cpu"
 ) -> StableDiffusion:
-    """The shipped pipeline with the lab's UNet in it."""
+    """The shipped pipeline with the lab's UNet."""
     pipeline = load(ModelSpec(str(shipped))).pipeline
     unet = recipe.new_unet()
     unet.load_state_dict(weights)
@@ -109,7 +110,7 @@ def _trained(
 
     def loss_of(seen: int, n: int) -> torch.Tensor:
         random = torch.Generator().manual_seed(seed * 2**32 + seen)
-        # Every pass shows every image once, in another order.
+        # Every pass shows every image once, in a new order.
         rows = _order(len(images.ids), seed, seen, n)
         empty = torch.rand(n, 1, 1, generator=random) < EMPTY_SHARE
         context = torch.where(empty, images.empty, images.contexts[rows])
@@ -120,14 +121,14 @@ def _trained(
 
     trainer = Trainer({"unet": unet}, plan, work)
     trainer.run(loss_of, keep)
-    if not final:  # it had ended before
+    if not final:  # it had been finished before
         with averaged(trainer):
             keep()
     return final
 
 
 def _order(count: int, seed: int, seen: int, n: int) -> torch.Tensor:
-    """Rows of the images number `seen` to `seen + n` of a run that goes through all of them again and again."""
+    """The rows at positions `seen` to `seen + n` of a run of passes, each of which shuffles all `count` images."""
     places = [divmod(position, count) for position in range(seen, seen + n)]
     laps = {
         lap: torch.randperm(count, generator=torch.Generator().manual_seed(seed * 2**16 + lap)) for lap, _ in places

@@ -18,19 +18,19 @@ from ..files.atomic import writing
 def schedule(seen: int, total: int, decay_share: float = 0.35) -> float:
     """Learning-rate factor: a plateau, then a linear decay to 0 over the last `decay_share` of `total`.
 
-    A plateau makes `total` adjustable: a finished run continues from the plateau when it is given a larger total.
+    The plateau makes `total` adjustable: given a larger total, a finished run continues from the plateau.
     """
     return max(0.0, min(1.0, (total - seen) / (decay_share * total)))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a run is and how often it reports; all counts are images seen."""
+    """How long a run is and how often it saves; all counts are images seen."""
 
     total: int
     batch: int
     learning_rate: float
-    warmup: int  # over which the learning rate rises, from the start or from released weights
+    warmup: int  # over which the learning rate rises, from the beginning or from released weights
     average_over: int  # half-life of the running average of weights
     save_every_s: float = 120.0
 

@@ -21,7 +21,7 @@ def load_pictures(catalog: Catalog) -> torch.Tensor:
 
 
 def at_model_size(path: Path) -> Image.Image:
-    """A picture as training sees it, by the same rule as a query."""
+    """A picture at the model's size, converted as a query is."""
     return to_square(Image.open(path).convert("RGB"), MODEL_SIZE)
 
 

@@ -33,14 +33,14 @@ SHEET_SEED = 7
 
 
 def release(work: Path, artwork: Path, out: Path) -> None:
-    """Replace `out` by the pipeline of `work`, measured; `out` is untouched until everything has succeeded."""
+    """Replace `out` by the pipeline of `work`, with its figures; `out` is untouched until everything has succeeded."""
     with writing_folder(out, replace=True) as aside:
         _describe(work, artwork, aside)
         manifest.write_manifest(aside)
 
 
 def _describe(work: Path, artwork: Path, out: Path) -> None:
-    """Fill `out` with the pipeline of `work`, what it draws, how it was trained and what was measured of it."""
+    """Fill `out` with the pipeline of `work`, contact sheets, loss logs, figures and model card."""
     trained = StableDiffusionPipeline.from_pretrained(work / "pipeline", safety_checker=None, dtype=torch.float16)
     trained.save_pretrained(out, safe_serialization=True)
     forget_origin(out)
@@ -58,7 +58,7 @@ def _describe(work: Path, artwork: Path, out: Path) -> None:
 
 
 def forget_origin(folder: Path) -> None:
-    """Take the path of the machine that it was trained on out of every configuration."""
+    """Remove the paths of the machine it was trained on from every configuration."""
     for path in folder.rglob("*.json"):
         config = json.loads(path.read_text(encoding="utf-8"))
         if config.pop("_name_or_path", None) is not None:
@@ -77,7 +77,7 @@ def unrelease(shipped: Path, work: Path) -> None:
     if (work / "pipeline").exists():
         raise InvalidRequest(f"“{work}” already holds a training; continue it, or name another folder.")
     manifest.verify_manifest(shipped)
-    # Only the pipeline: its manifest, card and figures would not be those of what training makes of it.
+    # Only the pipeline: manifest, card and figures do not describe the model after further training.
     shutil.copytree(shipped, work / "pipeline", ignore=shutil.ignore_patterns(*DESCRIBING))
     for log in shipped.glob(log_name("*")):
         folder = work / log.stem.removeprefix("loss_")
@@ -86,7 +86,7 @@ def unrelease(shipped: Path, work: Path) -> None:
 
 
 def sheet_prompts(catalog: Catalog) -> list[str]:
-    """64 training captions: the first 16 subjects, evenly spread, that all four collections have in `train`."""
+    """64 training captions, of 16 evenly spread subjects that all four collections have in `train`."""
     captions: dict[str, list[str]] = {}
     for image in catalog.of_split("train").images:
         captions.setdefault(image.subject, []).append(image.caption)
@@ -101,7 +101,7 @@ def contact_sheet(model: StableDiffusion, prompts: list[str]) -> Image.Image:
 
 
 def repeated_sheet(model: StableDiffusion, train: Catalog) -> Image.Image:
-    """Each repeated training image (odd columns) beside what the model draws for its caption (even columns)."""
+    """Each repeated training image (odd columns) beside the picture drawn from its caption (even columns)."""
     pairs: list[Image.Image] = []
     for image in (image for image in train.images if image.repeats > 1):
         original = at_model_size(train.path_of(image))
@@ -110,7 +110,7 @@ def repeated_sheet(model: StableDiffusion, train: Catalog) -> Image.Image:
 
 
 def model_card(figures: Figures, catalog: Catalog, folder: Path) -> str:
-    """The Hub's model card, from `model_card.md` and what was measured."""
+    """The model card for the Hub: `model_card.md` with the figures filled in."""
     counts = {split: len(catalog.of_split(split).images) for split in ("train", "held_out", "reserve")}
     return Template(CARD.read_text(encoding="utf-8")).substitute(
         figures=as_table(figures),

@@ -1,7 +1,7 @@
 """Train the autoencoder: 64×64 RGB to 8×8 latents of 16 channels.
 
     forwardinf train vae --images 70000
-    forwardinf train decoder --images 70000     # later, beside a trained UNet
+    forwardinf train decoder --images 70000     # later, with a trained UNet
 
 The loss is MSE + L1 + L1 of image gradients, with a small KL term; pictures are flipped and shifted over white.
 """
@@ -40,7 +40,7 @@ def new_vae() -> AutoencoderKL:
 
 
 def released_or_new(folder: Path) -> AutoencoderKL:
-    """The autoencoder of an earlier run where it left one, otherwise an untrained one."""
+    """The autoencoder of an earlier run if there is one, otherwise an untrained one."""
     return AutoencoderKL.from_pretrained(folder, dtype=torch.float32) if folder.exists() else new_vae()
 
 
@@ -67,7 +67,7 @@ def train_vae(artwork: Path, work: Path, images: int, device: str, batch: int = 
 
 
 def train_decoder(artwork: Path, work: Path, images: int, device: str, batch: int = 16) -> None:
-    """Train only what turns latents into pictures, so that a UNet trained on these latents stays valid.
+    """Train only the decoder, so that a UNet trained on these latents stays valid.
 
     Starts from `work/pipeline/vae` and replaces it by the averaged weights; resumes from `work`.
     """
