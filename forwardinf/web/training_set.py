@@ -1,4 +1,4 @@
-"""The page that shows every picture of the training set, and who made it."""
+"""The page that shows every image of the training set, and who made it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def add(served: Served) -> None:
         with gr.Column(scale=3, min_width=300, elem_classes="fi-chosen"):
             chosen = html(training_view.no_choice(), elem_id="credit")
     html(f'<h2 class="fi-section">Collections and licences</h2>{training_view.collections(catalog)}')
-    with gr.Accordion("Everyone who made a picture", open=False, elem_id="creators"):
+    with gr.Accordion("Everyone who made an image", open=False, elem_id="creators"):
         html(training_view.creators(catalog))
 
     page: dict[str, Any] = {
@@ -101,7 +101,7 @@ def _filters(served: Served) -> list[gr.components.Component]:
         return [
             gr.Textbox(
                 label="Search",
-                placeholder=f"{images[0].subject}, {images[0].creator}, …",
+                placeholder="Words of a caption, or a creator",
                 elem_id="search",
                 scale=3,
                 min_width=220,
