@@ -10,7 +10,7 @@ from urllib.parse import urljoin
 import pytest
 from playwright.sync_api import expect
 
-from chromium import DESKTOP, PHONE, opened
+from chromium import DESKTOP, PHONE, STILL, opened
 from forwardinf.web.build import PAGES
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -79,7 +79,9 @@ def test_a_page_does_not_jump_while_it_loads(browser, app_url: str, entry, viewp
     page.add_init_script(WATCH_SHIFTS)
     page.goto(f"{app_url}/{entry.path}")
     expect(page.locator("main h1")).to_be_visible()
-    page.wait_for_load_state("networkidle")
+    expect(page.locator("p.loading")).to_have_count(0)
+    page.wait_for_function("document.fonts.status === 'loaded'")
+    page.wait_for_function(STILL)
     assert page.evaluate("window.shift") < 0.1
     assert told == []
     assert page.title() == entry.head.title
