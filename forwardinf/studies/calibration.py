@@ -116,12 +116,12 @@ def _outcome(attributor: Attributor, method: AttributionMethod, known: KnownQuer
     assert highest is not None
     p = p_values(trained.scores, highest)
     held_out = last.all_scores().of(attributor.index.catalog.by_id.keys() - attributor.index.trained)
-    own = None if known.expected is None else float(p[trained.example_ids.index(known.expected)])
+    expected = None if known.expected is None else float(p[trained.example_ids.index(known.expected)])
     return {
         "failed": None,
         "called": int((p <= RATE).sum()),
         "p_value": float(p.min()),
-        "expected_p_value": own,
+        "expected_p_value": expected,
         "held_out_called": float((p_values(held_out.scores, highest) <= RATE).float().mean()),
     }
 
