@@ -605,3 +605,13 @@ def test_threads_that_start_after_a_sweep_have_all_of_torchs_threads(model: Stab
             assert pool.submit(torch.get_num_threads).result() == 4
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+def test_a_query_whose_loss_gives_no_measure_for_a_step_is_refused(
+    attributor: Attributor, folder: Path, monkeypatch: pytest.MonkeyPatch, value: float
+):
+    query, loss = attributor.query(picture(folder, 1), "patch 1"), attributor.model.loss
+    monkeypatch.setattr(attributor.model, "loss", lambda batch, draws: loss(batch, draws) * 0 + value)
+    with pytest.raises(InvalidRequest, match=f"loss on this query is {value}.*not finite"):
+        attributor.prepare(query)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from ..examples.catalog import TrainingImage, counted
+from ..examples.catalog import Catalog, TrainingImage, counted
 from . import forms, theme, training_view, view
 from .served import Served
 from .theme import html
@@ -35,23 +36,11 @@ def add(served: Served) -> None:
     def url_of(image: TrainingImage) -> str:
         return theme.url_of(catalog.path_of(image))
 
-    def search(first: int, text: str | None, collection: str, split: str, repeated: bool) -> tuple[object, ...]:
-        """What a page of what was found shows, from the place `first` on; nothing is chosen on it."""
-        found = forms.CatalogSearch(text or "", collection, split, repeated).found_in(catalog)
-        shown = found[first : first + SHOWN]
-        return (
-            training_view.found(len(found), first, len(shown)),
-            training_view.gallery(shown, url_of),
-            training_view.no_choice(),
-            first,
-            gr.update(visible=len(shown) < len(found), interactive=first > 0),
-            gr.update(visible=len(shown) < len(found), interactive=first + SHOWN < len(found)),
-        )
-
     def choose(event: gr.EventData) -> str:
         image = catalog.by_id.get(event.id)
         return training_view.credit(image, url_of(image)) if image else training_view.no_choice()
 
+    search = partial(_found, catalog, url_of)
     html(view.page_title("Training set", _lead(served)) + training_view.counts(catalog))
     fields = _filters(served)
     summary, tiles, *_ = search(0, "", forms.EVERY_COLLECTION, "train", False)
@@ -79,6 +68,28 @@ def add(served: Served) -> None:
         turned = button.click(lambda first, *asked, by=by: search(first + by, *asked), [place, *fields], **page)
         turned.then(fn=None, js=TO_THE_TOP)
     gallery.select(choose, None, chosen, show_progress="hidden", api_visibility="private")
+
+
+def _found(
+    catalog: Catalog,
+    url_of: Callable[[TrainingImage], str],
+    first: int,
+    text: str | None,
+    collection: str,
+    split: str,
+    repeated: bool,
+) -> tuple[object, ...]:
+    """What a page of what was found shows, from the place `first` on; nothing is chosen on it."""
+    found = forms.CatalogSearch(text or "", collection, split, repeated).found_in(catalog)
+    shown = found[first : first + SHOWN]
+    return (
+        training_view.found(len(found), first, len(shown)),
+        training_view.gallery(shown, url_of),
+        training_view.no_choice(),
+        first,
+        gr.update(visible=len(shown) < len(found), interactive=first > 0),
+        gr.update(visible=len(shown) < len(found), interactive=first + SHOWN < len(found)),
+    )
 
 
 def _lead(served: Served) -> str:
