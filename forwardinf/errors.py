@@ -6,6 +6,7 @@ ForwardInfError
 ├── MissingAsset          a file or folder that should be there is not
 ├── DamagedAsset          a file is there, but is not what its manifest says
 ├── IndexMismatch         an index that belongs to another model, or was made otherwise
+├── NonFinite             a model computes a loss, or anything else, that is not a finite number
 ├── UnsupportedModel      a checkpoint that no model family here can read
 └── UnreadablePicture     an uploaded file that cannot be used as a picture
 
@@ -37,6 +38,10 @@ class DamagedAsset(ForwardInfError):
 
 
 class IndexMismatch(ForwardInfError):
+    pass
+
+
+class NonFinite(ForwardInfError):
     pass
 
 

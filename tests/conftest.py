@@ -22,7 +22,8 @@ from forwardinf.attribution.attributor import Attributor
 from forwardinf.attribution.progress import table_of
 from forwardinf.draws import DrawPlan
 from forwardinf.examples.catalog import Catalog
-from forwardinf.index.build import BuildPlan, build_index, training_images
+from forwardinf.examples.metadata import training_images
+from forwardinf.index.build import BuildPlan, build_index
 from forwardinf.index.store import Index
 from forwardinf.methods.protocol import AttributionMethod, QueryState
 from forwardinf.models.protocol import AttributableModel

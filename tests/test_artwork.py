@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 from conftest import ASSETS
 from forwardinf.errors import DamagedAsset, MissingAsset
 from forwardinf.examples.catalog import FILE_NAME, Catalog, words_of
-from forwardinf.files.manifest import sha256_of
+from forwardinf.files.manifest import NAME, sha256_of
 from forwardinf.training.artwork import COLLECTIONS, REPEATED_IMAGES, REPEATS, assign_splits
 
 
@@ -66,10 +67,43 @@ def test_a_missing_and_a_damaged_catalog_are_named(tmp_path: Path):
     with pytest.raises(MissingAsset, match=FILE_NAME):
         Catalog.load(tmp_path)
     shutil.copy(ASSETS / "emoji" / FILE_NAME, tmp_path)
+    with pytest.raises(MissingAsset, match=NAME):
+        Catalog.load(tmp_path)
+    shutil.copy(ASSETS / "emoji" / NAME, tmp_path)
     whole = (tmp_path / FILE_NAME).read_bytes()
     (tmp_path / FILE_NAME).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DamagedAsset, match=FILE_NAME):
         Catalog.load(tmp_path)
+
+
+def test_no_flipped_bit_of_the_catalog_is_loaded(tmp_path: Path):
+    shutil.copy(ASSETS / "emoji" / NAME, tmp_path)
+    whole = (ASSETS / "emoji" / FILE_NAME).read_bytes()
+    draw = random.Random(0)
+    for _ in range(60):
+        flipped = bytearray(whole)
+        flipped[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+        (tmp_path / FILE_NAME).write_bytes(flipped)
+        with pytest.raises(DamagedAsset, match=FILE_NAME):
+            Catalog.load(tmp_path)
+
+
+def test_a_picture_that_is_not_the_catalogued_one_is_named_when_it_is_read(catalog: Catalog, tmp_path: Path):
+    image = catalog.images[0]
+    copied = Catalog(tmp_path, (image,))
+    path = copied.path_of(image)
+    path.parent.mkdir(parents=True)
+    with pytest.raises(MissingAsset, match=image.id):
+        copied.picture(image)
+    path.write_bytes(catalog.read_bytes(image))
+    assert copied.picture(image).size == (image.width, image.height)
+    copied.verify()
+    flipped = bytearray(path.read_bytes())
+    flipped[-1] ^= 1
+    path.write_bytes(flipped)
+    for read in (copied.picture, lambda image: copied.verify()):
+        with pytest.raises(DamagedAsset, match=f"“{image.id}”.*not the one that was catalogued"):
+            read(image)
 
 
 def test_known_words_are_those_of_training_captions(catalog: Catalog):

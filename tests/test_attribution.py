@@ -23,11 +23,12 @@ from forwardinf.draws import DrawPlan
 from forwardinf.errors import DamagedAsset, IndexMismatch, InvalidRequest, MissingAsset
 from forwardinf.examples.catalog import Catalog
 from forwardinf.examples.decoding import read_picture, to_square
-from forwardinf.files.manifest import sha256_of
+from forwardinf.examples.metadata import training_images
+from forwardinf.files.manifest import Manifest, sha256_of
 from forwardinf.gradients.curvature import diagonal_fisher, kronecker_fisher, preconditioned_by
-from forwardinf.index.build import BuildPlan, build_index, training_images
-from forwardinf.index.curvature_file import read_fisher, weights_of, write_fisher, write_kronecker
-from forwardinf.index.store import Index, shard_path
+from forwardinf.index.build import BuildPlan, build_index
+from forwardinf.index.curvature_file import FISHER, KRONECKER, read_fisher, weights_of, write_fisher, write_kronecker
+from forwardinf.index.store import Index, shard_name
 from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.methods.mirror import preconditioned
 from forwardinf.methods.protocol import settings_of
@@ -105,9 +106,9 @@ def test_an_interrupted_build_goes_on_and_gives_the_same_bytes(
 
     with pytest.raises(KeyboardInterrupt):
         build_index(model, training_images(folder), out, small_shards, stop)
-    first = shard_path(out, 0).stat().st_mtime_ns
+    first = (out / shard_name(0)).stat().st_mtime_ns
     resumed = build_index(model, training_images(folder), out, small_shards)
-    assert shard_path(out, 0).stat().st_mtime_ns == first
+    assert (out / shard_name(0)).stat().st_mtime_ns == first
     whole = build_index(model, training_images(folder), tmp_path / "whole", small_shards)
     assert files_of(resumed) == files_of(whole)
     assert len([name for name in files_of(whole) if name.startswith("shards/")]) == 3
@@ -180,7 +181,7 @@ def test_an_older_index_is_refused(index: Index, tmp_path: Path):
     fields = json.loads((index.folder / "index.json").read_text())
     older = {key: value for key, value in fields.items() if "embedder" not in key} | {"schema": 1}
     (tmp_path / "index.json").write_text(json.dumps(older))
-    with pytest.raises(IndexMismatch, match=r"schema 1; this version reads 5\. Build it again"):
+    with pytest.raises(IndexMismatch, match=r"schema 1; this version reads 6\. Build it again"):
         Index.open(tmp_path)
 
 
@@ -190,7 +191,7 @@ def test_an_index_of_another_model_and_a_damaged_index_are_refused(index: Index,
         Attributor(other, index)
     copy = tmp_path / "copy"
     shutil.copytree(index.folder, copy)
-    for file in (shard_path(copy, 0), copy / "neighbours.faiss"):
+    for file in (copy / shard_name(0), copy / "neighbours.faiss"):
         kept = file.read_bytes()
         file.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
         with pytest.raises(DamagedAsset, match=file.name):
@@ -470,7 +471,7 @@ def test_a_kept_fisher_is_what_was_estimated_however_small(tmp_path: Path):
     }
     write_fisher(tmp_path, fisher)
     assert weights_of(tmp_path) == fisher.keys()
-    read = read_fisher(tmp_path)
+    read = read_fisher(Manifest(tmp_path, {}).with_files(FISHER))
     for name, squares in fisher.items():
         floor = 1e-3 * float(squares.mean())  # far below the damping
         torch.testing.assert_close(read[name], squares, rtol=1e-3, atol=floor)
@@ -484,9 +485,9 @@ def test_an_index_holds_the_kronecker_factored_fisher_where_it_is_asked_for(
         Attributor(model, index).attribute(picture(folder, 0), method=ForwardInf(curvature="kronecker"))
     shutil.copytree(index.folder, tmp_path / "added")
     asked = replace(PLAN, kronecker=True)
-    first = shard_path(tmp_path / "added", 0).stat().st_mtime_ns
+    first = (tmp_path / "added" / shard_name(0)).stat().st_mtime_ns
     added = build_index(model, training_images(folder), tmp_path / "added", asked)
-    assert shard_path(added.folder, 0).stat().st_mtime_ns == first
+    assert (added.folder / shard_name(0)).stat().st_mtime_ns == first
     again = build_index(model, training_images(folder), tmp_path / "again", asked)
     assert again.fingerprint == added.fingerprint != index.fingerprint
     assert files_of(added).keys() - files_of(index).keys() == {"kronecker.safetensors"}
@@ -501,7 +502,7 @@ def test_an_index_holds_the_kronecker_factored_fisher_where_it_is_asked_for(
     (shard,) = index.shards()
     estimated = kronecker_fisher(model, [shard.part(frozenset({"00.png"})).batch], DrawPlan(0, 1))
     write_kronecker(added.folder, estimated)
-    for name, own in added.kronecker().items():
+    for name, own in added.with_files(KRONECKER).kronecker().items():
         for part, kept in vars(own).items():
             given = vars(estimated[name])[part]
             assert kept is given is None or torch.equal(kept, given), (name, part)

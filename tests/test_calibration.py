@@ -21,8 +21,9 @@ from forwardinf.attribution.build_null import build_reference, unlike_any
 from forwardinf.attribution.build_null import referenced as with_reference
 from forwardinf.attribution.null_changes import changes_under
 from forwardinf.errors import DamagedAsset, InvalidRequest
+from forwardinf.examples.metadata import training_images
 from forwardinf.files import manifest
-from forwardinf.index.build import BuildPlan, build_index, training_images
+from forwardinf.index.build import BuildPlan, build_index
 from forwardinf.index.null_file import SCORES, SETTINGS
 from forwardinf.index.store import Index
 from forwardinf.methods.forward_inf import ForwardInf
@@ -391,14 +392,14 @@ def test_a_reference_that_was_cut_off_goes_on_to_the_same_scores(
 
     monkeypatch.setattr(Attributor, "follow", failing)
     with pytest.raises(RuntimeError, match="cut off"):
-        build_reference(bare, METHOD, referenced.index.catalog, 3)
+        build_reference(bare, METHOD, referenced.index.thumbnails, 3)
     assert Index.open(tmp_path / "index").reference is None  # whole or absent
-    finished = build_reference(bare, METHOD, referenced.index.catalog, 3)
+    finished = build_reference(bare, METHOD, referenced.index.thumbnails, 3)
     assert len(asked) == 7  # three pictures with and without a prompt; the first was not asked again
     assert finished.reference is not None
     np.testing.assert_allclose(finished.reference.found, whole, atol=1e-3)
     assert not list((tmp_path / "index").glob("*.partial"))
-    again = build_reference(Attributor(referenced.model, finished), METHOD, referenced.index.catalog, 3)
+    again = build_reference(Attributor(referenced.model, finished), METHOD, referenced.index.thumbnails, 3)
     assert (len(asked), again.fingerprint) == (7, finished.fingerprint)  # what is there is not asked again
 
 
@@ -411,7 +412,7 @@ def test_a_reference_of_another_schema_counts_as_none_and_is_made_anew(reference
     old = Attributor(referenced.model, Index.open(tmp_path / "index"))
     assert old.index.reference is None
     assert old.null_scores(METHOD) is None
-    again = build_reference(old, METHOD, referenced.index.catalog, 3)
+    again = build_reference(old, METHOD, referenced.index.thumbnails, 3)
     assert again.fingerprint == referenced.index.fingerprint
 
 

@@ -32,8 +32,9 @@ from forwardinf.cli.main import main
 from forwardinf.config import load_settings
 from forwardinf.draws import DrawPlan
 from forwardinf.errors import DamagedAsset, InvalidRequest, UnsupportedModel
+from forwardinf.examples.metadata import training_images
 from forwardinf.gradients.per_example import gradient
-from forwardinf.index.build import BuildPlan, build_index, training_images
+from forwardinf.index.build import BuildPlan, build_index
 from forwardinf.index.store import Index
 from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.methods.registry import load_method

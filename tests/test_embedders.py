@@ -25,9 +25,11 @@ from forwardinf.attribution.attributor import Attributor
 from forwardinf.cli.main import app
 from forwardinf.embedders.registry import load_embedder
 from forwardinf.errors import DamagedAsset, IndexMismatch, UnsupportedModel
-from forwardinf.index.build import BuildPlan, build_index, training_images
+from forwardinf.examples.metadata import training_images
+from forwardinf.files.manifest import Manifest
+from forwardinf.index.build import BuildPlan, build_index
+from forwardinf.index.info import read_info
 from forwardinf.index.neighbours import Neighbours, write_neighbours
-from forwardinf.index.store import read_info
 from forwardinf.models.sd import StableDiffusion
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
@@ -107,27 +109,32 @@ def test_an_embedder_that_cannot_be_had_is_named_with_what_to_try(tiny_model: St
         assert str(tmp_path) not in str(refused.value)
 
 
+def recorded(folder: Path) -> Manifest:
+    return Manifest(folder, {}).with_files("neighbours.faiss")
+
+
 def test_neighbours_are_in_index_order_and_best_first(tmp_path: Path):
     embeddings = torch.nn.functional.normalize(torch.randn(6, 4), dim=1)
     ids = list("abcdef")
     write_neighbours(tmp_path, embeddings)
-    neighbours = Neighbours.read(tmp_path, ids)
+    neighbours = Neighbours.read(recorded(tmp_path), ids)
     similarities = neighbours.similarities(embeddings[2])
     torch.testing.assert_close(similarities, embeddings @ embeddings[2])
-    nearest = neighbours.nearest(embeddings[2], 10)
-    assert [name for name, _ in nearest] == [ids[i] for i in similarities.argsort(descending=True)]
-    assert nearest[0] == ("c", pytest.approx(1))
+    best_first = [ids[i] for i in similarities.argsort(descending=True)]
+    assert best_first[0] == neighbours.nearest(embeddings[2], ids) == "c"
+    for rank in range(1, 6):
+        assert neighbours.nearest(embeddings[2], best_first[rank:]) == best_first[rank]
     assert [path.name for path in tmp_path.iterdir()] == ["neighbours.faiss"]
 
 
 def test_neighbours_that_are_damaged_or_of_other_images_are_refused(tmp_path: Path):
     write_neighbours(tmp_path, torch.eye(4))
     with pytest.raises(DamagedAsset, match="4 embeddings, but the index has 3"):
-        Neighbours.read(tmp_path, "abc")
+        Neighbours.read(recorded(tmp_path), "abc")
     path = tmp_path / "neighbours.faiss"
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(DamagedAsset, match=r"neighbours\.faiss” cannot be read"):
-        Neighbours.read(tmp_path, "abcd")
+        Neighbours.read(recorded(tmp_path), "abcd")
 
 
 def test_an_index_is_asked_with_the_embedder_it_was_made_with(tiny_model: StableDiffusion, tmp_path: Path):

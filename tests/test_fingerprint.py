@@ -16,7 +16,8 @@ from transformers import CLIPTokenizer
 from conftest import CAPTIONS, tiny_pipeline, tiny_unet, tiny_vae, write_patches
 from forwardinf.attribution.attributor import Attributor
 from forwardinf.errors import IndexMismatch
-from forwardinf.index.build import BuildPlan, build_index, training_images
+from forwardinf.examples.metadata import training_images
+from forwardinf.index.build import BuildPlan, build_index
 from forwardinf.models.fingerprint import COSMETIC, configuration_of, contents_of
 from forwardinf.models.noise import TRAINING_SETTINGS
 from forwardinf.models.registry import load_model

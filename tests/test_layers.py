@@ -81,7 +81,7 @@ def test_modules_and_functions_are_short(path: Path):
 
 
 def test_the_check_sees_relative_imports(tmp_path: Path):
-    assert "forwardinf.files" in imports_of(PACKAGE / "index" / "build.py")
+    assert "forwardinf.files.atomic" in imports_of(PACKAGE / "index" / "build.py")
     assert "forwardinf.errors" in imports_of(PACKAGE / "files" / "manifest.py")
 
 

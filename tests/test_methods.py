@@ -23,10 +23,11 @@ from forwardinf.attribution.training_set import IndexedImages, batches_of
 from forwardinf.cli.options import null_pictures_for
 from forwardinf.draws import DrawPlan
 from forwardinf.errors import DamagedAsset, InvalidRequest
+from forwardinf.examples.metadata import training_images
 from forwardinf.files.rows import RowCache
 from forwardinf.gradients import per_example as gradients
 from forwardinf.gradients.sketch import Sketch
-from forwardinf.index.build import BuildPlan, build_index, training_images
+from forwardinf.index.build import BuildPlan, build_index
 from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.methods.mucs import FORGOTTEN, Mucs
 from forwardinf.methods.protocol import AttributionMethod, settings_of

@@ -14,7 +14,8 @@ from conftest import tiny_pipeline, write_patches
 from forwardinf.attribution.attributor import Attributor
 from forwardinf.errors import InvalidRequest
 from forwardinf.examples.catalog import Catalog
-from forwardinf.index.build import BuildPlan, build_index, training_images
+from forwardinf.examples.metadata import training_images
+from forwardinf.index.build import BuildPlan, build_index
 from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.models.sd import StableDiffusion
 from forwardinf.studies import self_retrieval

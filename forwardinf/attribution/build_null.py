@@ -16,9 +16,7 @@ import torch
 
 from ..errors import InvalidRequest
 from ..examples.catalog import Catalog
-from ..examples.decoding import read_training_picture
-from ..files import manifest
-from ..index.null_file import ReferenceInTheMaking
+from ..index.null_file import SCORES, SETTINGS, ReferenceInTheMaking
 from ..index.store import Index
 from ..methods.protocol import AttributionMethod
 from ..scoring.confidence import highest
@@ -70,15 +68,14 @@ def build_reference(
         on_progress(done, len(asked))
         if not making.has(query_id, prompted):
             image = pictures.by_id[query_id]
-            picture = read_training_picture(pictures.path_of(image))
-            query = attributor.query(picture, image.caption if prompted else "")
+            query = attributor.query(pictures.picture(image), image.caption if prompted else "")
             others = replace(attributor, index=index.part(example_id for example_id in ids if example_id != query_id))
             *_, last = others.follow(query, method)
             making.put(query_id, prompted, _rows(last.changes, ids))
     on_progress(len(asked), len(asked))
+    index = index.without_files(SETTINGS, SCORES)  # whole at every moment
     making.finish(_highest_unprompted(index, making) if unprompted else None)
-    manifest.write_manifest(index.folder)
-    return Index.open(index.folder)
+    return index.with_files(SETTINGS, SCORES)
 
 
 def referenced(

@@ -156,7 +156,8 @@ def index_build(
     from ..attribution.attributor import DEFAULT_METHOD, Attributor
     from ..attribution.build_null import QUERIES, build_reference
     from ..embedders.registry import load_embedder
-    from ..index.build import BuildPlan, build_index, training_images
+    from ..examples.metadata import training_images
+    from ..index.build import BuildPlan, build_index
     from ..models.registry import load_model
 
     source = training_images(folder)
@@ -179,7 +180,7 @@ def index_info(folder: Path) -> None:
     """What an index was made with, as JSON."""
     from dataclasses import asdict
 
-    from ..index.store import read_info
+    from ..index.info import read_info
 
     typer.echo(json.dumps(asdict(read_info(folder)), indent=1))
 

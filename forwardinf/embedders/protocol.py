@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,3 +23,11 @@ class Embedder(Protocol):
 
     def embed(self, pictures: Sequence[Image]) -> Tensor:
         """RGB pictures of any size to float32 embeddings `[b f]` of length 1, on the CPU."""
+
+
+@runtime_checkable
+class LatentEmbedder(Embedder, Protocol):
+    """An embedder that needs of a picture only its latents, so that a picture is encoded once for both."""
+
+    def embed_latents(self, latents: Tensor) -> Tensor:
+        """The embeddings of pictures with these latents `[b c h w]`, as the model encodes them."""

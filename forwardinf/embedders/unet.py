@@ -44,7 +44,10 @@ class UNetEmbedder:
 
     def embed(self, pictures: Sequence[Image]) -> Tensor:
         squares = [to_square(picture, self.model.picture_size) for picture in pictures]
-        return normalize(self.model.features(self.model.encode_image(squares)).float().cpu(), dim=1)
+        return self.embed_latents(self.model.encode_image(squares))
+
+    def embed_latents(self, latents: Tensor) -> Tensor:
+        return normalize(self.model.features(latents).float().cpu(), dim=1)
 
 
 def load(model: PictureModel) -> UNetEmbedder:

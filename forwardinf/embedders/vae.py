@@ -33,9 +33,11 @@ class VAEEmbedder:
 
     def embed(self, pictures: Sequence[Image]) -> Tensor:
         squares = [to_square(picture, self.model.picture_size) for picture in pictures]
-        latents = self.model.encode_image(squares).float().cpu()  # [b c h w]
+        return self.embed_latents(self.model.encode_image(squares))
+
+    def embed_latents(self, latents: Tensor) -> Tensor:
         grid = max(1, isqrt(MAX_FEATURES // latents.shape[1]))
-        return normalize(adaptive_avg_pool2d(latents, grid).flatten(1), dim=1)
+        return normalize(adaptive_avg_pool2d(latents.float().cpu(), grid).flatten(1), dim=1)
 
 
 def load(model: PictureModel) -> VAEEmbedder:

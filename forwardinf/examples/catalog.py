@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import DamagedAsset, MissingAsset
-from ..files.atomic import writing
+from ..files.atomic import write_bytes
+from ..files.identity import digest_of
+from ..files.manifest import RESTORE, Manifest
+from .decoding import decode_training_picture
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 FILE_NAME = "catalog.parquet"
+LABELS = {"sha256": "picture", "phash": "perceptual hash", "repeats": "number of repeats"}  # of fields, in messages
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,9 @@ class TrainingImage:
     repeats: int  # how often one pass of training showed it
 
 
+FIELDS = tuple(field.name for field in fields(TrainingImage))
+
+
 @dataclass(frozen=True)
 class Catalog:
     """The rows of a training set, in id order, and the folder that their pictures lie in."""
@@ -53,22 +66,72 @@ class Catalog:
 
     @classmethod
     def load(cls, folder: Path) -> Catalog:
-        """Read `folder/catalog.parquet`; raises MissingAsset or DamagedAsset."""
-        path = folder / FILE_NAME
-        if not path.is_file():
-            raise MissingAsset(f"“{folder.name}/{FILE_NAME}” is missing. Restore it from a fresh copy of the project.")
+        """The catalog of a folder, as its manifest records it; raises MissingAsset or DamagedAsset.
+
+        The pictures are verified when they are read, by what the catalog says of them.
+        """
+        if not (folder / FILE_NAME).is_file():
+            raise MissingAsset(f"“{folder.name}/{FILE_NAME}” is missing. {RESTORE}")
+        return cls.parse(folder, Manifest.read(folder).read_bytes(FILE_NAME))
+
+    @classmethod
+    def parse(cls, folder: Path, content: bytes) -> Catalog:
+        """The catalog that a Parquet file holds; raises DamagedAsset."""
         try:
-            table = pq.read_table(path, columns=[field.name for field in fields(TrainingImage)])
-        except (pa.ArrowException, OSError) as error:
+            table = pq.read_table(pa.BufferReader(content), columns=list(FIELDS))
+            return cls(folder, tuple(TrainingImage(**row) for row in table.to_pylist()))
+        except (pa.ArrowException, OSError, TypeError) as error:
             raise DamagedAsset(f"“{folder.name}/{FILE_NAME}” cannot be read as a catalog: {error}") from error
-        return cls(folder, tuple(TrainingImage(**row) for row in table.to_pylist()))
+
+    def to_bytes(self) -> bytes:
+        """The rows as a Parquet file; the same rows give the same bytes."""
+        content = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist([asdict(image) for image in self.images]), content, compression="zstd")
+        return content.getvalue()
 
     def save(self) -> Path:
-        """Write the rows; the same rows give the same bytes."""
+        """Write the rows and a manifest that records them."""
         path = self.folder / FILE_NAME
-        with writing(path) as aside:
-            pq.write_table(pa.Table.from_pylist([asdict(image) for image in self.images]), aside, compression="zstd")
+        write_bytes(path, self.to_bytes())
+        Manifest(self.folder, {}).with_files(FILE_NAME).write()
         return path
+
+    @cached_property
+    def sources(self) -> str:
+        """SHA-256 of what the images are, in their order, wherever their files lie."""
+        return digest_of([[getattr(image, name) for name in FIELDS if name != "file_name"] for image in self.images])
+
+    def difference(self, other: Catalog) -> str:
+        """The first thing in which another catalog's images are not these; empty where they are the same."""
+        for mine, theirs in zip(self.images, other.images, strict=False):
+            if mine.id != theirs.id:
+                return f"“{theirs.id}” stands where “{mine.id}” was"
+            for name in FIELDS:
+                if name != "file_name" and getattr(mine, name) != getattr(theirs, name):
+                    return f"“{mine.id}” has another {LABELS.get(name, name)}"
+        counts = len(self.images), len(other.images)
+        return "" if counts[0] == counts[1] else f"there are {counts[1]:,} images, where there were {counts[0]:,}"
+
+    def read_bytes(self, image: TrainingImage) -> bytes:
+        """The file of a picture, as it was catalogued; raises MissingAsset or DamagedAsset naming the image."""
+        where = f"The picture of “{image.id}” ({self.folder.name}/{image.file_name})"
+        remedy = "Restore it, or gather the training images anew."
+        try:
+            content = self.path_of(image).read_bytes()
+        except OSError as error:
+            raise MissingAsset(f"{where} cannot be read: {error.strerror}. {remedy}") from error
+        if hashlib.sha256(content).hexdigest() != image.sha256:
+            raise DamagedAsset(f"{where} is not the one that was catalogued. {remedy}")
+        return content
+
+    def picture(self, image: TrainingImage) -> Image:
+        """A picture in RGB at the size it has; raises MissingAsset, DamagedAsset, or UnreadablePicture naming it."""
+        return decode_training_picture(self.read_bytes(image), image.file_name)
+
+    def verify(self) -> None:
+        """Read every picture's file; raises MissingAsset or DamagedAsset naming the first that is not as catalogued."""
+        for image in self.images:
+            self.read_bytes(image)
 
     def of_split(self, split: str) -> Catalog:
         return Catalog(self.folder, tuple(image for image in self.images if image.split == split))

@@ -1,4 +1,4 @@
-"""What a folder of shipped files should contain, and whether it does.
+"""Which files a folder holds, and whether they are still the same.
 
 A single flipped bit in a safetensors, Parquet or FAISS file usually loads without complaint and changes results, so
 every folder that ships carries the SHA-256 of its files.
@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from re import fullmatch
+from typing import TypeVar
 
+from ..config import ASSETS
 from ..errors import DamagedAsset, MissingAsset
 from . import atomic
+from .identity import digest_of
 
 NAME = "manifest.json"
 SCHEMA = 1
+Content = TypeVar("Content")
+RESTORE = "Restore the folder from where it came from."
 
 
 def sha256_of(path: Path) -> str:
@@ -23,57 +32,129 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_manifest(folder: Path, besides: str = "") -> None:
-    """Record every file below `folder`, but for names that match `besides` and what is still being made.
+@dataclass(frozen=True)
+class Manifest:
+    """The files of a folder with their SHA-256, by their path below the folder."""
 
-    The manifest appears whole or not at all. A file that goes on growing after this is named by `besides`: its next
-    line would count as damage.
+    folder: Path
+    files: Mapping[str, str]
+    remedy: str = RESTORE  # what to do where a file is not as recorded
+
+    @classmethod
+    def read(cls, folder: Path, remedy: str = RESTORE) -> Manifest:
+        """The manifest of a folder, whose files are not read; raises MissingAsset or DamagedAsset.
+
+        The messages end with `remedy`, or for a folder that ships with this project by how to restore it.
+        """
+        remedy = _shipped_remedy(folder) or remedy
+        if not (folder / NAME).is_file():
+            raise MissingAsset(f"“{folder.name}” has no {NAME}, so its files cannot be verified. {remedy}")
+        try:
+            fields = json.loads((folder / NAME).read_bytes())
+        except ValueError as error:
+            raise DamagedAsset(f"“{folder.name}/{NAME}” itself is damaged: it is not JSON. {remedy}") from error
+        if fault := _fault_of(fields):
+            raise DamagedAsset(f"“{folder.name}/{NAME}” itself is damaged: {fault}. {remedy}")
+        return cls(folder, fields["files"], remedy)
+
+    def verify(self) -> None:
+        """Read every file; raises MissingAsset or DamagedAsset naming the first that is not as recorded."""
+        for name in self.files:
+            self._check(name, self._opened(name, sha256_of))
+
+    def read_bytes(self, name: str) -> bytes:
+        """The content of a file, which is as recorded; raises MissingAsset or DamagedAsset where it is not."""
+        content = self._opened(name, Path.read_bytes) if name in self.files else None
+        if content is None:
+            raise MissingAsset(f"“{self.folder.name}/{NAME}” records no {name}. {self.remedy}")
+        self._check(name, hashlib.sha256(content).hexdigest())
+        return content
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the manifest, and so of the whole folder."""
+        return hashlib.sha256(self._text.encode()).hexdigest()
+
+    def fingerprint_besides(self, pattern: str) -> str:
+        """SHA-256 of the files whose names do not match `pattern`."""
+        return digest_of({name: digest for name, digest in self.files.items() if not _matches(name, pattern)})
+
+    def with_files(self, *names: str) -> Manifest:
+        """The same with these files as they are now, in the order of names."""
+        files = {**self.files, **{name: sha256_of(self.folder / name) for name in names}}
+        return Manifest(self.folder, dict(sorted(files.items())), self.remedy)
+
+    def without_files(self, *names: str) -> Manifest:
+        files = {name: digest for name, digest in self.files.items() if name not in names}
+        return Manifest(self.folder, files, self.remedy)
+
+    def write(self) -> None:
+        atomic.write_text(self.folder / NAME, self._text)
+
+    @property
+    def _text(self) -> str:
+        return json.dumps({"schema": SCHEMA, "files": dict(self.files)}, indent=1, ensure_ascii=False) + "\n"
+
+    def _opened(self, name: str, read: Callable[[Path], Content]) -> Content:
+        try:
+            return read(self.folder / name)
+        except FileNotFoundError as error:
+            raise MissingAsset(f"“{self.folder.name}/{name}” is missing. {self.remedy}") from error
+        except OSError as error:
+            why = error.strerror or "it cannot be opened"
+            raise MissingAsset(f"“{self.folder.name}/{name}” cannot be read: {why}. {self.remedy}") from error
+
+    def _check(self, name: str, digest: str) -> None:
+        if digest != self.files[name]:
+            raise DamagedAsset(f"“{self.folder.name}/{name}” differs from what its manifest records. {self.remedy}")
+
+
+def write_manifest(folder: Path, besides: str = "") -> None:
+    """Record every file below `folder`, but for names that match `besides` and what is still being written.
+
+    A file that goes on growing after this is named by `besides`: its next line would count as damage.
     """
-    recorded = [p for p in _files(folder) if not fnmatch(p.name, besides)]
-    files = {p.relative_to(folder).as_posix(): sha256_of(p) for p in recorded}
-    atomic.write_json(folder / NAME, {"schema": SCHEMA, "files": files})
+    names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
+    recorded = [name for name in names if name != NAME and _is_whole(name) and not _matches(name, besides)]
+    Manifest(folder, {}).with_files(*recorded).write()
 
 
 def verify_manifest(folder: Path) -> str:
-    """The fingerprint of a folder whose files are all as its manifest says.
-
-    Raises MissingAsset or DamagedAsset, naming the first file that is not.
-    """
-    path = folder / NAME
-    for name, expected in _recorded(folder).items():
-        file = folder / name
-        if not file.is_file():
-            raise MissingAsset(f"“{folder.name}/{name}” is missing. {_REMEDY}")
-        if sha256_of(file) != expected:
-            raise DamagedAsset(f"“{folder.name}/{name}” differs from what its manifest records. {_REMEDY}")
-    return sha256_of(path)
+    """The fingerprint of a folder whose files are all as recorded; raises MissingAsset or DamagedAsset."""
+    manifest = Manifest.read(folder)
+    manifest.verify()
+    return manifest.fingerprint
 
 
-def fingerprint_besides(folder: Path, besides: str) -> str:
-    """The fingerprint of the recorded files whose names do not match `besides`; the files are not read."""
-    files = {name: digest for name, digest in _recorded(folder).items() if not fnmatch(Path(name).name, besides)}
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+def _shipped_remedy(folder: Path) -> str:
+    """How to restore a folder that ships with this project; empty for any other."""
+    resolved = folder.resolve()
+    if not resolved.is_relative_to(ASSETS):
+        return ""
+    name = resolved.relative_to(ASSETS.parent).as_posix()
+    return f"Restore it from a fresh copy of the project (git checkout -- {name})."
 
 
-def _recorded(folder: Path) -> dict[str, str]:
-    """SHA-256 by name, as the manifest has them."""
-    path = folder / NAME
-    if not path.is_file():
-        raise MissingAsset(f"“{folder.name}” has no {NAME}. {_REMEDY}")
-    try:
-        files: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["files"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedAsset(f"“{folder.name}/{NAME}” cannot be read. {_REMEDY}") from error
-    return files
+def _fault_of(fields: object) -> str:
+    """What is wrong with the content of a manifest; empty where nothing is."""
+    if not isinstance(fields, dict) or not isinstance(fields.get("files"), dict):
+        return "it holds no object of files"
+    if fields.get("schema") != SCHEMA:
+        return f"its schema is {json.dumps(fields.get('schema'))}, where this version reads {SCHEMA}"
+    if not fields["files"]:
+        return "it records no file"
+    for name, digest in fields["files"].items():
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or str(path) != name or name in (".", NAME):
+            return f"it records “{name}”, which is not the name of a file below the folder"
+        if not isinstance(digest, str) or not fullmatch("[0-9a-f]{64}", digest):
+            return f"it records no SHA-256 for “{name}”"
+    return ""
 
 
-_REMEDY = "Restore it from a fresh copy of the project (git checkout -- assets)."
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatch(PurePosixPath(name).name, pattern)
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != NAME and _whole(p.relative_to(folder)))
-
-
-def _whole(path: Path) -> bool:
-    """Whether a path below the folder is not one of what is still being made."""
-    return not any(part.startswith(atomic.PREFIX) or part.endswith(".partial") for part in path.parts)
+def _is_whole(name: str) -> bool:
+    return not any(part.startswith(atomic.PREFIX) or part.endswith(".partial") for part in PurePosixPath(name).parts)

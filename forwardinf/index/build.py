@@ -1,34 +1,39 @@
-"""Training images to an index: encode, take base losses, estimate the Fisher, embed, write thumbnails and manifest.
+"""Training images to an index, in one pass over the pictures: decode, encode, embed, take base losses, thumbnails.
 
-Building resumes: a shard that is there is kept. Building again gives the same bytes on the same machine.
+The Fisher is estimated from the stored latents. Building again gives the same bytes on the same machine, goes on where
+it was cut off, and makes anew what is damaged, and only that.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..draws import DrawPlan
-from ..embedders.protocol import Embedder
+from ..embedders.protocol import Embedder, LatentEmbedder
 from ..embedders.registry import load_embedder
-from ..errors import IndexMismatch, InvalidRequest, MissingAsset, UnreadablePicture
-from ..examples.catalog import FILE_NAME, Catalog, TrainingImage
-from ..examples.decoding import read_training_picture, to_square
-from ..files import manifest
+from ..errors import InvalidRequest
+from ..examples.catalog import FILE_NAME as CATALOG
+from ..examples.catalog import Catalog, TrainingImage
+from ..examples.decoding import to_square
+from ..files.atomic import writing
 from ..types import LatentBatch
-from .curvature_file import FISHER, write_fisher, write_kronecker
+from .curvature_file import FISHER, KRONECKER, write_fisher, write_kronecker
+from .finite import require_finite
+from .folder import BUILDING, IndexFolder
+from .info import INFO, SCHEMA, IndexInfo
 from .neighbours import FILE_NAME as NEIGHBOURS
 from .neighbours import write_neighbours
-from .store import SCHEMA, Index, IndexInfo, Shard, read_info, shard_path, write_info, write_shard
+from .null_file import SCORES, SETTINGS
+from .store import Index, Shard, load_shard, shard_name, write_shard
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL.Image import Image
     from torch import Tensor
 
     from ..models.protocol import PictureModel
@@ -51,23 +56,6 @@ class BuildPlan:
     shard_size: int = 1024  # examples
 
 
-def training_images(folder: Path) -> Catalog:
-    """The catalog of a folder: its `catalog.parquet`, or made from an image folder's `metadata.jsonl`.
-
-    Raises MissingAsset where there is neither, and InvalidRequest naming the line that cannot be used.
-    """
-    if (folder / FILE_NAME).is_file():
-        return Catalog.load(folder)
-    path = folder / "metadata.jsonl"
-    if not path.is_file():
-        raise MissingAsset(f"“{folder.name}” has neither {FILE_NAME} nor metadata.jsonl, so its images are not known.")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [_row(folder, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not rows:
-        raise InvalidRequest(f"“{folder.name}/metadata.jsonl” names no image.")
-    return Catalog(folder, tuple(sorted(rows, key=lambda row: row.id)))
-
-
 def build_index(
     model: PictureModel,
     source: Catalog,
@@ -75,159 +63,189 @@ def build_index(
     plan: BuildPlan = BuildPlan(),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Index:
-    """Write the index of `source` for `model` under `out`.
+    """Write the index of `source` for `model` under `out`; one that is whole there stays as it is.
 
-    Raises IndexMismatch where another one was begun there, and UnsupportedModel for an embedder that cannot be loaded.
+    Raises IndexMismatch where another one was begun there, UnsupportedModel for an embedder that cannot be loaded,
+    NonFinite naming the image whose latents or losses are no numbers, and MissingAsset, DamagedAsset or
+    UnreadablePicture naming the picture that cannot be used.
     """
-    embedder = load_embedder(plan.embedder, model)
     images = tuple(image for image in source.images if image.split in plan.splits)
-    source = Catalog(source.folder, images)
-    info = _info(model, source, plan, embedder)
-    _begin(out, info)
-    for number, start in enumerate(range(0, len(images), plan.shard_size)):
-        part = Catalog(source.folder, images[start : start + plan.shard_size])
-        if not shard_path(out, number).is_file():
-            write_shard(out, number, _shard(model, part, info.plan))
-        on_progress(start + len(part.images), len(images))
-    if not (out / NEIGHBOURS).is_file():
-        write_neighbours(out, _embedded(embedder, source))
-    _write_thumbnails(source, out)
-    _write_curvature(model, source, out, plan)
-    manifest.write_manifest(out)
+    if not any(image.split == "train" for image in images):
+        raise InvalidRequest(f"“{source.folder.name}” has no image of the split train, so there is nothing to index.")
+    embedder = load_embedder(plan.embedder, model)
+    info = _info(model, replace(source, images=images), plan, embedder)
+    indexed = Catalog(out, tuple(replace(image, file_name=_thumbnail(n)) for n, image in enumerate(images)))
+    build = _Build(model, embedder, replace(source, images=images), IndexFolder.begin(out, info, indexed), info)
+    for number in range(info.shard_count):
+        build.write_part(number)
+        on_progress(min((number + 1) * plan.shard_size, len(images)), len(images))
+    build.write_neighbours()
+    build.write_curvature(plan.kronecker)
+    derived = (SETTINGS, SCORES) if plan.kronecker else (KRONECKER, SETTINGS, SCORES)
+    build.folder.finish(build.names(plan.kronecker), derived)
     return Index.open(out)
 
 
-def _row(folder: Path, number: int, line: str) -> TrainingImage:
-    where = f"“{folder.name}/metadata.jsonl” line {number}"
-    try:
-        fields = json.loads(line)
-        file_name, text = str(fields["file_name"]), str(fields["text"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidRequest(f"{where} needs a JSON object with file_name and text.") from error
-    path = (folder / file_name).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise InvalidRequest(f"{where} names “{file_name}”, which is not a file below the folder.")
-    try:
-        width, height = read_training_picture(path).size
-    except UnreadablePicture as refusal:
-        raise InvalidRequest(f"{where} names a picture that cannot be read: {refusal}") from refusal
-    known = {key: str(fields.get(key) or "unknown") for key in ("creator", "licence", "source")}
-    return TrainingImage(
-        id=file_name, file_name=file_name, collection=folder.name, creator=known["creator"], licence=known["licence"],
-        licence_url=str(fields.get("licence_url") or ""), source_package=known["source"], source_version="",
-        source_file=file_name, source_url=str(fields.get("url") or ""), caption=text, subject=text, group="",
-        subgroup="", tags="", width=width, height=height, sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        phash="", split=_split(fields, where), repeats=1,
-    )  # fmt: skip
-
-
-def _split(fields: dict[str, Any], where: str) -> str:
-    split = str(fields.get("split") or "train")
-    if split not in ("train", "held_out"):
-        raise InvalidRequest(
-            f"{where} has the split “{split}”; it must be train, or held_out for what was not trained on."
-        )
-    return split
-
-
 def _info(model: PictureModel, source: Catalog, plan: BuildPlan, embedder: Embedder) -> IndexInfo:
-    shape = _encoded(model, Catalog(source.folder, source.images[:1])).shape[1:]
     return IndexInfo(
         schema=SCHEMA,
         model=Path(model.spec.checkpoint).name,
         fingerprint=model.fingerprint,
+        sources=source.sources,
         tunable=model.spec.tunable,
         draw_seed=plan.seed,
         draw_count=plan.draws,
+        fisher_images=plan.fisher_images,
+        fisher_draws=plan.fisher_draws,
         embedder=embedder.name,
         embedder_fingerprint=embedder.fingerprint,
         examples=len(source.images),
         shard_size=plan.shard_size,
-        latent_shape=tuple(shape),
         version=__version__,
     )
 
 
-def _begin(out: Path, info: IndexInfo) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    if (out / "index.json").is_file() and read_info(out) != info:
-        raise IndexMismatch(f"“{out.name}” holds an index made otherwise. Remove it, or name another folder.")
-    write_info(out, info)
+@dataclass(frozen=True)
+class _Build:
+    """An index that is being made in a folder, a part of `shard_size` images at a time."""
 
+    model: PictureModel
+    embedder: Embedder
+    source: Catalog
+    folder: IndexFolder
+    info: IndexInfo
 
-def _shard(model: PictureModel, part: Catalog, plan: DrawPlan) -> Shard:
-    import torch
+    def names(self, kronecker: bool) -> list[str]:
+        """Every file of the index in the end, but for what is added to it later."""
+        numbers = range(self.info.shard_count)
+        thumbnails = [_thumbnail(n) for n in range(self.info.examples)]
+        return [INFO, CATALOG, NEIGHBOURS, FISHER, *map(shard_name, numbers), *thumbnails, *[KRONECKER] * kronecker]
 
-    from ..sweep.executors.threads import measured_by_batch
-    from ..sweep.losses import losses_and_sizes
+    def write_part(self, number: int) -> None:
+        """The shard, embeddings and thumbnails of one part; its pictures are read once, and only if need be."""
+        start, size = number * self.info.shard_size, self.info.shard_size
+        images, thumbnails = self.source.images[start : start + size], range(start, start + size)
+        if self._has_tensors(number):
+            wanted = [n for n in thumbnails[: len(images)] if not self.folder.is_sound(_thumbnail(n))]
+            for n in wanted:
+                self._write_thumbnail(n, self.source.picture(self.source.images[n]))
+            self.folder.add(*map(_thumbnail, wanted))
+            return
+        latents, embeddings = self._encoded(images, start)
+        self._write_embeddings(number, embeddings)
+        write_shard(self.folder.folder, number, self._measured(images, latents))
+        written = [_thumbnail(n) for n in thumbnails[: len(images)]]
+        self.folder.add(_embeddings(number), shard_name(number), *written)
 
-    ids = tuple(image.id for image in part.images)
-    conditioning = model.encode_prompt([image.caption for image in part.images])
-    batch = LatentBatch(ids, _encoded(model, part), conditioning)
+    def write_neighbours(self) -> None:
+        import numpy as np
+        import torch
 
-    def measure(part: LatentBatch) -> Tensor:
-        draws = plan.draws(part.example_ids, part.latents.shape[1:])
-        return torch.stack(losses_and_sizes(model, part, draws), dim=1)  # [b 2 d]
+        if not self.folder.is_sound(NEIGHBOURS):
+            parts = [np.load(self.folder.folder / _embeddings(n)) for n in range(self.info.shard_count)]
+            write_neighbours(self.folder.folder, torch.from_numpy(np.concatenate(parts)))
+            self.folder.add(NEIGHBOURS)
 
-    found = torch.cat([values for _, values in measured_by_batch(model, [batch], plan.count, measure)])
-    losses, sizes = found.unbind(dim=1)
-    return Shard(batch, losses, sizes)
+    def write_curvature(self, kronecker: bool) -> None:
+        from ..gradients.curvature import diagonal_fisher, kronecker_fisher
 
+        draws = DrawPlan(self.info.draw_seed + 1, self.info.fisher_draws)
+        if not self.folder.is_sound(FISHER):
+            write_fisher(self.folder.folder, diagonal_fisher(self.model, self._chosen, draws))
+            self.folder.add(FISHER)
+        if kronecker and not self.folder.is_sound(KRONECKER):
+            write_kronecker(self.folder.folder, kronecker_fisher(self.model, self._chosen, draws))
+            self.folder.add(KRONECKER)
 
-def _encoded(model: PictureModel, part: Catalog) -> Tensor:
-    """Latents `[n c h w]` in float16, as they are stored: every loss is taken from exactly these."""
-    import torch
+    def _has_tensors(self, number: int) -> bool:
+        embedded = self.folder.is_sound(NEIGHBOURS) or self.folder.is_sound(_embeddings(number))
+        return embedded and self.folder.is_sound(shard_name(number))
 
-    def squares(images: Sequence[TrainingImage]) -> list[Image.Image]:
-        return [to_square(picture, model.picture_size) for picture in _pictures(part.folder, images)]
+    def _encoded(self, images: Sequence[TrainingImage], start: int) -> tuple[Tensor, Tensor]:
+        """Latents `[n c h w]` in float16, as they are stored, and embeddings `[n f]`; thumbnails on the way."""
+        import torch
 
-    return torch.cat([model.encode_image(squares(images)).half().cpu() for images in _batches(part.images)])
+        latents, embeddings = [], []
+        for at in range(0, len(images), ENCODE_BATCH):
+            pictures = []
+            for n, image in enumerate(images[at : at + ENCODE_BATCH], start + at):
+                pictures.append(self.source.picture(image))
+                self._write_thumbnail(n, pictures[-1])
+            encoded = self.model.encode_image([to_square(picture, self.model.picture_size) for picture in pictures])
+            latents.append(encoded.half().cpu())  # every loss is taken from exactly these
+            embeddings.append(self._embedded(pictures, encoded))
+        return torch.cat(latents), torch.cat(embeddings)
 
+    def _embedded(self, pictures: Sequence[Image], latents: Tensor) -> Tensor:
+        if isinstance(self.embedder, LatentEmbedder):
+            return self.embedder.embed_latents(latents)
+        return self.embedder.embed(pictures)
 
-def _embedded(embedder: Embedder, source: Catalog) -> Tensor:
-    import torch
+    def _measured(self, images: Sequence[TrainingImage], latents: Tensor) -> Shard:
+        import torch
 
-    return torch.cat([embedder.embed(list(_pictures(source.folder, images))) for images in _batches(source.images)])
+        from ..sweep.executors.threads import measured_by_batch
+        from ..sweep.losses import losses_and_sizes
 
+        ids = tuple(image.id for image in images)
+        require_finite(latents, ids, "Encoding")
+        batch = LatentBatch(ids, latents, self.model.encode_prompt([image.caption for image in images]))
+        require_finite(batch.conditioning, ids, "Encoding the caption of")
 
-def _batches(images: Sequence[TrainingImage]) -> Iterator[Sequence[TrainingImage]]:
-    for start in range(0, len(images), ENCODE_BATCH):
-        yield images[start : start + ENCODE_BATCH]
+        def measure(part: LatentBatch) -> Tensor:
+            draws = self.info.plan.draws(part.example_ids, part.latents.shape[1:])
+            return torch.stack(losses_and_sizes(self.model, part, draws), dim=1)  # [b 2 d]
 
+        found = measured_by_batch(self.model, [batch], self.info.plan.count, measure)
+        losses, sizes = torch.cat([values for _, values in found]).unbind(dim=1)
+        require_finite(losses, ids, "The loss of", by_draw=True)
+        require_finite(sizes, ids, "The size of the prediction for", by_draw=True)
+        return Shard(batch, losses, sizes)
 
-def _pictures(folder: Path, images: Sequence[TrainingImage]) -> Iterator[Image.Image]:
-    for image in images:
-        yield read_training_picture(folder / image.file_name)
+    def _write_embeddings(self, number: int, embeddings: Tensor) -> None:
+        import numpy as np
 
+        start = number * self.info.shard_size
+        ids = [image.id for image in self.source.images[start : start + len(embeddings)]]
+        require_finite(embeddings, ids, "Embedding")
+        with writing(self.folder.folder / _embeddings(number)) as aside:
+            np.save(aside, embeddings.numpy())
 
-def _write_thumbnails(source: Catalog, out: Path) -> None:
-    """Thumbnails without metadata, and the catalog whose file names point to them."""
-    (out / "thumbnails").mkdir(exist_ok=True)
-    rows = []
-    for number, image in enumerate(source.images):
-        name = f"thumbnails/{number:06}.webp"
-        small = read_training_picture(source.path_of(image))
+    def _write_thumbnail(self, number: int, picture: Image) -> None:
+        """Without metadata."""
+        path = self.folder.folder / _thumbnail(number)
+        path.parent.mkdir(exist_ok=True)
+        small = picture.copy()
         small.thumbnail((THUMBNAIL, THUMBNAIL))
-        small.save(out / name, lossless=True, method=4, exif=b"", xmp=b"", icc_profile=b"")
-        rows.append(replace(image, file_name=name))
-    Catalog(out, tuple(rows)).save()
+        small.save(path, lossless=True, method=4, exif=b"", xmp=b"", icc_profile=b"")
+
+    @cached_property
+    def _chosen(self) -> list[LatentBatch]:
+        """Random training images, each by itself, that the curvature is estimated on."""
+        trained = [n for n, image in enumerate(self.source.images) if image.split == "train"]
+        count = min(self.info.fisher_images, len(trained))
+        chosen = random.Random(self.info.draw_seed).sample(trained, count)
+        found = dict(self._stored(frozenset(chosen)))
+        return [found[n] for n in chosen]
+
+    def _stored(self, rows: frozenset[int]) -> Iterator[tuple[int, LatentBatch]]:
+        """The stored latents of these images, each by itself, a shard at a time."""
+        for number in range(self.info.shard_count):
+            start = number * self.info.shard_size
+            images = self.source.images[start : start + self.info.shard_size]
+            within = [row for row in range(len(images)) if start + row in rows]
+            if within:
+                content = (self.folder.folder / shard_name(number)).read_bytes()
+                batch = load_shard(content, tuple(image.id for image in images)).batch
+                for row in within:
+                    alone = slice(row, row + 1)
+                    latents, conditioning = batch.latents[alone].clone(), batch.conditioning[alone].clone()
+                    yield start + row, LatentBatch(batch.example_ids[alone], latents, conditioning)
 
 
-def _write_curvature(model: PictureModel, source: Catalog, out: Path, plan: BuildPlan) -> None:
-    from ..gradients.curvature import diagonal_fisher, kronecker_fisher
-
-    trained = [image for image in source.images if image.split == "train"]
-    chosen = random.Random(plan.seed).sample(trained, min(plan.fisher_images, len(trained)))
-    batches = [_batch(model, source.folder, (image,)) for image in chosen]
-    draws = DrawPlan(plan.seed + 1, plan.fisher_draws)
-    if not (out / FISHER).is_file():
-        write_fisher(out, diagonal_fisher(model, batches, draws))
-    if plan.kronecker:
-        write_kronecker(out, kronecker_fisher(model, batches, draws))
+def _thumbnail(number: int) -> str:
+    return f"thumbnails/{number:06}.webp"
 
 
-def _batch(model: PictureModel, folder: Path, images: tuple[TrainingImage, ...]) -> LatentBatch:
-    ids = tuple(image.id for image in images)
-    return LatentBatch(
-        ids, _encoded(model, Catalog(folder, images)), model.encode_prompt([image.caption for image in images])
-    )
+def _embeddings(number: int) -> str:
+    return f"{BUILDING}/embeddings-{number:05}.npy"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import IndexMismatch
 from ..files.atomic import writing
+from ..files.manifest import Manifest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,19 +34,18 @@ def write_fisher(folder: Path, fisher: Mapping[str, Tensor]) -> None:
     _save(tensors, folder / FISHER)
 
 
-def read_fisher(folder: Path) -> dict[str, Tensor]:
+def read_fisher(manifest: Manifest) -> dict[str, Tensor]:
     """The diagonal Fisher by weight, in float32."""
-    from safetensors import safe_open
+    from safetensors.torch import load
 
-    with safe_open(folder / FISHER, framework="pt") as file:
-        return {
-            name: file.get_tensor(f"shares/{name}").float() * float(file.get_tensor(f"mean/{name}"))
-            for name in _weights(file.keys())
-        }
+    tensors = load(manifest.read_bytes(FISHER))
+    return {
+        name: tensors[f"shares/{name}"].float() * float(tensors[f"mean/{name}"]) for name in _weights(tensors.keys())
+    }
 
 
 def weights_of(folder: Path) -> frozenset[str]:
-    """The weights whose curvature is known."""
+    """The weights whose curvature is known, from the header of the file."""
     from safetensors import safe_open
 
     with safe_open(folder / FISHER, framework="pt") as file:
@@ -66,20 +66,19 @@ def write_kronecker(folder: Path, curvature: Mapping[str, WeightCurvature]) -> N
     _save(tensors, folder / KRONECKER)
 
 
-def read_kronecker(folder: Path) -> dict[str, WeightCurvature]:
+def read_kronecker(manifest: Manifest) -> dict[str, WeightCurvature]:
     """The Fisher in its eigenbases by weight; raises IndexMismatch where the index was built without."""
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     from ..gradients.curvature import WeightCurvature
 
-    path = folder / KRONECKER
-    if not path.is_file():
+    if KRONECKER not in manifest.files:
         raise IndexMismatch(
-            f"“{folder.name}” was built without a Kronecker-factored curvature. Build it again in the same folder with "
-            "--kronecker, which keeps what is there, or take curvature=fisher."
+            f"“{manifest.folder.name}” was built without a Kronecker-factored curvature. Build it again in the same "
+            "folder with --kronecker, which keeps what is there, or take curvature=fisher."
         )
     parts: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in load_file(path).items():
+    for key, tensor in load(manifest.read_bytes(KRONECKER)).items():
         part, _, name = key.partition("/")
         parts.setdefault(name, {})[part] = tensor
     return {name: WeightCurvature(**own) for name, own in parts.items()}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DamagedAsset
 from ..files.atomic import writing
+from ..files.manifest import Manifest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,25 +25,32 @@ class Neighbours:
     flat: Any  # faiss.IndexFlatIP
 
     @classmethod
-    def read(cls, folder: Path, example_ids: Sequence[str]) -> Neighbours:
-        """Read `folder/neighbours.faiss`; raises DamagedAsset where it does not hold one embedding per example."""
+    def read(cls, manifest: Manifest, example_ids: Sequence[str]) -> Neighbours:
+        """Those of an index; raises DamagedAsset where it does not hold one embedding per example."""
         import faiss
+        import numpy as np
 
+        name = f"“{manifest.folder.name}/{FILE_NAME}”"
         try:
-            flat = faiss.read_index(str(folder / FILE_NAME))
+            flat = faiss.deserialize_index(np.frombuffer(manifest.read_bytes(FILE_NAME), np.uint8))
         except RuntimeError as error:
-            raise DamagedAsset(f"“{folder.name}/{FILE_NAME}” cannot be read. Build the index again.") from error
+            raise DamagedAsset(f"{name} cannot be read. {manifest.remedy}") from error
         if flat.ntotal != len(example_ids):
             raise DamagedAsset(
-                f"“{folder.name}/{FILE_NAME}” holds {flat.ntotal} embeddings, but the index has {len(example_ids)} "
-                "images. Build the index again."
+                f"{name} holds {flat.ntotal} embeddings, but the index has {len(example_ids)} images. {manifest.remedy}"
             )
         return cls(tuple(example_ids), flat)
 
-    def nearest(self, embedding: Tensor, k: int) -> list[tuple[str, float]]:
-        """The `k` images most similar to an embedding `[f]`, best first: (id, similarity)."""
-        similarities, positions = self.flat.search(embedding[None].numpy(), min(k, self.flat.ntotal))
-        return [(self.example_ids[i], float(s)) for i, s in zip(positions[0], similarities[0], strict=True)]
+    def nearest(self, embedding: Tensor, among: Iterable[str]) -> str:
+        """The id of the most similar of these images to an embedding `[f]`."""
+        import faiss
+        import numpy as np
+
+        wanted = frozenset(among)
+        rows = np.array([row for row, example_id in enumerate(self.example_ids) if example_id in wanted], np.int64)
+        only = faiss.SearchParameters(sel=faiss.IDSelectorBatch(rows))  # type: ignore[call-arg]
+        _, positions = self.flat.search(embedding[None].numpy(), 1, params=only)
+        return self.example_ids[int(positions[0, 0])]
 
     def similarities(self, embedding: Tensor) -> Tensor:
         """Float32 similarities `[n]` of every image to an embedding `[f]`, in the index's order."""
@@ -52,7 +60,7 @@ class Neighbours:
 
 
 def write_neighbours(folder: Path, embeddings: Tensor) -> None:
-    """Embeddings `[n f]` as `folder/neighbours.faiss`, written aside and renamed, so that it is whole or absent."""
+    """Embeddings `[n f]` as `folder/neighbours.faiss`."""
     import faiss
 
     flat = faiss.IndexFlatIP(embeddings.shape[1])

@@ -10,6 +10,7 @@ While it is made, what each picture asked so far has found lies in `reference.pa
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from zipfile import BadZipFile
 
 from ..errors import DamagedAsset
 from ..files.atomic import write_json, writing
+from ..files.manifest import Manifest
 from ..types import size_draws_of
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA = 3  # in 2 a picture that was asked was swept itself as well, in 1 there was one score for all draws
-FORMERLY = "reference.npy"  # the scores of schema 1
 SETTINGS, SCORES, MAKING = "reference.json", "reference.npz", "reference.partial"
 FILES = "reference.*"
 
@@ -61,7 +62,7 @@ class Reference:
         return torch.from_numpy(self.found[..., -1])
 
 
-def read_reference(folder: Path, examples: int) -> Reference | None:
+def read_reference(manifest: Manifest, examples: int) -> Reference | None:
     """The reference of an index of so many examples; None where it has none, or one of another schema.
 
     Raises DamagedAsset where it is not as it should be.
@@ -69,15 +70,16 @@ def read_reference(folder: Path, examples: int) -> Reference | None:
     import numpy as np
     import torch
 
-    if not (folder / SETTINGS).is_file():
+    if SETTINGS not in manifest.files:
         return None
+    folder, content, scores = manifest.folder, manifest.read_bytes(SETTINGS), manifest.read_bytes(SCORES)
     try:
-        fields = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        fields = json.loads(content)
         if fields.get("schema") != SCHEMA:
             return None
         settings, queries, unprompted = fields["settings"], tuple(fields["queries"]), fields.get("unprompted")
         bare = None if unprompted is None else torch.tensor(unprompted, dtype=torch.float32)
-        reference = Reference(settings, queries, np.load(folder / SCORES)["found"], bare)
+        reference = Reference(settings, queries, np.load(io.BytesIO(scores))["found"], bare)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
         raise DamagedAsset(f"The reference of “{folder.name}” cannot be read. Build the index again.") from error
     found = reference.found
@@ -97,10 +99,8 @@ class ReferenceInTheMaking:
 
     @classmethod
     def begin(cls, folder: Path, settings: dict[str, Any], queries: tuple[str, ...]) -> ReferenceInTheMaking:
-        """Go on with what was begun for the same; a reference that is there, or was begun otherwise, is thrown away."""
+        """Go on with what was begun for the same; what was begun otherwise is thrown away."""
         making = cls(folder, settings, queries)
-        for name in (SETTINGS, SCORES, FORMERLY):
-            (folder / name).unlink(missing_ok=True)
         plan = making._parts / "asked.json"
         if not plan.is_file() or json.loads(plan.read_text(encoding="utf-8")) != making._asked:
             shutil.rmtree(making._parts, ignore_errors=True)

@@ -1,6 +1,6 @@
 """An index on disk: latents and base losses in shards, the Fisher diagonal, embeddings, the catalog; one manifest.
 
-index.json            model fingerprint, draw plan, tunable weights, embedder, counts
+index.json            fingerprints of the model and of the training images, draw plan, tunable weights, embedder, counts
 catalog.parquet       one row per example
 thumbnails/           pictures to show, at most 128 px, without metadata
 shards/00000.safetensors    latents [n c h w] in float16, conditioning [n ...], base_losses and base_sizes [n d]
@@ -14,20 +14,20 @@ manifest.json         SHA-256 of every file above
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..draws import DrawPlan
-from ..errors import DamagedAsset, IndexMismatch, InvalidRequest, MissingAsset
+from ..errors import IndexMismatch, InvalidRequest
+from ..examples.catalog import FILE_NAME as CATALOG
 from ..examples.catalog import Catalog
-from ..files import manifest
-from ..files.atomic import write_json, writing
+from ..files.atomic import writing
+from ..files.manifest import Manifest
 from ..types import LatentBatch
 from .curvature_file import read_fisher, read_kronecker, weights_of
+from .info import INFO, REMEDY, IndexInfo, read_info
 from .neighbours import Neighbours
 from .null_file import FILES, Reference, read_reference
 
@@ -36,31 +36,6 @@ if TYPE_CHECKING:
 
     from ..gradients.curvature import WeightCurvature
     from ..models.protocol import AttributableModel
-
-SCHEMA = 5
-
-
-@dataclass(frozen=True)
-class IndexInfo:
-    """What an index was made with; `index.json`."""
-
-    schema: int
-    model: str  # name of the checkpoint, for people
-    fingerprint: str  # of the model
-    tunable: str
-    draw_seed: int
-    draw_count: int
-    embedder: str  # what `load_embedder` takes
-    embedder_fingerprint: str
-    examples: int
-    shard_size: int  # examples of every shard but the last
-    latent_shape: tuple[int, ...]  # c h w
-    version: str  # of this package
-
-    @property
-    def plan(self) -> DrawPlan:
-        """The draws at which base losses are taken: the same for every example, and for a query."""
-        return DrawPlan(self.draw_seed, self.draw_count, shared=True)
 
 
 @dataclass(frozen=True)
@@ -79,30 +54,52 @@ class Shard:
 
 @dataclass(frozen=True)
 class Index:
-    """A verified index; its tensors stay on disk until they are asked for."""
+    """A verified index. Its tensors stay on disk until they are needed, and are verified again when they are read."""
 
-    folder: Path
+    manifest: Manifest
     info: IndexInfo
     catalog: Catalog
-    fingerprint: str  # of the index itself, from its manifest
     only: frozenset[str] | None = None  # the examples that `part` left; None for all
+
+    @classmethod
+    def open(cls, folder: Path) -> Index:
+        """Check every file; raises MissingAsset or DamagedAsset naming it, or IndexMismatch for another schema."""
+        read_info(folder)  # what is no index, or one of another schema, is refused as that
+        manifest = Manifest.read(folder, REMEDY)
+        manifest.verify()
+        info = IndexInfo.parse(folder.name, manifest.read_bytes(INFO))
+        return cls(manifest, info, Catalog.parse(folder, manifest.read_bytes(CATALOG)))
+
+    def with_files(self, *names: str) -> Index:
+        """The same index with files that were written beside its others, which its manifest records from now on."""
+        return self._recorded(self.manifest.with_files(*names))
+
+    def without_files(self, *names: str) -> Index:
+        """The same index without these files, which stay where they are but are not recorded any more."""
+        return self._recorded(self.manifest.without_files(*names))
+
+    def _recorded(self, manifest: Manifest) -> Index:
+        manifest.write()
+        return replace(self, manifest=manifest)
+
+    @property
+    def folder(self) -> Path:
+        return self.manifest.folder
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that the index is."""
+        return self.manifest.fingerprint
 
     @property
     def count(self) -> int:
         """How many examples a sweep visits."""
         return self.info.examples if self.only is None else len(self.only)
 
-    @classmethod
-    def open(cls, folder: Path) -> Index:
-        """Check every file; raises MissingAsset or DamagedAsset naming it, or IndexMismatch for another schema."""
-        info = read_info(folder)
-        fingerprint = manifest.verify_manifest(folder)
-        return cls(folder, info, Catalog.load(folder), fingerprint)
-
     @cached_property
     def measured_fingerprint(self) -> str:
-        """Of all that methods measure on: the index without its reference, which may be asked later, or anew."""
-        return manifest.fingerprint_besides(self.folder, FILES)
+        """SHA-256 of all that methods measure on: the index without its reference, which may be added later."""
+        return self.manifest.fingerprint_besides(FILES)
 
     def require(self, model: AttributableModel) -> None:
         """Raise IndexMismatch unless this index was made with `model`, and knows every weight that a query may move."""
@@ -139,9 +136,11 @@ class Index:
         return replace(self, only=only)
 
     def shards(self) -> Iterator[Shard]:
-        """Every shard in order, memory-mapped."""
-        for number in range(self._shard_count):
-            shard = read_shard(self.folder, self.info.shard_size, self.catalog, number)
+        """Every shard in order; raises DamagedAsset where one was changed since the index was opened."""
+        for number in range(self.info.shard_count):
+            images = self.catalog.images[number * self.info.shard_size : (number + 1) * self.info.shard_size]
+            content = self.manifest.read_bytes(shard_name(number))
+            shard = load_shard(content, tuple(image.id for image in images))
             yield shard if self.only is None else shard.part(self.only)
 
     @cached_property
@@ -169,28 +168,36 @@ class Index:
     @cached_property
     def reference(self) -> Reference | None:
         """What pictures that the model never saw score, where that was asked when the index was built."""
-        return read_reference(self.folder, self.info.examples)
+        return read_reference(self.manifest, self.info.examples)
+
+    @cached_property
+    def thumbnails(self) -> Catalog:
+        """The catalog whose pictures are the thumbnails, known by the SHA-256 of their own files."""
+        images = self.catalog.images
+        return replace(
+            self.catalog,
+            images=tuple(replace(image, sha256=self.manifest.files[image.file_name]) for image in images),
+        )
 
     @cached_property
     def neighbours(self) -> Neighbours:
-        return Neighbours.read(self.folder, [image.id for image in self.catalog.images])
+        return Neighbours.read(self.manifest, [image.id for image in self.catalog.images])
 
     def fisher(self) -> dict[str, Tensor]:
         """The diagonal Fisher by weight, in float32."""
-        return read_fisher(self.folder)
+        return read_fisher(self.manifest)
 
     def kronecker(self) -> dict[str, WeightCurvature]:
         """The Fisher in its eigenbases by weight; raises IndexMismatch where the index was built without."""
-        return read_kronecker(self.folder)
+        return read_kronecker(self.manifest)
 
     def _of_all_shards(self, name: str) -> Tensor:
         import torch
-        from safetensors import safe_open
+        from safetensors.torch import load
 
         parts = []
-        for number in range(self._shard_count):
-            with safe_open(shard_path(self.folder, number), framework="pt") as shard:
-                parts.append(shard.get_tensor(name))
+        for number in range(self.info.shard_count):
+            parts.append(load(self.manifest.read_bytes(shard_name(number)))[name].clone())
         whole = torch.cat(parts)
         return whole if self.only is None else whole[[i.id in self.only for i in self.catalog.images]]
 
@@ -198,47 +205,20 @@ class Index:
     def _weights(self) -> frozenset[str]:
         return weights_of(self.folder)
 
-    @property
-    def _shard_count(self) -> int:
-        return -(-self.info.examples // self.info.shard_size)
+
+def shard_name(number: int) -> str:
+    return f"shards/{number:05}.safetensors"
 
 
-def read_info(folder: Path) -> IndexInfo:
-    """What an index was made with; raises MissingAsset, DamagedAsset, or IndexMismatch for another schema."""
-    path = folder / "index.json"
-    if not path.is_file():
-        raise MissingAsset(f"“{folder.name}” is not an index: it has no index.json. Make one with `index build`.")
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        if fields["schema"] != SCHEMA:
-            raise IndexMismatch(
-                f"“{folder.name}” has schema {fields['schema']}; this version reads {SCHEMA}. Build it again, in a new "
-                "folder."
-            )
-        return IndexInfo(**{**fields, "latent_shape": tuple(fields["latent_shape"])})
-    except (ValueError, TypeError, KeyError) as error:
-        raise DamagedAsset(f"“{folder.name}/index.json” cannot be read. Build the index again.") from error
+def load_shard(content: bytes, example_ids: tuple[str, ...]) -> Shard:
+    from safetensors.torch import load
 
-
-def write_info(folder: Path, info: IndexInfo) -> None:
-    write_json(folder / "index.json", asdict(info))
-
-
-def shard_path(folder: Path, number: int) -> Path:
-    return folder / "shards" / f"{number:05}.safetensors"
-
-
-def read_shard(folder: Path, shard_size: int, catalog: Catalog, number: int) -> Shard:
-    from safetensors.torch import load_file
-
-    tensors = load_file(shard_path(folder, number))
-    ids = tuple(image.id for image in catalog.images[number * shard_size : (number + 1) * shard_size])
-    batch = LatentBatch(ids, tensors["latents"], tensors["conditioning"])
+    tensors = load(content)
+    batch = LatentBatch(example_ids, tensors["latents"], tensors["conditioning"])
     return Shard(batch, tensors["base_losses"], tensors["base_sizes"])
 
 
 def write_shard(folder: Path, number: int, shard: Shard) -> None:
-    """Written aside and renamed, so that a shard is whole or absent."""
     from safetensors.torch import save_file
 
     tensors = {
@@ -247,5 +227,5 @@ def write_shard(folder: Path, number: int, shard: Shard) -> None:
         "base_losses": shard.base_losses.contiguous(),
         "base_sizes": shard.base_sizes.contiguous(),
     }
-    with writing(shard_path(folder, number)) as aside:
+    with writing(folder / shard_name(number)) as aside:
         save_file(tensors, aside)

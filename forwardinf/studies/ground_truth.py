@@ -14,6 +14,7 @@ interruption, and another machine gets the same up to rounding.
 
 from __future__ import annotations
 
+import io
 import json
 import random
 from collections.abc import Callable
@@ -228,7 +229,7 @@ def _draw_queries(folder: Path, artwork: Catalog, plan: LabPlan, model: StableDi
         if path.is_file():
             continue
         if query.seed is None:
-            with Image.open(artwork.path_of(artwork.by_id[query.id])) as file:
+            with Image.open(io.BytesIO(artwork.read_bytes(artwork.by_id[query.id]))) as file:
                 picture = to_square(file.convert("RGB"), model.picture_size)
         else:
             picture = model.generate(GenerationRequest(query.caption, seed=query.seed))

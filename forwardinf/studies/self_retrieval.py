@@ -20,8 +20,9 @@ from typing import Any
 from ..attribution.attributor import Attributor
 from ..errors import InvalidRequest
 from ..examples.catalog import Catalog, TrainingImage
-from ..examples.decoding import read_training_picture, to_square
-from ..index.build import THUMBNAIL, training_images
+from ..examples.decoding import to_square
+from ..examples.metadata import training_images
+from ..index.build import THUMBNAIL
 from ..index.store import Index
 from ..methods.protocol import AttributionMethod
 from .degraded import DEGRADED, IN_TURN, VARIANTS
@@ -137,7 +138,7 @@ def _outcome(
     variant: str,
 ) -> Trial:
     """One trial; the attributor's index is restricted to the candidates."""
-    square = to_square(read_training_picture(pictures.path_of(image)), attributor.model.picture_size)
+    square = to_square(pictures.picture(image), attributor.model.picture_size)
     picture = VARIANTS[variant](square)
     try:
         scores = attributor.attribute(picture, image.caption if study.prompt == "caption" else "", method)
@@ -165,7 +166,7 @@ def pictures_of(index: Index, folder: Path | None) -> Catalog:
                 f"“{index.folder.name}” keeps pictures at {THUMBNAIL} px, smaller than the originals. "
                 "Name the folder that it was built from with --images."
             )
-        return trained
+        return index.thumbnails.of_split("train")
     pictures = training_images(folder)
     if missing := trained.by_id.keys() - pictures.by_id.keys():
         raise InvalidRequest(f"“{folder.name}” lacks the indexed training image “{min(missing)}”.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ..examples.catalog import Catalog
+from ..examples.catalog import Catalog, TrainingImage
 from ..examples.decoding import to_square
 
 MODEL_SIZE = 64
@@ -16,13 +16,13 @@ MODEL_SIZE = 64
 
 def load_pictures(catalog: Catalog) -> torch.Tensor:
     """uint8 RGB `[n 3 64 64]`, in the catalog's order."""
-    stack = np.stack([np.asarray(at_model_size(catalog.path_of(image))) for image in catalog.images])
+    stack = np.stack([np.asarray(at_model_size(catalog, image)) for image in catalog.images])
     return torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous()
 
 
-def at_model_size(path: Path) -> Image.Image:
+def at_model_size(catalog: Catalog, image: TrainingImage) -> Image.Image:
     """A picture at the model's size, converted as a query is."""
-    return to_square(Image.open(path).convert("RGB"), MODEL_SIZE)
+    return to_square(Image.open(io.BytesIO(catalog.read_bytes(image))).convert("RGB"), MODEL_SIZE)
 
 
 def to_model_range(pictures: torch.Tensor) -> torch.Tensor:

@@ -104,7 +104,7 @@ def repeated_sheet(model: StableDiffusion, train: Catalog) -> Image.Image:
     """Each repeated training image (odd columns) beside the picture drawn from its caption (even columns)."""
     pairs: list[Image.Image] = []
     for image in (image for image in train.images if image.repeats > 1):
-        original = at_model_size(train.path_of(image))
+        original = at_model_size(train, image)
         pairs += [original, model.generate(GenerationRequest(image.caption, seed=SHEET_SEED))]
     return tiled(pairs, 2 * SHEET_COLUMNS)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from PIL import Image
 
@@ -44,16 +44,15 @@ def read_picture(data: bytes, *, name: str = "picture") -> Picture:
     return Picture(decoded.rgb, hashlib.sha256(data).hexdigest(), format, decoded.size, decoded.mode, decoded.notes)
 
 
-def read_training_picture(path: Path) -> Image.Image:
+def decode_training_picture(data: bytes, name: str) -> Image.Image:
     """A training image with exactly the pixels that `read_picture` would give.
 
     Decoded in this process, which is faster: the folder belongs to the user. Raises UnreadablePicture naming the file.
     """
-    data = path.read_bytes()
     try:
         return decode(data, format_of(data)).rgb
     except UnreadablePicture as refusal:
-        raise UnreadablePicture(f"“{_shown(path.name)}” {refusal}") from refusal
+        raise UnreadablePicture(f"“{_shown(name)}” {refusal}") from refusal
 
 
 def _shown(name: str) -> str:

@@ -1,0 +1,16 @@
+"""What names a result, a cache, a study's settings or an index: a digest of all that decides it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+
+def digest_of(ingredients: object, digits: int = 64) -> str:
+    """SHA-256 of `ingredients` as canonical JSON, by its first hexadecimal digits.
+
+    The order of an object's keys makes no difference, that of a list does. Raises ValueError for numbers that are not
+    finite, as they do not equal themselves, and TypeError for what is none of JSON's types.
+    """
+    canonical = json.dumps(ingredients, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:digits]
