@@ -162,7 +162,7 @@ def test_steadiness_compares_what_is_claimed_with_what_other_noise_does(truth: G
     report = json.loads(json.dumps(steadiness.as_report(study, attributors[0], method, found)))
     assert (report["settings"]["seeds"], report["settings"]["queries"]) == (2, 2)
     assert 0 <= report["within"] <= 1
-    assert "2 queries of the all part, each asked at 2 draw seeds" in steadiness.as_table(report)
+    assert "2 queries of the all part, each at 2 draw seeds" in steadiness.as_table(report)
     with pytest.raises(InvalidRequest, match="two draw seeds"):
         Steadiness(seeds=1)
     with pytest.raises(InvalidRequest, match="no queries in the part “reported”"):
