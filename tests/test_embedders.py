@@ -100,6 +100,26 @@ def test_clip_dinov2_and_networks_without_a_pooler_embed_from_their_folder(tiny_
         assert len(embedder.fingerprint) == 64
 
 
+def test_a_pretrained_embedder_is_named_by_weights_configuration_and_preparation(
+    tiny_model: StableDiffusion, tmp_path: Path
+):
+    def fingerprint(name: str, file: str = "", **config: object) -> str:
+        folder = clip(tmp_path / name)
+        if file:
+            path = Path(folder) / file
+            path.write_text(json.dumps(json.loads(path.read_text()) | config))
+        return load_embedder(folder, tiny_model).fingerprint
+
+    before = fingerprint("before")
+    assert fingerprint("again") == before
+    assert load_embedder(clip(tmp_path / "weights", seed=1), tiny_model).fingerprint != before
+    assert fingerprint("mean", "preprocessor_config.json", image_mean=[0.1, 0.2, 0.3]) != before
+    assert fingerprint("size", "preprocessor_config.json", size={"shortest_edge": 20}) != before
+    vision = json.loads((tmp_path / "before" / "config.json").read_text())["vision_config"]
+    assert fingerprint("heads", "config.json", vision_config={**vision, "num_attention_heads": 1}) != before
+    assert fingerprint("start", "config.json", initializer_factor=0.5) == before
+
+
 def test_an_embedder_that_cannot_be_had_is_named_with_what_to_try(tiny_model: StableDiffusion, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     for name, shown in [("clap", "clap"), ("no/such-model", "no/such-model"), (str(tmp_path / "empty"), "“empty”")]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, PNDMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, PNDMScheduler
 from transformers import CLIPTokenizer
 
 from conftest import CAPTIONS, tiny_pipeline, tiny_unet, tiny_vae, write_patches
@@ -132,13 +133,25 @@ def test_nothing_else_changes_it(change: str):
     assert fingerprint_after(COSMETIC_CHANGES[change]) == fingerprint_after()
 
 
-@pytest.mark.parametrize("kind", [DDPMScheduler, PNDMScheduler])
+@pytest.mark.parametrize("kind", [DDPMScheduler, PNDMScheduler])  # of which the latter knows no rescaling
 def test_it_is_the_same_with_another_sampler_of_the_same_schedule(kind: type):
     def sampled_otherwise(pipeline: Any) -> None:
-        pipeline.scheduler = kind.from_config(pipeline.scheduler.config)
-        pipeline.scheduler.register_to_config(rescale_betas_zero_snr=False)  # which PNDM does not know
+        named = {name: pipeline.scheduler.config[name] for name in TRAINING_SETTINGS}
+        pipeline.scheduler = kind(
+            **{name: value for name, value in named.items() if name in signature(kind).parameters}
+        )
 
     assert fingerprint_after(sampled_otherwise) == fingerprint_after()
+
+
+def test_rescaled_schedules_that_end_at_other_noise_have_other_names():
+    """DDIM ends at ᾱ = 0, Euler just above it, so their losses at the last timestep differ."""
+
+    def rescaled(kind: type) -> Callable[[Any], None]:
+        settings = {"prediction_type": "v_prediction", "beta_schedule": "scaled_linear", "rescale_betas_zero_snr": True}
+        return lambda pipeline: setattr(pipeline, "scheduler", kind(**settings))
+
+    assert fingerprint_after(rescaled(DDIMScheduler)) != fingerprint_after(rescaled(EulerDiscreteScheduler))
 
 
 @pytest.mark.parametrize("network", [tiny_unet(cross_attention_dim=8), tiny_vae()], ids=["unet", "vae"])

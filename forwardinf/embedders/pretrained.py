@@ -1,4 +1,4 @@
-"""CLIP, DINOv2 and whatever else transformers can turn a picture into a vector with."""
+"""CLIP, DINOv2 and other networks of transformers that embed pictures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PretrainedEmbedder:
-    """CLIP's projected picture features; of other networks the pooled output, or the first (class) token."""
+    """CLIP's projected image features; for other networks the pooled output, or the first (class) token."""
 
     name: str
     network: Any  # a transformers model in evaluation mode
@@ -45,7 +45,7 @@ def load(name: str, device: str) -> PretrainedEmbedder:
     shown = folder.name if folder.is_dir() else name
     try:
         network = AutoModel.from_pretrained(name, use_safetensors=True).eval().to(device)
-        # Pillow resizes, also where torchvision is installed: the same picture must give the same embedding everywhere.
+        # Resizing is Pillow's even where torchvision is installed, so that embeddings are the same everywhere.
         processor = AutoImageProcessor.from_pretrained(name, backend="pil")
     except (OSError, ValueError) as error:
         why = str(error).replace(str(folder), shown).splitlines()[0]

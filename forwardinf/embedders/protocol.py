@@ -1,4 +1,4 @@
-"""What tells which pictures look alike."""
+"""What an embedder is."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 class Embedder(Protocol):
-    """Pictures to unit vectors; the same picture gives the same vector."""
+    """Turns pictures into unit vectors, the same picture always into the same vector."""
 
     @property
     def name(self) -> str:
-        """What `load_embedder` takes; of a folder only its own name, which says nothing of the machine."""
+        """What `load_embedder` takes; for a folder its last part, without the path on this machine."""
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the weights that decide an embedding."""
+        """SHA-256 over all that decides an embedding: weights, configuration, how pictures are prepared."""
 
     def embed(self, pictures: Sequence[Image]) -> Tensor:
         """RGB pictures of any size to float32 embeddings `[b f]` of length 1, on the CPU."""

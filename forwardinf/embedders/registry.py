@@ -13,7 +13,7 @@ OF_THE_MODEL = ("unet", "vae")  # each a file here that defines `load(model) -> 
 
 
 def load_embedder(name: str, model: PictureModel) -> Embedder:
-    """The embedder called `unet` or `vae`, which looks through `model`, or a Hub id or folder of transformers.
+    """The embedder `unet` or `vae`, which use `model`, or a Hub id or folder of transformers.
 
     Raises UnsupportedModel where `name` is none of these or cannot be loaded.
     """

@@ -1,7 +1,7 @@
-"""The attributed model's own features, read inside its denoising network; the default.
+"""Features from inside the attributed model's denoising network; the default.
 
-How often the original of a changed picture is its nearest, of 200 pictures among 800 of the shipped training set, with
-colours shifted by up to 8 of 255 (20 at 24 px):
+How often a changed picture's nearest neighbour is its original, for 200 pictures among 800 of the shipped training set,
+with colours shifted by up to 8 of 255 (20 at 24 px):
 
     change                                  unet     vae
     scaled to 48 px and back              100.0 %  100.0 %
@@ -10,8 +10,8 @@ colours shifted by up to 8 of 255 (20 at 24 px):
     moved by 6 and 4 pixels                54.5 %   20.0 %
     shrunk by a fifth, on white            37.0 %   24.5 %
 
-On 60 of these pictures the middle block of the UNet found only 20 %, 2 % and 17 % of the last three; timesteps 100, 150
-and 200 of 1000 differ little.
+With 60 of these pictures, the middle block of the UNet found only 20 %, 2 % and 17 % for the last three; timesteps 100,
+150 and 200 of 1000 differ little.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UNetEmbedder:
-    """Pictures are alike when the attributed model's UNet sees alike things at alike places."""
+    """Pictures are similar when the attributed model's UNet has similar activations at the same places."""
 
     model: PictureModel
     name: str = "unet"

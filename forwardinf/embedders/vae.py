@@ -22,7 +22,7 @@ MAX_FEATURES = 256
 
 @dataclass(frozen=True)
 class VAEEmbedder:
-    """Pictures are alike when their colours and shapes lie at the same places; the cheapest, and the most literal."""
+    """Pictures are similar when they have the same colours and shapes at the same places; the cheapest embedder."""
 
     model: PictureModel
     name: str = "vae"

@@ -1,7 +1,8 @@
-"""A checkpoint in diffusers' format: what it says it is, and its pipeline."""
+"""A checkpoint in diffusers' format: the class that it names, and its pipeline."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,9 +24,9 @@ Pipeline = TypeVar("Pipeline", bound=DiffusionPipeline)
 
 
 def pipeline_class(spec: ModelSpec) -> str:
-    """The class that a checkpoint's model_index.json names, as it is written there; empty where it names none.
+    """The class that a checkpoint's model_index.json names; empty where it names none.
 
-    Raises MissingAsset or DamagedAsset where it cannot be read.
+    Raises MissingAsset or DamagedAsset where the file cannot be read.
     """
     with _failures_of(spec):
         index = DiffusionPipeline.load_config(spec.checkpoint, revision=spec.revision)
@@ -45,7 +46,8 @@ def load_pipeline(spec: ModelSpec, kind: type[Pipeline], needed: tuple[str, ...]
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     _require_folders(spec, needed)
-    with _failures_of(spec):
+    with _failures_of(spec), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # about settings of drawing, which no loss depends on
         pipeline: Pipeline = kind.from_pretrained(
             spec.checkpoint, revision=spec.revision, dtype=torch.float32, use_safetensors=True, **options
         )
@@ -72,10 +74,10 @@ def _require_folders(spec: ModelSpec, needed: tuple[str, ...]) -> None:
 
 
 def require_device(device: str) -> None:
-    """Raise InvalidSettings where torch has no such device on this machine, saying which it has."""
+    """Raise InvalidSettings where this machine does not have a device, naming those that it has."""
     try:
         torch.empty(0, device=device)
-    except (AssertionError, RuntimeError) as error:  # torch's own, of each kind of device another
+    except (AssertionError, RuntimeError) as error:  # which of them depends on the kind of device
         there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
         there += ["mps"] if torch.backends.mps.is_available() else []
         raise InvalidSettings(
@@ -86,7 +88,7 @@ def require_device(device: str) -> None:
 
 @contextmanager
 def _failures_of(spec: ModelSpec) -> Iterator[None]:
-    """What diffusers raises on reading a checkpoint, told without this machine's paths."""
+    """Turns what diffusers raises on reading a checkpoint into our errors, without this machine's paths."""
     folder = Path(spec.checkpoint)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a person may ask a model to draw."""
+"""A picture to be drawn, and the limits on it."""
 
 from __future__ import annotations
 

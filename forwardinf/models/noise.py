@@ -76,8 +76,9 @@ class CumulativeAlphas:
         # The schedule as it is written: as computed, its last bits differ from one kind of processor to another. Only
         # where it is rescaled to end in pure noise does the class decide too: some end at ᾱ = 0, others just above.
         settings = {name: scheduler.config.get(name) for name in TRAINING_SETTINGS}
-        ends_at = round(float(alphas[-1]), 9) if settings["rescale_betas_zero_snr"] else None
-        return cls(alphas, _TARGETS[kind], {**settings, "ends_at": ends_at})
+        rescaled = bool(settings["rescale_betas_zero_snr"])  # some classes do not know it
+        ends_at = round(float(alphas[-1]), 9) if rescaled else None
+        return cls(alphas, _TARGETS[kind], {**settings, "rescale_betas_zero_snr": rescaled, "ends_at": ends_at})
 
     def noised(self, x_0: Tensor, eps: Tensor, u: Tensor) -> Noised:
         t = self._timesteps(u)

@@ -1,7 +1,7 @@
-"""Model families, found by name or by what a checkpoint says it is.
+"""Model families, found by name or by the class that a checkpoint names.
 
-A family module defines `load(spec) -> PictureModel`, and in PIPELINES the classes of diffusers whose checkpoints it
-reads, as model_index.json names them. Adding a family is adding a file; other modules here are what families share.
+A family is a module here that defines `load(spec) -> PictureModel` and PIPELINES, the classes of diffusers whose
+checkpoints it reads, as model_index.json names them. Adding a family is adding a file; the other modules are shared.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def load_model(spec: ModelSpec) -> PictureModel:
-    """The model that `spec` names, by the loader of its family, or else of the one that reads such a checkpoint.
+    """The model that `spec` names, loaded by its family, or by the one that reads such checkpoints where none is named.
 
-    Raises UnsupportedModel for an unknown family or kind of checkpoint, MissingAsset or DamagedAsset for files that are
-    not as they should.
+    Raises UnsupportedModel for an unknown family or a checkpoint that none reads, MissingAsset or DamagedAsset for
+    files that are missing or cannot be read.
     """
     families = _families()
     family = spec.family or _family_of(spec, families)
@@ -34,7 +34,7 @@ def load_model(spec: ModelSpec) -> PictureModel:
 
 
 def _families() -> dict[str, ModuleType]:
-    """The modules of all families, by name."""
+    """Every family's module, by name."""
     modules = {
         found.name: import_module(f"{__package__}.{found.name}") for found in iter_modules([str(Path(__file__).parent)])
     }
@@ -50,6 +50,6 @@ def _family_of(spec: ModelSpec, families: dict[str, ModuleType]) -> str:
             return name
     known = ", ".join(kind for module in families.values() for kind in module.PIPELINES)
     raise UnsupportedModel(
-        f"“{Path(spec.checkpoint).name}” {f'is a {kind}' if kind else 'names no class of pipeline'}; here can be read: "
-        f"{known}. If it holds the same networks, name its family ({', '.join(families)}): FORWARDINF_FAMILY."
+        f"“{Path(spec.checkpoint).name}” {f'is a {kind}' if kind else 'names no class of pipeline'}; those that can be "
+        f"read are {known}. If it has the same networks, set FORWARDINF_FAMILY to {' or '.join(families)}."
     )

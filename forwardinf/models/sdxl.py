@@ -1,8 +1,7 @@
-"""Stable Diffusion XL: a UNet on latents that is told the prompt by two text encoders, and a picture's size and crop.
+"""Stable Diffusion XL: a UNet on latents, conditioned on two text encoders and on a picture's size and crop.
 
 Podell et al. 2023, "SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis" (arXiv 2307.01952).
-Every picture here is square and whole, so the size it had, the size it is to have and the crop at (0, 0) are the same
-for all of them.
+Every picture here is square and uncropped, so original size, target size and crop (0, 0) are the same for all.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class StableDiffusionXL(LatentDiffusion):
 
     @torch.no_grad()
     def encode_image(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """As every family does, but in float32 where the autoencoder's configuration says that it overflows in half."""
+        """As in every family, but in float32 where the autoencoder's configuration says that float16 overflows."""
         dtype = self.vae.dtype
         if dtype == torch.float32 or not self.vae.config.force_upcast:
             return super().encode_image(pictures)
@@ -68,7 +67,7 @@ class StableDiffusionXL(LatentDiffusion):
     def _predicted(self, x_t: Tensor, t: Tensor, *read: Tensor) -> Tensor:
         hidden, pooled = read
         size = float(self.picture_size)
-        # Size before, top left of the crop, size after; float32, in which every size is exact.
+        # Original size, top left of the crop, target size; in float32, where every size is exact.
         time_ids = torch.tensor([[size, size, 0, 0, size, size]], device=x_t.device).expand(len(x_t), -1)
         told = {"text_embeds": pooled, "time_ids": time_ids}
         output: Tensor = self.unet(x_t, t, hidden, added_cond_kwargs=told).sample
