@@ -61,14 +61,14 @@ class Draws:
 
 @dataclass(frozen=True)
 class Query:
-    """The picture whose training images are sought, as the model sees it."""
+    """The example whose influences are sought, mostly a picture, as the model sees it."""
 
     id: str
     sha256: str  # of the picture's original bytes; of its RGB pixels where these are not known
     prompt: str  # as given; may be empty
     latents: Tensor  # [1 c h w]
     conditioning: Tensor  # [1 ...], of the prompt or of the fallback caption
-    picture: Image  # RGB, of any size
+    picture: Image | None = None  # RGB, of any size; None where the query is no picture
     fallback_caption: str | None = None  # the training caption used as the prompt where none was given
 
     @property

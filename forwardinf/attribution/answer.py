@@ -51,6 +51,7 @@ def answer_of(attributor: Attributor, query: Query, method: AttributionMethod, f
     """
     scores, index = finished.scores(), attributor.index
     _require_finite(scores)
+    assert query.picture is not None, "the queries of an Attributor are pictures"
     every = dict(
         zip((i.id for i in index.catalog.images), attributor.similarities(query.picture).tolist(), strict=True)
     )

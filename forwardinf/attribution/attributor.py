@@ -21,13 +21,12 @@ from ..embedders.protocol import Embedder
 from ..embedders.registry import load_embedder
 from ..errors import IndexMismatch, UnsupportedModel
 from ..examples.catalog import TrainingImage
-from ..examples.decoding import to_square
 from ..index.null_file import Reference
 from ..index.store import Index
 from ..methods.forward_inf import ForwardInf
 from ..methods.protocol import AttributionMethod, QueryState, settings_of
 from ..methods.registry import scores_alike
-from ..models.protocol import PictureModel
+from ..models.protocol import CaptionedPicture, PictureModel
 from ..models.registry import load_model
 from ..scoring.confidence import Confidence, highest
 from ..scoring.null import FEWEST_FOR_Z_SCORES, NullDistribution
@@ -88,10 +87,10 @@ class Attributor:
         image with its caption, so even the training image itself would score low.
         """
         digest = sha256 or hashlib.sha256(picture.tobytes()).hexdigest()
-        latents = self.model.encode_image([to_square(picture, self.model.picture_size)])
         fallback = None if prompt.strip() else self._nearest(picture).caption
-        conditioning = self.model.encode_prompt([prompt if fallback is None else fallback])
-        return Query(f"query-{digest[:16]}", digest, prompt, latents, conditioning, picture, fallback)
+        example = CaptionedPicture(f"query-{digest[:16]}", picture, prompt if fallback is None else fallback)
+        seen = self.model.encode([example])
+        return Query(example.id, digest, prompt, seen.latents, seen.conditioning, picture, fallback)
 
     def prepare(self, query: Query, method: AttributionMethod = DEFAULT_METHOD) -> QueryState:
         """What `method` works out from a query before the sweep; for a mirrored method the gradient steps on it."""

@@ -20,8 +20,8 @@ from ..embedders.registry import load_embedder
 from ..errors import InvalidRequest
 from ..examples.catalog import FILE_NAME as CATALOG
 from ..examples.catalog import Catalog, TrainingImage
-from ..examples.decoding import to_square
 from ..files.atomic import writing
+from ..models.protocol import CaptionedPicture
 from ..types import LatentBatch
 from .curvature_file import FISHER, KRONECKER, write_fisher, write_kronecker
 from .finite import require_finite
@@ -131,9 +131,9 @@ class _Build:
                 self._write_thumbnail(n, self.source.picture(self.source.images[n]))
             self.folder.add(*map(_thumbnail, wanted))
             return
-        latents, embeddings = self._encoded(images, start)
+        batch, embeddings = self._encoded(images, start)
         self._write_embeddings(number, embeddings)
-        write_shard(self.folder.folder, number, self._measured(images, latents))
+        write_shard(self.folder.folder, number, self._measured(batch))
         written = [_thumbnail(n) for n in thumbnails[: len(images)]]
         self.folder.add(_embeddings(number), shard_name(number), *written)
 
@@ -161,35 +161,36 @@ class _Build:
         embedded = self.folder.is_sound(NEIGHBOURS) or self.folder.is_sound(_embeddings(number))
         return embedded and self.folder.is_sound(shard_name(number))
 
-    def _encoded(self, images: Sequence[TrainingImage], start: int) -> tuple[Tensor, Tensor]:
-        """Latents `[n c h w]` in float16, as they are stored, and embeddings `[n f]`; thumbnails on the way."""
+    def _encoded(self, images: Sequence[TrainingImage], start: int) -> tuple[LatentBatch, Tensor]:
+        """Images as the model sees them, with latents in float16, and embeddings `[n f]`; thumbnails on the way."""
         import torch
 
-        latents, embeddings = [], []
+        latents, conditioning, embeddings = [], [], []
         for at in range(0, len(images), ENCODE_BATCH):
-            pictures = []
+            examples = []
             for n, image in enumerate(images[at : at + ENCODE_BATCH], start + at):
-                pictures.append(self.source.picture(image))
-                self._write_thumbnail(n, pictures[-1])
-            encoded = self.model.encode_image([to_square(picture, self.model.picture_size) for picture in pictures])
-            latents.append(encoded.half().cpu())  # every loss is taken from exactly these
-            embeddings.append(self._embedded(pictures, encoded))
-        return torch.cat(latents), torch.cat(embeddings)
+                examples.append(CaptionedPicture(image.id, self.source.picture(image), image.caption))
+                self._write_thumbnail(n, examples[-1].picture)
+            encoded = self.model.encode(examples)
+            latents.append(encoded.latents.half().cpu())  # every loss is taken from exactly these
+            conditioning.append(encoded.conditioning)
+            embeddings.append(self._embedded([example.picture for example in examples], encoded.latents))
+        ids = tuple(image.id for image in images)
+        return LatentBatch(ids, torch.cat(latents), torch.cat(conditioning)), torch.cat(embeddings)
 
     def _embedded(self, pictures: Sequence[Image], latents: Tensor) -> Tensor:
         if isinstance(self.embedder, LatentEmbedder):
             return self.embedder.embed_latents(latents)
         return self.embedder.embed(pictures)
 
-    def _measured(self, images: Sequence[TrainingImage], latents: Tensor) -> Shard:
+    def _measured(self, batch: LatentBatch) -> Shard:
         import torch
 
         from ..sweep.executors.threads import measured_by_batch
         from ..sweep.losses import losses_and_sizes
 
-        ids = tuple(image.id for image in images)
-        require_finite(latents, ids, "Encoding")
-        batch = LatentBatch(ids, latents, self.model.encode_prompt([image.caption for image in images]))
+        ids = batch.example_ids
+        require_finite(batch.latents, ids, "Encoding")
         require_finite(batch.conditioning, ids, "Encoding the caption of")
 
         def measure(part: LatentBatch) -> Tensor:

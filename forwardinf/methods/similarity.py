@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from pydantic import Field
 
+from ..errors import InvalidRequest
 from ..scoring.likeness import likeness
 from ..scoring.score import Changes
 from ..sweep.rounds import Round
@@ -48,9 +49,14 @@ class Similarity(settings.MethodSettings):
     space: Space = "embedder"
 
     def prepare(self, model: AttributableModel, query: Query, training_set: TrainingSet) -> SimilarityState:
-        """The query's latents, or its cosine with every image; raises what the embedder raises."""
+        """The query's latents, or its cosine with every image; raises what the embedder raises.
+
+        Raises InvalidRequest where the embedder is to compare a query that is no picture.
+        """
         cosines: dict[str, float] = {}
         if self.space == "embedder":
+            if query.picture is None:
+                raise InvalidRequest("The query is no picture, so it cannot be embedded; try space=latents.")
             cosines = dict(zip(training_set.ids, training_set.similarities(query.picture).tolist(), strict=True))
         mean = training_set.mean_latents if self.space == "centred latents" else torch.zeros(query.latents.shape[1:])
         return SimilarityState(query.latents.cpu(), mean, cosines, rounds=(Round("similarity", (), one_figure=True),))
