@@ -194,8 +194,8 @@ class Attributor:
 
     def _nearest(self, picture: Image) -> TrainingImage:
         """The training image most similar to a picture; raises what `similarities` raises."""
-        alike = zip(self.similarities(picture).tolist(), self.index.catalog.images, strict=True)
-        return max((found for found in alike if found[1].id in self.index.trained), key=lambda found: found[0])[1]
+        nearest = self.index.neighbours.nearest(self._embedder.embed([picture])[0], among=self.index.trained)
+        return self.index.catalog.by_id[nearest]
 
     @cached_property
     def _highest_prompted(self) -> Tensor:

@@ -61,7 +61,7 @@ def build_reference(
     same = kept is not None and attributor.is_comparable(kept.settings, method) and list(kept.queries) == chosen
     if kept and same and (kept.unprompted is not None or not unprompted):
         return index
-    making = ReferenceInTheMaking.begin(index.folder, settings, tuple(chosen))
+    making = ReferenceInTheMaking.begin(index.folder, index.measured_fingerprint, settings, tuple(chosen))
     ids = [image.id for image in index.catalog.images]
     asked = [(query_id, prompted) for prompted in (True, False)[: 1 + unprompted] for query_id in chosen]
     for done, (query_id, prompted) in enumerate(asked):

@@ -42,7 +42,7 @@ class Neighbours:
         return cls(tuple(example_ids), flat)
 
     def nearest(self, embedding: Tensor, among: Iterable[str]) -> str:
-        """The id of the most similar of these images to an embedding `[f]`."""
+        """Of these images, the id of the one that is most similar to an embedding `[f]`."""
         import faiss
         import numpy as np
 

@@ -94,18 +94,21 @@ class ReferenceInTheMaking:
     """What each picture has found so far."""
 
     folder: Path  # of the index
+    index: str  # fingerprint of what is measured on
     settings: dict[str, Any]
     queries: tuple[str, ...]
 
     @classmethod
-    def begin(cls, folder: Path, settings: dict[str, Any], queries: tuple[str, ...]) -> ReferenceInTheMaking:
+    def begin(
+        cls, folder: Path, index: str, settings: dict[str, Any], queries: tuple[str, ...]
+    ) -> ReferenceInTheMaking:
         """Go on with what was begun for the same; what was begun otherwise is thrown away."""
-        making = cls(folder, settings, queries)
+        making = cls(folder, index, settings, queries)
         plan = making._parts / "asked.json"
-        if not plan.is_file() or json.loads(plan.read_text(encoding="utf-8")) != making._asked:
+        if not plan.is_file() or json.loads(plan.read_text(encoding="utf-8")) != making._plan:
             shutil.rmtree(making._parts, ignore_errors=True)
             making._parts.mkdir()
-            write_json(plan, making._asked)
+            write_json(plan, making._plan)
         return making
 
     def has(self, query_id: str, prompted: bool) -> bool:
@@ -134,6 +137,10 @@ class ReferenceInTheMaking:
         unprompted_scores = None if unprompted is None else unprompted.tolist()
         write_json(self.folder / SETTINGS, self._asked | {"unprompted": unprompted_scores})
         shutil.rmtree(self._parts)
+
+    @property
+    def _plan(self) -> dict[str, Any]:
+        return self._asked | {"index": self.index}
 
     @property
     def _asked(self) -> dict[str, Any]:

@@ -6,8 +6,6 @@ file.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +13,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import InvalidRequest
+from ..files.identity import digest_of
 from .protocol import AttributionMethod, TrainingSet
 from .settings import MethodSettings
 
@@ -68,5 +67,4 @@ def scores_alike(kept: Mapping[str, Any], method: AttributionMethod) -> bool:
 def kept_file(training_set: TrainingSet, model: AttributableModel, name: str, *settings: object) -> Path | None:
     """Where a method keeps what is the same for every query, named by all that decides it; None to keep nothing."""
     decisive = (*settings, model.fingerprint, model.spec.tunable, model.spec.dtype, training_set.fingerprint)
-    digest = hashlib.sha256(json.dumps([name, *decisive]).encode()).hexdigest()[:16]
-    return training_set.cache and training_set.cache / f"{name}-{digest}.npy"
+    return training_set.cache and training_set.cache / f"{name}-{digest_of([name, *decisive], 16)}.npy"

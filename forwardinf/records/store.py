@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from ..errors import DamagedAsset, ForwardInfError, MissingAsset
 from ..files.atomic import clear_leftovers, writing_folder
+from ..files.identity import digest_of
 from ..files.manifest import NAME as SUMS
 from ..files.manifest import write_manifest
 from .record import Record
@@ -150,7 +151,7 @@ def _verified(folder: Path) -> list[bytes]:
 
 def id_of(record: Record) -> str:
     """16 hexadecimal digits that name what was asked, and of whom."""
-    return hashlib.sha256(json.dumps(asked_of(record), sort_keys=True).encode()).hexdigest()[:16]
+    return digest_of(asked_of(record), 16)
 
 
 def asked_of(record: Record) -> dict[str, Any]:

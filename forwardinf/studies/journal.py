@@ -11,13 +11,13 @@ These files ship as evidence and change by lines in a diff, which is why they ar
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from ..files.identity import digest_of
 from .settings import effective
 
 Settings = dict[str, Any]
@@ -52,8 +52,8 @@ class Journal:
 
     def append(self, trial: Trial) -> None:
         """Add one trial, which is on disk when this returns. Raises OSError where it cannot be written."""
-        written = _written(trial["settings"])
-        key, settings = hashlib.sha256(written).hexdigest()[:12], json.loads(written)
+        settings = json.loads(_written(trial["settings"]))
+        key = digest_of(settings, 12)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed

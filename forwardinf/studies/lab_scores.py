@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 from .. import __version__
 from ..attribution.attributor import Attributor
 from ..examples.catalog import Catalog
+from ..files.identity import digest_of
 from ..files.rows import RowCache
 from ..index.build import BuildPlan, build_index
 from ..methods.protocol import AttributionMethod, settings_of
@@ -37,7 +36,7 @@ def indexed(
     kronecker = settings_of(method).get("curvature") == "kronecker"
     decisive = [model.fingerprint, model.spec.tunable, draws, [image.id for image in images], __version__]
     decisive += ["kronecker"] * kronecker + [seed] * (seed > 0)
-    folder = work / f"index-{hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]}"
+    folder = work / f"index-{digest_of(decisive, 12)}"
     plan = BuildPlan(draws=draws, seed=seed, kronecker=kronecker)
     index = build_index(model, replace(pictures, images=images), folder, plan)
     return Attributor(model, index, cache=work / "cache")
@@ -56,7 +55,7 @@ def scores_of(
     Scores in `work` are taken from there, the others are computed and stored there.
     """
     settings = settings_on(attributor, method)
-    name = hashlib.sha256(json.dumps(effective(settings), sort_keys=True).encode()).hexdigest()[:16]
+    name = digest_of(effective(settings), 16)
     path = work / "scores" / f"{settings['method']['name']}-{name}.npy"
     rows = RowCache.open(path, len(truth.plan.queries), len(truth.plan.images))
     for done, number in enumerate(numbers):
