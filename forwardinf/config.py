@@ -13,6 +13,7 @@ from .types import ModelSpec
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 EMOJI_INDEX = ASSETS / "emoji-index"
+EMOJI_ANSWERS = ASSETS / "answers"
 
 
 def _default_host() -> str:

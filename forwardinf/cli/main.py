@@ -19,6 +19,7 @@ from ..errors import ForwardInfError, InvalidRequest
 from ..methods import settings
 from ..methods.settings import help_of
 from ..types import ModelSpec
+from .answers import answers
 from .methods import methods
 from .options import (
     WORK,
@@ -54,6 +55,7 @@ app.command()(methods)
 app.add_typer(artwork, name="artwork")
 app.add_typer(train, name="train")
 app.add_typer(model, name="model")
+app.add_typer(answers, name="answers")
 
 EMOJI, EMOJI_DIFFUSION = ASSETS / "emoji", ASSETS / "emoji-diffusion"
 
