@@ -29,7 +29,7 @@ CHROMIUM_FLAGS = [
     "--disable-sync",
 ]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-GOOD_PROMPT = "red apple, OpenMoji style"
+GOOD_PROMPT = "flamingo, Fluent style"
 
 expect.set_options(timeout=WAIT)
 

@@ -45,7 +45,7 @@ def test_an_example_prompt_draws_a_picture(page):
     expect(page.get_by_label("Prompt")).to_have_value(GOOD_PROMPT)
     expect(picture(page)).to_have_attribute("alt", f"Drawn from the prompt: {GOOD_PROMPT}")
     expect(page.locator(".fi-facts")).to_contain_text("seed 0 · 25 steps · guidance 5")
-    assert page.locator(".fi-download").get_attribute("download") == "red-apple-openmoji-style-seed-0.png"
+    assert page.locator(".fi-download").get_attribute("download") == "flamingo-fluent-style-seed-0.png"
 
 
 def test_the_same_seed_draws_the_same_bytes_and_another_seed_others(page):

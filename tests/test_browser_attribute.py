@@ -67,22 +67,23 @@ def test_an_uploaded_training_image_comes_first_with_its_credit(page, planted, t
     expect(page.locator("#status")).to_contain_text(f"{len(small_index.trained)} training images compared")
     expect(page.locator("#status")).to_contain_text("neither copying nor infringement")
     chosen = page.locator("#chosen")
-    expect(chosen.get_by_role("heading")).to_have_text(f"#1 · {planted.caption}")
-    for fact in (planted.creator, planted.source_file, "Visual similarity", "Influence by timestep"):
+    expect(chosen.get_by_role("heading")).to_have_text(planted.subject)
+    for fact in ("Rank 1 of 60", planted.creator, planted.source_file, "Visual similarity", "Influence by noise level"):
         expect(chosen).to_contain_text(fact)
     licence = chosen.get_by_role("link", name=re.compile("licen|CC|MIT", re.IGNORECASE)).first
     expect(licence).to_have_attribute("href", planted.licence_url)
     expect(page.locator("#more")).to_contain_text("By chance")
-    expect(page.locator("#more")).to_contain_text("Does anyone’s work rank high as a whole?")
+    expect(page.locator("#more")).to_contain_text("Does a creator, licence or collection rank high as a whole?")
+    expect(page.locator("#more details[open]")).to_have_count(0)
     expect(page.locator("#picture")).to_contain_text(f"SHA-256 {sha256_of(training_picture)[:12]}")
     loaded = "(images) => Promise.all(images.map((image) => image.decode()))"
     page.locator("#influences img, #chosen img").evaluate_all(loaded)
 
 
-def test_a_picture_without_a_prompt_borrows_the_caption_of_what_it_looks_like(page, planted, training_picture):
+def test_for_a_picture_without_a_prompt_the_caption_of_the_most_similar_image_is_used(page, planted, training_picture):
     attributed(page, training_picture)
     expect(tiles(page).first).to_have_attribute("data-id", planted.id)
-    told = f"looks most like it stood for one: “{planted.caption}”"
+    told = f"the caption of the most similar training image was used: “{planted.caption}”"
     expect(page.locator("#status")).to_contain_text(told)
 
 
@@ -91,7 +92,7 @@ def test_another_image_can_be_chosen_by_keyboard_and_compared_with_the_slider(pa
     third = tiles(page).nth(2)
     third.press("Enter")
     expect(third).to_have_attribute("aria-pressed", "true")
-    expect(page.locator("#chosen h2")).to_contain_text("#3 · ")
+    expect(page.locator("#chosen")).to_contain_text("Rank 3 of 60")
     expect(page.locator("#chosen h2")).to_be_in_viewport()
     slider = page.locator("#chosen").get_by_role("slider")
     slider.press("ArrowRight")
@@ -127,7 +128,7 @@ def test_a_result_has_a_link_and_files_that_survive_a_restart(
         expect(again.get_by_label("Prompt")).to_have_value("a prompt <b>")
         expect(picture(again)).to_be_visible()
         tiles(again).nth(1).click()
-        expect(again.locator("#chosen h2")).to_contain_text("#2 · ")
+        expect(again.locator("#chosen")).to_contain_text("Rank 2 of 60")
 
 
 def test_a_link_that_leads_nowhere_says_so(browser, app_url):
@@ -154,26 +155,39 @@ def test_a_generated_picture_is_attributed_stopped_half_way_and_attributed_again
 def test_find_influences_without_a_picture_draws_the_prompt_or_says_what_is_missing(page):
     find(page)
     expect(notice(page).get_by_role("alert")).to_contain_text("Give a picture first")
-    expect(page.locator("#status")).to_contain_text("The answer appears here")
+    expect(page.locator("#status")).to_contain_text("How an answer comes about")
     page.get_by_label("Prompt").fill(GOOD_PROMPT)
     find(page)
     expect(page.locator("[data-result]")).to_be_visible()
     expect(picture(page)).to_be_visible()
 
 
-def test_another_picture_takes_the_answer_of_the_former_and_the_prompt_it_was_drawn_from_away(
-    page, app_url, training_picture
-):
+def stale_note(page: Page):
+    return page.get_by_text("has changed since this answer")
+
+
+def test_another_picture_dims_the_answer_of_the_former_and_drops_the_prompt_it_was_drawn_from(page, training_picture):
     generate(page, GOOD_PROMPT)
     expect(picture(page)).to_be_visible()
     find(page)
     expect(page).to_have_url(re.compile(r"\?result="))
+    expect(page.locator("#status")).to_contain_text(f"Prompt used: “{GOOD_PROMPT}”")
+    expect(stale_note(page)).to_be_hidden()
     upload(page, training_picture)
     expect(page.locator("#picture")).to_contain_text(training_picture.name)
-    expect(tiles(page)).to_have_count(0)
-    expect(page).to_have_url(f"{app_url}/")
-    expect(page.locator("#status")).to_contain_text("The answer appears here")
+    expect(stale_note(page)).to_be_visible()
     expect(page.get_by_label("Prompt")).to_have_value("")
+    find(page)
+    expect(page.locator("#status")).to_contain_text("No prompt was given")
+    expect(stale_note(page)).to_be_hidden()
+
+
+def test_an_edited_prompt_dims_the_answer_until_it_is_what_was_asked(page, training_picture):
+    attributed(page, training_picture, "a patch")
+    page.get_by_label("Prompt").fill("a patched")
+    expect(stale_note(page)).to_be_visible()
+    page.get_by_label("Prompt").fill("a patch")
+    expect(stale_note(page)).to_be_hidden()
 
 
 def test_a_prompt_typed_ahead_is_kept_for_an_uploaded_picture_but_not_for_the_next(
@@ -331,7 +345,7 @@ def test_settings_out_of_range_are_refused_in_words(page, training_picture):
         then=lambda: find(page),
         seen=lambda timeout: expect(told).to_contain_text("The loss budget is 0", timeout=timeout),
     )
-    expect(page.locator("#status")).to_contain_text("The answer appears here")
+    expect(page.locator("#status")).to_contain_text("How an answer comes about")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -158,26 +158,6 @@ def test_a_problem_is_an_alert_and_is_escaped():
     assert "<script>" not in shown
 
 
-def test_a_drawn_picture_carries_its_bytes_its_request_and_a_download():
-    hostile = GenerationRequest('"><img src=x onerror=alert(1)>', seed=7, steps=9, guidance=2.5)
-    shown = view.drawn_picture(b"png", hostile, 1.26)
-    assert shown.count("data:image/png;base64,cG5n") == 2
-    assert "seed 7 · 9 steps · guidance 2.5 · 1.3&nbsp;s" in shown
-    assert "onerror=alert(1)>" not in shown
-    assert 'download="img-src-x-onerror-alert-1-seed-7.png"' in shown
-
-
-@pytest.mark.parametrize(("prompt", "name"), [("红苹果", "picture-seed-0.png"), ("../a/b", "a-b-seed-0.png")])
-def test_a_file_name_is_safe_in_every_system(prompt, name):
-    assert view.file_name(GenerationRequest(prompt)) == name
-
-
-def test_examples_are_training_captions():
-    assert view.examples(CATALOG) == ["red apple, OpenMoji style"]
-    pears = Catalog(Path("emoji"), (PEAR, FLAG))
-    assert view.examples(pears) == ["pear, OpenMoji style"]
-
-
 def test_a_credit_names_creator_licence_source_and_use():
     shown = training_view.credit(NOTO_APPLE, "picture.webp")
     for part in ("Google LLC (Noto Emoji authors)", "Apache License 2.0", "emoji-datasource-google 17.0.0"):

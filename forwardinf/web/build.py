@@ -13,8 +13,9 @@ import gradio as gr
 from fastapi import FastAPI
 
 from ..attribution.attributor import Attributor
-from ..config import Settings
+from ..config import EMOJI_ANSWERS, Settings
 from ..index.store import Index
+from ..records.shipped import ShippedAnswers, WithShipped
 from ..records.store import FolderStore
 from . import attribute, evidence, folders, method, site, theme, training_set
 from .served import Served
@@ -35,6 +36,7 @@ class Page:
         return site.Head(title, self.description)
 
 
+UPLOADS_KEPT = 600  # seconds that Gradio has its copy of an upload for; ours stays until the visitor leaves
 QUESTION = "which training images made this picture?"
 PAGES = (
     Page(
@@ -69,14 +71,22 @@ def build(served: Served) -> gr.Blocks:
     """All pages of the app, not yet served."""
     first, *others = PAGES
     site.set_heads({page.path: page.head for page in PAGES})
-    with gr.Blocks(title=site.NAME, analytics_enabled=False, delete_cache=(3600, 86400)) as app:
+    with gr.Blocks(title=site.NAME, analytics_enabled=False, delete_cache=(UPLOADS_KEPT, UPLOADS_KEPT)) as app:
         gr.Navbar(main_page_name=first.name)
         first.add(served)
+        app.unload(_leaver(served))
     for page in others:
         with app.route(page.name, page.path):
             gr.Navbar(main_page_name=first.name)
             page.add(served)
     return app
+
+
+def _leaver(served: Served) -> Callable[[gr.Request], None]:
+    def leave(browser: gr.Request) -> None:
+        served.leave(browser.session_hash)
+
+    return leave
 
 
 def serve(settings: Settings) -> None:
@@ -85,8 +95,10 @@ def serve(settings: Settings) -> None:
     The pages are up before the model is loaded, which takes more than half of the start.
     """
     with leaving_on_signals(), folders.temporary_folder() as folder:
-        results = FolderStore.open(folders.results_folder(settings.results, folder))
+        store = FolderStore.open(folders.results_folder(settings.results, folder))
         index = Index.open(settings.index)
+        finished = ShippedAnswers.of(EMOJI_ANSWERS, index.fingerprint)
+        results = WithShipped(store, finished)
         with listening_on(settings.host, settings.port) as listener:
             listening: Future[None] = Future()
             worker = Worker()
@@ -103,7 +115,7 @@ def serve(settings: Settings) -> None:
 
             try:
                 loading = worker.start(load)
-                served = Served(index, Path(settings.model), loading, results, worker, folder)
+                served = Served(index, Path(settings.model), loading, results, worker, folder, finished)
                 server = Server(mounted(served, announce), listener, on_end=served.stop_all)
                 loading.add_done_callback(lambda loaded: server.stop() if loaded.exception() else None)
                 server.run_until_signalled()

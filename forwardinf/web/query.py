@@ -1,48 +1,35 @@
-"""The left half of the main page: a picture given or drawn, its prompt, and the settings."""
+"""The form of the main page: a picture given or drawn, its prompt, and the settings."""
 
 from __future__ import annotations
 
-import io
 import logging
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
-from ..errors import ForwardInfError, InvalidRequest
+from ..errors import ForwardInfError
 from ..examples.catalog import words_of
-from ..examples.decoding import Picture, read_picture
+from ..examples.decoding import read_picture
+from ..methods import settings
 from ..methods.forward_inf import ForwardInf
 from ..models.generation import MAX_GUIDANCE, MAX_STEPS, GenerationRequest
-from . import forms, view
+from . import forms, query_view, view
+from .asking import png_of
+from .scripts import script
 from .served import Served
 from .theme import html
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 log = logging.getLogger(__name__)
 
 FAILED = "Something went wrong; the details are in the server’s log."
 WAITING = "Waiting for the model…"
-IN_LINE = "Someone else’s question is being answered. Yours comes after it…"
-# Gradio's file field takes clicks and drops; a pasted picture is handed to it as if it had been dropped.
-PASTE = """
-document.addEventListener('paste', (event) => {
-  const file = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith('image/'));
-  const field = document.querySelector('#upload input[type=file]');
-  if (!file || !field) return;
-  event.preventDefault();
-  const carrier = new DataTransfer();
-  carrier.items.add(file);
-  field.files = carrier.files;
-  field.dispatchEvent(new Event('change', { bubbles: true }));
-});
-"""
+IN_LINE = "Another picture is being answered. Yours comes next…"
+OTHER_SETTINGS = "With other values than these the index has no null distribution, so there is no verdict."
 AT_ONCE: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 MODEL: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
 
@@ -53,25 +40,29 @@ class QueryForm:
 
     notice: gr.HTML
     frame: gr.HTML
-    file: gr.State  # path of the query's original bytes, or None
+    picture: gr.State  # SHA-256 of the picture in question, or None
     prompt: gr.Textbox
     drawing: tuple[gr.Number, gr.Number, gr.Number]  # seed, steps, guidance
-    settings: tuple[gr.components.Component, ...]  # direction, score, loss budget, gradient steps
+    method: tuple[gr.components.Component, ...]  # direction, score, loss budget, gradient steps
     find: gr.Button
-    used_prompt: gr.State  # what a picture was last drawn from, or asked with, here; None before that
+    used_prompt: gr.State  # what a picture was last drawn from, or attributed with, here; None before that
     given: tuple[gr.events.Dependency, ...]  # each ends with another picture in the frame, unless it was refused
 
 
-def add(served: Served, folder: Path) -> QueryForm:
-    """Lay the query out in the current Blocks and wire it; drawn pictures are kept in `folder`."""
-    texts = view.examples(served.catalog)
-    file, used_prompt = gr.State(None), gr.State(None)
+def add(served: Served) -> QueryForm:
+    """Lay the form out in the current Blocks and wire it."""
+    texts = query_view.examples(served.catalog)
+    picture, used_prompt = gr.State(None), gr.State(None)
+    html(
+        '<button type="button" class="fi-again" aria-expanded="false">Ask about another picture</button>',
+        js_on_load=script("again.js"),
+    )
     frame = html(elem_id="picture")
     upload = gr.File(label="Picture: drop, paste or choose one", height=150, elem_id="upload")
     prompt = gr.Textbox(
         label="Prompt",
-        info="What it was drawn from, if you know, as that finds more; or what to draw.",
-        placeholder=f"For example: {texts[0]}",
+        info="What the picture was drawn from, if you know it; or what to draw.",
+        placeholder=f"For example: {texts[0]}" if texts else "",
         max_lines=3,
         elem_id="prompt",
     )
@@ -81,35 +72,101 @@ def add(served: Served, folder: Path) -> QueryForm:
     find = gr.Button("Find influences", variant="primary", elem_id="find")
     notice = html(elem_id="notice")
     chips = _examples(texts)
-    drawing, settings = _advanced()
-    html(value="<span hidden></span>", js_on_load=PASTE)
+    drawing, method = _advanced()
+    html(value="<span hidden></span>", js_on_load=script("paste.js"))
+    form = QueryForm(notice, frame, picture, prompt, drawing, method, find, used_prompt, ())
+    given = (_wire_upload(served, form, upload), *_wire_drawing(served, form, generate, another, chips))
+    return QueryForm(**{**vars(form), "given": given})
 
-    def wait(browser: gr.Request, file: str | None) -> object:
+
+def _wire_upload(served: Served, form: QueryForm, upload: gr.File) -> gr.events.Dependency:
+    def read(browser: gr.Request, path: str, prompt: str | None, used_prompt: str | None) -> dict[Any, object]:
+        try:
+            data, name = Path(path).read_bytes(), Path(path).name
+            given = read_picture(data, name=name)
+            sha256 = served.pictures.keep(browser.session_hash, data, name)
+            shown = query_view.given_picture(png_of(given.rgb), name, given)
+            # The prompt of a former picture says nothing of this one; one that was only typed may be meant for it.
+            kept = {form.prompt: ""} if prompt == used_prompt else {}
+            return {upload: None, form.notice: "", form.frame: shown, form.picture: sha256, **kept}
+        except Exception as error:
+            return {upload: None, form.notice: told("Not read", error)}
+
+    return upload.upload(
+        read,
+        [upload, form.prompt, form.used_prompt],
+        [upload, form.notice, form.frame, form.picture, form.prompt],
+        show_progress_on=upload,
+        api_visibility="private",
+    )
+
+
+def _wire_drawing(
+    served: Served, form: QueryForm, generate: gr.Button, another: gr.Button, chips: list[gr.Button]
+) -> list[gr.events.Dependency]:
+    def wait(browser: gr.Request, sha256: str | None) -> object:
         """Said at once where there is no picture yet, on which progress would show."""
-        return gr.skip() if file else view.awaited_picture(awaiting(served, browser.session_hash))
+        return gr.skip() if sha256 else query_view.awaited_picture(awaiting(served, browser.session_hash))
 
-    waits: dict[str, Any] = {"fn": wait, "inputs": file, "outputs": frame, **AT_ONCE}
+    waits: dict[str, Any] = {"fn": wait, "inputs": form.picture, "outputs": form.frame, **AT_ONCE}
     draw: dict[str, Any] = {
-        "fn": _drawer(served, folder),
-        "inputs": [file, prompt, *drawing],
-        "outputs": [notice, frame, file, used_prompt],
-        "show_progress_on": frame,
+        "fn": _drawer(served, form),
+        "inputs": [form.picture, form.prompt, *form.drawing],
+        "outputs": [form.notice, form.frame, form.picture, form.used_prompt],
+        "show_progress_on": form.frame,
         "trigger_mode": "always_last",
         **MODEL,
     }
-    given = [
-        upload.upload(
-            _reader(),
-            [upload, prompt, used_prompt],
-            [notice, frame, file, upload, prompt],
-            show_progress_on=upload,
-            api_visibility="private",
-        ),
-        gr.on([generate.click, prompt.submit], **waits).then(**draw),
-        another.click(_new_seed, None, drawing[0], **AT_ONCE).then(**waits).then(**draw),
-        *(chip.click(lambda text: text, chip, prompt, **AT_ONCE).then(**waits).then(**draw) for chip in chips),
+    return [
+        gr.on([generate.click, form.prompt.submit], **waits).then(**draw),
+        another.click(_new_seed, None, form.drawing[0], **AT_ONCE).then(**waits).then(**draw),
+        *(chip.click(lambda text: text, chip, form.prompt, **AT_ONCE).then(**waits).then(**draw) for chip in chips),
     ]
-    return QueryForm(notice, frame, file, prompt, drawing, settings, find, used_prompt, tuple(given))
+
+
+def _drawer(served: Served, form: QueryForm) -> Callable[..., dict[Any, object]]:
+    def draw(
+        browser: gr.Request,
+        sha256: str | None,
+        prompt: object,
+        seed: object,
+        steps: object,
+        guidance: object,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> dict[Any, object]:
+        try:
+            request = forms.generation_request(prompt, seed, steps, guidance)
+            progress(0, desc=WAITING)
+            with served.lock:
+                shown = drawn(served, form, browser.session_hash, request, progress)
+            return {**shown, form.notice: remarks(served, request.prompt), form.used_prompt: request.prompt}
+        except Exception as error:
+            frame = {} if sha256 else {form.frame: ""}
+            return {form.notice: told("Not drawn", error), **frame}
+
+    return draw
+
+
+def drawn(
+    served: Served,
+    form: QueryForm,
+    visitor: str | None,
+    request: GenerationRequest,
+    progress: gr.Progress | None = None,
+) -> dict[Any, object]:
+    """Draw a picture and keep it for the visitor; the picture's SHA-256, and how it shows."""
+    start = time.perf_counter()
+
+    def on_step(done: int, total: int) -> None:
+        if progress is not None:
+            progress((done, total), desc="Drawing")
+
+    png = png_of(served.ask(lambda attributor: attributor.model.generate(request, on_step)))
+    sha256 = served.pictures.keep(visitor, png, query_view.file_name(request))
+    return {
+        form.picture: sha256,
+        form.frame: query_view.drawn_picture(png, sha256, request, time.perf_counter() - start),
+    }
 
 
 def awaiting(served: Served, session: str | None) -> str:
@@ -117,83 +174,21 @@ def awaiting(served: Served, session: str | None) -> str:
     return IN_LINE if served.running.keys() - {session} else WAITING
 
 
-def read_query(path: str | None) -> tuple[Picture, bytes]:
-    """The picture that stands as the query, and its original bytes; raises ForwardInfError where there is none."""
-    if not path:
-        raise InvalidRequest("There is no picture yet. Drop one, or draw one from a prompt.")
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InvalidRequest("The picture is no longer kept here. Give it again.") from error
-    return read_picture(data, name=Path(path).name), data
+def remarks(served: Served, prompt: str, drawn: bool = True) -> str:
+    """How much of a prompt the model can make sense of; empty where there is nothing to say.
+
+    That it knows no word of it matters where the prompt is drawn.
+    """
+    known = not drawn or any(word in served.catalog.words for word in words_of(prompt))
+    return view.reading_remarks(served.ask(lambda attributor: attributor.model.unread_text(prompt)), known)
 
 
-def drawn(
-    served: Served,
-    folder: Path,
-    request: GenerationRequest,
-    on_step: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[Path, str]:
-    """Draw a picture and keep it in `folder`, under the name that a download would have; its file, and how it shows."""
-    start, path = time.perf_counter(), folder / view.file_name(request)
-    png = png_of(served.worker.call(served.model.generate, request, on_step))
-    path.write_bytes(png)
-    return path, view.drawn_picture(png, request, time.perf_counter() - start)
-
-
-def png_of(picture: Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def answered(outcome: str, error: Exception) -> str:
+def told(outcome: str, error: Exception) -> str:
     """What a visitor is told: our own errors in their words, others by a pointer to the log, where they are written."""
     if isinstance(error, ForwardInfError):
         return view.problem(str(error), outcome)
     log.error("A request failed", exc_info=error)
     return view.problem(FAILED, outcome)
-
-
-def _reader() -> Callable[..., tuple[object, ...]]:
-    def read(path: str, prompt: str | None, used_prompt: str | None) -> tuple[object, ...]:
-        try:
-            picture, _ = read_query(path)
-            # The prompt of a former picture says nothing of this one; one that was only typed may be meant for it.
-            kept = "" if prompt == used_prompt else gr.skip()
-            return "", view.given_picture(png_of(picture.rgb), Path(path).name, picture), path, None, kept
-        except Exception as error:
-            return answered("Not read", error), gr.skip(), gr.skip(), None, gr.skip()
-
-    return read
-
-
-def _drawer(served: Served, folder: Path) -> Callable[..., tuple[object, ...]]:
-    def draw(
-        file: str | None,
-        prompt: object,
-        seed: object,
-        steps: object,
-        guidance: object,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> tuple[object, ...]:
-        try:
-            request = forms.generation_request(prompt, seed, steps, guidance)
-            progress(0, desc=WAITING)
-            with served.lock:
-                path, shown = drawn(
-                    served, folder, request, lambda done, total: progress((done, total), desc="Drawing")
-                )
-            return remarks(served, request.prompt), shown, str(path), prompt
-        except Exception as error:
-            return answered("Not drawn", error), gr.skip() if file else "", gr.skip(), gr.skip()
-
-    return draw
-
-
-def remarks(served: Served, prompt: str) -> str:
-    known = any(word in served.catalog.words for word in words_of(prompt))
-    return view.reading_remarks(served.model.unread_text(prompt), known)
 
 
 def _examples(texts: list[str]) -> list[gr.Button]:
@@ -204,26 +199,67 @@ def _examples(texts: list[str]) -> list[gr.Button]:
 
 def _advanced() -> tuple[tuple[gr.Number, gr.Number, gr.Number], tuple[gr.components.Component, ...]]:
     """Numbers without bounds of their own, so that the core's messages are the ones people see."""
-    picture, method = GenerationRequest(prompt="defaults"), ForwardInf()
     with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-        html("<h3>Drawing</h3>")
-        with gr.Row(elem_classes="fi-numbers"):
-            drawing = (
-                gr.Number(picture.seed, label="Seed", info="Same seed, same picture.", min_width=100),
-                gr.Number(picture.steps, label="Steps", info=f"1 to {MAX_STEPS}.", min_width=100),
-                gr.Number(picture.guidance, label="Guidance", info=f"0 to {MAX_GUIDANCE:g}.", min_width=100, step=0.5),
-            )
-        html("<h3>Attribution</h3>")
-        with gr.Row(elem_classes="fi-numbers"):
-            settings = (
-                gr.Radio(["ascent", "descent"], value=method.direction, label="Direction", min_width=200),
-                gr.Dropdown(
-                    method.choices("score"), value=method.score, label="Score", filterable=False, min_width=140
-                ),
-                gr.Number(method.loss_budget, label="Loss budget", info="Relative change.", min_width=120, step=0.05),
-                gr.Number(method.steps, label="Gradient steps", info="1 to 100.", min_width=120),
-            )
-    return drawing, settings
+        return _drawing_settings(), _method_settings()
+
+
+def _drawing_settings() -> tuple[gr.Number, gr.Number, gr.Number]:
+    default = GenerationRequest(prompt="defaults")
+    html("<h3>Drawing</h3>")
+    with gr.Row(elem_classes="fi-numbers"):
+        return (
+            gr.Number(default.seed, label="Seed", info="The same seed draws the same picture.", min_width=100),
+            gr.Number(
+                default.steps,
+                label="Steps",
+                info=f"1 to {MAX_STEPS}. More steps take longer and draw finer.",
+                min_width=100,
+            ),
+            gr.Number(
+                default.guidance,
+                label="Guidance",
+                info=f"0 to {MAX_GUIDANCE:g}. How closely the picture follows the prompt.",
+                min_width=100,
+                step=0.5,
+            ),
+        )
+
+
+def _method_settings() -> tuple[gr.components.Component, ...]:
+    default = ForwardInf()
+    html(f'<h3>Attribution</h3><p class="fi-small">{OTHER_SETTINGS}</p>')
+    with gr.Row(elem_classes="fi-numbers"):
+        return (
+            gr.Radio(
+                default.choices("direction"),
+                value=default.direction,
+                label="Direction",
+                info=_explained(settings.Direction),
+                min_width=200,
+            ),
+            gr.Dropdown(
+                default.choices("score"),
+                value=default.score,
+                label="Score",
+                info=_explained(settings.Score),
+                filterable=False,
+                min_width=140,
+            ),
+            gr.Number(
+                default.loss_budget,
+                label="Loss budget",
+                info=_explained(settings.LossBudget),
+                min_width=120,
+                step=0.05,
+            ),
+            gr.Number(default.steps, label="Gradient steps", info=_explained(settings.Steps), min_width=120),
+        )
+
+
+def _explained(setting: Any) -> str:  # noqa: ANN401  # an Annotated type
+    """A setting's help text as a sentence."""
+    text = settings.help_of(setting)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _new_seed() -> int:

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from ..attribution.attributor import Attributor
 from ..config import EMOJI_INDEX
 from ..examples.catalog import Catalog
 from ..index.store import Index, read_info
-from ..models.protocol import PictureModel
+from ..records.shipped import ShippedAnswers
 from ..records.store import RecordStore
+from . import theme
+from .pictures import Pictures
 from .worker import Worker
+
+Outcome = TypeVar("Outcome")
+
+
+@dataclass
+class Run:
+    """A question that is being answered."""
+
+    stop: threading.Event  # set where no answer is wanted any more
+    sha256: str | None  # of the picture; None until it is drawn
+    abandoned: bool = False  # whether the page shows something else by now
 
 
 @dataclass(frozen=True)
@@ -27,17 +42,19 @@ class Served:
     results: RecordStore
     worker: Worker  # loads the attributor, and does everything with it
     folder: Path  # for temporary files; removed when the app ends
+    finished: ShippedAnswers = field(default_factory=ShippedAnswers)  # the answers on the first screen
     lock: threading.Lock = field(default_factory=threading.Lock)
-    running: dict[str, threading.Event] = field(default_factory=dict)  # by browser session; set to stop
+    running: dict[str, Run] = field(default_factory=dict)  # by browser session
 
     @property
     def attributor(self) -> Attributor:
-        """Waits until its model is loaded."""
+        """For use in the worker's thread alone: neither a model nor its tokenizer bears two threads."""
+        assert self.worker.is_current, "the model was touched outside the worker's thread"
         return self.loading.result()
 
-    @property
-    def model(self) -> PictureModel:
-        return self.attributor.model
+    def ask(self, work: Callable[[Attributor], Outcome]) -> Outcome:
+        """What `work` makes of the attributor, in the worker's thread; waits until the model is loaded."""
+        return self.worker.call(lambda: work(self.attributor))
 
     @property
     def catalog(self) -> Catalog:
@@ -49,12 +66,38 @@ class Served:
         """Whether this is the index that comes with the project, which its evidence and its licence text are about."""
         return EMOJI_INDEX.is_dir() and read_info(EMOJI_INDEX) == self.index.info
 
-    def stop(self, session: str | None) -> None:
-        """Ask a session's attribution to stop; it does within one batch."""
-        if event := self.running.get(session or ""):
-            event.set()
+    @cached_property
+    def pictures(self) -> Pictures:
+        """Of all visitors."""
+        return Pictures(self.folder / "pictures")
+
+    @property
+    def held_out(self) -> int:
+        """How many images of the index the model was not trained on."""
+        return self.index.count - len(self.index.trained)
+
+    def url_of(self, example_id: str) -> str:
+        """Where the browser finds an image of the index."""
+        return theme.url_of(self.catalog.path_of(self.catalog.by_id[example_id]))
+
+    def stop(self, session: str | None, unless: str | None = None) -> None:
+        """Ask a session's attribution to stop, which it does within one batch, `unless` it is of this picture."""
+        run = self.running.get(session or "")
+        if run and (unless is None or run.sha256 != unless):
+            run.stop.set()
+
+    def abandon(self, session: str | None) -> None:
+        """The same, of an attribution whose page is to show nothing of it any more."""
+        if run := self.running.get(session or ""):
+            run.abandoned = True
+            run.stop.set()
 
     def stop_all(self) -> None:
         """Ask every attribution to stop."""
-        for event in tuple(self.running.values()):
-            event.set()
+        for run in tuple(self.running.values()):
+            run.stop.set()
+
+    def leave(self, session: str | None) -> None:
+        """A visitor has gone: nothing is computed or kept for them any more."""
+        self.stop(session)
+        self.pictures.forget(session)

@@ -12,7 +12,8 @@ from gradio.themes import Base, LocalFont
 from . import view
 
 # In the head the styles apply as written; given as `css`, Gradio rewrites selectors, and loses those in media queries.
-HEAD = f"<style>{Path(__file__).with_name('style.css').read_text(encoding='utf-8')}</style>"
+STYLES = sorted(Path(__file__).parent.glob("*.css"))
+HEAD = "".join(f"<style>{path.read_text(encoding='utf-8')}</style>" for path in STYLES)
 
 html = partial(gr.HTML, apply_default_css=False)
 

@@ -8,6 +8,7 @@ wait for it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -22,7 +23,15 @@ class Worker:
     """Runs what it is given in its one thread, in the order of asking; errors are raised where the outcome is due."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forwardinf-model")
+        self._here = threading.local()
+        self._thread = ThreadPoolExecutor(
+            1, "forwardinf-model", initializer=lambda: setattr(self._here, "worker", True)
+        )
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this is asked in the worker's thread."""
+        return hasattr(self._here, "worker")
 
     def start(
         self, work: Callable[Arguments, Outcome], *arguments: Arguments.args, **named: Arguments.kwargs

@@ -1,0 +1,122 @@
+"""One question, from a picture to its kept answer, in the steps that the page shows."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..attribution.answer import answer_of
+from ..examples.decoding import Picture, to_square
+from ..methods.forward_inf import ForwardInf
+from ..records.csv import as_csv
+from ..records.recording import matches_of, record_of
+from ..records.store import Result
+from . import results_view
+from .served import Served
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ..attribution.attributor import AttributionProgress
+    from ..types import Query
+
+TOP = 20  # images that an answer lists
+REFRESH = 0.5  # seconds between two reports of a running sweep
+REDRAW = 2.0  # seconds between two lists of tiles, which take the browser far longer to draw than the rest
+QUERY_SIDE = 384  # pixels, of the picture that an answer keeps to be shown
+
+
+@dataclass(frozen=True)
+class Question:
+    picture: Picture
+    original: bytes  # of the picture, as they arrived
+    name: str  # of its file
+    prompt: str
+    method: ForwardInf
+    stop: threading.Event  # set where no answer is wanted any more
+
+
+@dataclass(frozen=True)
+class Running:
+    """What the page shows while it has no answer yet."""
+
+    status: str
+    tiles: str | None = None  # None where they stay as they are
+
+
+@dataclass(frozen=True)
+class Stopped:
+    status: str
+
+
+Step = Running | Stopped | Result
+
+
+def answered(served: Served, question: Question) -> Generator[Step, None, None]:
+    """The steps to an answer; the last is the kept answer, or that it was stopped.
+
+    To be taken in the model's thread, with the model to itself.
+    """
+    start = time.perf_counter()
+    yield Running(results_view.preparing("Taking a training step on the picture…"))
+    query = served.attributor.query(question.picture.rgb, question.prompt, question.picture.sha256)
+    now = yield from _swept(served, question, query)
+    if now is None or now.done < now.total:
+        done = now.done if now else 0
+        yield Stopped(results_view.stopped(done, served.index.count, served.held_out))
+        return
+    yield _kept(served, question, query, now, round(time.perf_counter() - start, 1))
+
+
+def _swept(served: Served, question: Question, query: Query) -> Generator[Step, None, AttributionProgress | None]:
+    """The sweep over the training images, as far as it came."""
+    now, reports = None, _Reports(served)
+    # Closed, so that the model is as it was before anyone else may use it, however this ends.
+    with closing(served.attributor.follow(query, question.method)) as sweep:
+        for now in sweep:
+            if question.stop.is_set():
+                break
+            if now.done < now.total and (report := reports.due(now)):
+                yield report
+    return now
+
+
+class _Reports:
+    """What of a sweep is worth showing, and when."""
+
+    def __init__(self, served: Served) -> None:
+        self.served = served
+        self.reported = self.drawn = float("-inf")
+
+    def due(self, now: AttributionProgress) -> Running | None:
+        """A report, where the last one is old enough."""
+        clock = time.perf_counter()
+        if clock - self.reported < REFRESH:
+            return None
+        self.reported = clock
+        status = results_view.progress(now.done, now.total, self.served.held_out, now.rate, now.seconds_left)
+        if clock - self.drawn < REDRAW:
+            return Running(status)
+        self.drawn = clock
+        images = self.served.index.catalog.by_id
+        scored = [(images[i], score, error) for i, score, error in now.scores().top(TOP)]
+        return Running(status, results_view.so_far(now.done / now.total, scored, self.served.url_of))
+
+
+def _kept(served: Served, question: Question, query: Query, now: AttributionProgress, seconds: float) -> Result:
+    answer = answer_of(served.attributor, query, question.method, now)
+    notes, name = question.picture.notes, question.name
+    record = record_of(answer, served.index, TOP, notes=notes, file_name=name, seconds=seconds)
+    csv = as_csv(record, matches_of(answer, served.index.catalog))
+    return served.results.save(record, csv, question.original, png_of(to_square(question.picture.rgb, QUERY_SIDE)))
+
+
+def png_of(picture: Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
