@@ -17,8 +17,7 @@ from PIL import Image
 from conftest import tiny_pipeline, write_patches
 from forwardinf.attribution.answer import answer_of
 from forwardinf.attribution.attributor import Attributor
-from forwardinf.attribution.build_null import build_reference, unlike_any
-from forwardinf.attribution.build_null import referenced as with_reference
+from forwardinf.attribution.build_null import build_null, unlike_any, with_null
 from forwardinf.attribution.null_changes import changes_under
 from forwardinf.errors import DamagedAsset, InvalidRequest
 from forwardinf.examples.metadata import training_images
@@ -235,11 +234,11 @@ def referenced(model: StableDiffusion, folder: Path, tmp_path_factory: pytest.Te
     pictures = training_images(source)
     plan = BuildPlan(draws=4, fisher_images=4, fisher_draws=2, shard_size=5)
     built = build_index(model, pictures, source.parent / "index", plan)
-    return Attributor(model, build_reference(Attributor(model, built), METHOD, pictures, 3))
+    return Attributor(model, build_null(Attributor(model, built), METHOD, pictures, 3))
 
 
 def test_the_reference_holds_the_scores_of_held_out_pictures_and_is_checked(referenced: Attributor, tmp_path: Path):
-    reference = referenced.index.reference
+    reference = referenced.index.null_changes
     assert reference is not None
     catalog = referenced.index.catalog
     assert len(reference.queries) == 3
@@ -307,7 +306,7 @@ def _raw_among_others(attributor: Attributor, query_id: str, prompt: str) -> Cha
 
 
 def test_an_answer_without_a_prompt_is_compared_with_pictures_asked_without_one(referenced: Attributor, tmp_path: Path):
-    reference, catalog = referenced.index.reference, referenced.index.catalog
+    reference, catalog = referenced.index.null_changes, referenced.index.catalog
     trained = torch.tensor([image.split == "train" for image in catalog.images])
     bare = []
     for query_id in reference.queries:
@@ -345,9 +344,9 @@ def test_an_answer_without_a_prompt_is_compared_with_pictures_asked_without_one(
 
 def test_answers_are_held_against_the_null_distribution_unless_told_otherwise(referenced: Attributor):
     picture = _picture(referenced.index.catalog)
-    raw = with_reference(referenced, METHOD, referenced.index.catalog, 0).attribute(picture, "patch 0", METHOD)
+    raw = with_null(referenced, METHOD, referenced.index.catalog, 0).attribute(picture, "patch 0", METHOD)
     *_, last = referenced.follow(referenced.query(picture, "patch 0"), METHOD)
-    reference = referenced.index.reference
+    reference = referenced.index.null_changes
     null = NullDistribution.of([image.id for image in referenced.index.catalog.images], reference.per_draw)
     expected = score(last.changes, null).of(raw.example_ids)
     assert torch.allclose(last.scores().scores, expected.scores, atol=1e-4)
@@ -360,7 +359,7 @@ def test_answers_are_held_against_the_null_distribution_unless_told_otherwise(re
 def test_only_pictures_unlike_any_training_image_are_asked(referenced: Attributor):
     unlike = unlike_any(referenced.index)
     assert len(unlike) == 3  # half of those held out
-    assert set(referenced.index.reference.queries) == set(unlike)
+    assert set(referenced.index.null_changes.queries) == set(unlike)
     latents = {i: row for shard in referenced.index.shards() for i, row in _rows(shard)}
     trained = sorted(referenced.index.trained)
     mean = torch.stack([latents[i] for i in trained]).mean(dim=0)
@@ -375,13 +374,13 @@ def test_only_pictures_unlike_any_training_image_are_asked(referenced: Attributo
 def test_a_reference_that_was_cut_off_goes_on_to_the_same_scores(
     referenced: Attributor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    whole = referenced.index.reference.found
+    whole = referenced.index.null_changes.found
     shutil.copytree(referenced.index.folder, tmp_path / "index")
     for name in (SETTINGS, SCORES):
         (tmp_path / "index" / name).unlink()
     manifest.write_manifest(tmp_path / "index")
     bare = Attributor(referenced.model, Index.open(tmp_path / "index"))
-    assert bare.index.reference is None
+    assert bare.index.null_changes is None
     follow, asked = Attributor.follow, []
 
     def failing(self, *arguments):
@@ -392,14 +391,14 @@ def test_a_reference_that_was_cut_off_goes_on_to_the_same_scores(
 
     monkeypatch.setattr(Attributor, "follow", failing)
     with pytest.raises(RuntimeError, match="cut off"):
-        build_reference(bare, METHOD, referenced.index.thumbnails, 3)
-    assert Index.open(tmp_path / "index").reference is None  # whole or absent
-    finished = build_reference(bare, METHOD, referenced.index.thumbnails, 3)
+        build_null(bare, METHOD, referenced.index.thumbnails, 3)
+    assert Index.open(tmp_path / "index").null_changes is None  # whole or absent
+    finished = build_null(bare, METHOD, referenced.index.thumbnails, 3)
     assert len(asked) == 7  # three pictures with and without a prompt; the first was not asked again
-    assert finished.reference is not None
-    np.testing.assert_allclose(finished.reference.found, whole, atol=1e-3)
+    assert finished.null_changes is not None
+    np.testing.assert_allclose(finished.null_changes.found, whole, atol=1e-3)
     assert not list((tmp_path / "index").glob("*.partial"))
-    again = build_reference(Attributor(referenced.model, finished), METHOD, referenced.index.thumbnails, 3)
+    again = build_null(Attributor(referenced.model, finished), METHOD, referenced.index.thumbnails, 3)
     assert (len(asked), again.fingerprint) == (7, finished.fingerprint)  # what is there is not asked again
 
 
@@ -410,9 +409,9 @@ def test_a_reference_of_another_schema_counts_as_none_and_is_made_anew(reference
     settings.write_text(json.dumps({key: value for key, value in fields.items() if key != "schema"}))
     manifest.write_manifest(tmp_path / "index")
     old = Attributor(referenced.model, Index.open(tmp_path / "index"))
-    assert old.index.reference is None
+    assert old.index.null_changes is None
     assert old.null_scores(METHOD) is None
-    again = build_reference(old, METHOD, referenced.index.thumbnails, 3)
+    again = build_null(old, METHOD, referenced.index.thumbnails, 3)
     assert again.fingerprint == referenced.index.fingerprint
 
 
@@ -509,7 +508,7 @@ def test_an_index_without_held_out_pictures_has_nothing_to_compare_with(
     pictures = training_images(folder)
     bare = Attributor(model, build_index(model, pictures, tmp_path / "index", plan))
     with pytest.raises(InvalidRequest, match="no image of the split held_out"):
-        build_reference(bare, METHOD, pictures)
+        build_null(bare, METHOD, pictures)
     scores = bare.attribute(_picture(pictures), "patch 0")
     confidence = bare.confidence(scores, METHOD)
     assert confidence.p_values is None

@@ -124,7 +124,7 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
     assert built.returncode == 0, built.stderr
     info = json.loads(forwardinf("index", "info", str(index)).stdout)
     assert (info["examples"], info["embedder"], info["tunable"]) == (5, "vae", "attention")
-    assert "5 images, 2 draws each, 1 held-out asked" in built.stdout
+    assert "5 images, 2 draws each, 1 null pictures" in built.stdout
     assert "every file as recorded" in forwardinf("index", "verify", str(index)).stdout
 
     asked = ["attribute", str(images / "2.png"), "--index", str(index), "--prompt", "blue square", *model]

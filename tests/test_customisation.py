@@ -197,7 +197,7 @@ def test_the_reference_of_a_case_are_pictures_that_no_model_has_seen(
     method = load_method("similarity", space="latents")
     case = cases.plan.cases[0]
     asked = room.attributor_of(cases, case, TUNABLE, tmp_path, 1, method, null_pictures=3)
-    queries = asked.index.reference.queries
+    queries = asked.index.null_changes.queries
     assert {artwork.by_id[query].split for query in queries} == {"held_out"}
     assert asked.null(method) is not None
     assert room.attributor_of(cases, case, TUNABLE, tmp_path, 1, method).null(method) is None
@@ -269,7 +269,7 @@ def test_a_study_reports_the_exemplars_ranks_and_goes_on_where_it_was_cut_off(
 def test_a_study_runs_from_the_command_line_and_only_on_the_part_asked_for(cases: CustomCases, tmp_path: Path):
     arguments = ["study", "customisation", "--folder", str(cases.folder), "--cases", "2"]
     arguments += ["--work", str(tmp_path), "--journal", str(tmp_path)]
-    arguments += ["--pictures", "1", "--draws", "1", "--part", "reported", "--reference", "1"]
+    arguments += ["--pictures", "1", "--draws", "1", "--part", "reported", "--null-pictures", "1"]
     done = CliRunner().invoke(app, [*arguments, "--json", "-o", str(tmp_path / "report.json")])
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)

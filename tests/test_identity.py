@@ -13,7 +13,7 @@ import torch
 from forwardinf.attribution.attributor import Attributor
 from forwardinf.examples.catalog import Catalog, TrainingImage
 from forwardinf.files.identity import digest_of
-from forwardinf.index.null_file import ReferenceInTheMaking
+from forwardinf.index.null_file import NullInTheMaking
 from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.methods.random import Random
 from forwardinf.methods.registry import kept_file
@@ -75,7 +75,7 @@ def attributor(**changes: Any) -> Any:
     stand_in = SimpleNamespace(
         model=SimpleNamespace(fingerprint=given["model"], spec=SimpleNamespace(tunable=given["tunable"])),
         index=SimpleNamespace(measured_fingerprint=given["index"], fingerprint=given["whole"]),
-        reference=lambda method: given["reference"],
+        null_changes=lambda method: given["reference"],
     )
     stand_in.comparable = lambda method: Attributor.comparable(stand_in, method)
     return stand_in
@@ -144,9 +144,9 @@ def test_trials_of_other_settings_are_not_taken(tmp_path: Path, changed: str):
 def test_a_null_that_was_begun_otherwise_is_not_resumed(tmp_path: Path, changed: str):
     plan = {"index": "i", "settings": {"method": {"name": "forward_inf"}, "tunable": "all"}, "queries": ("a", "b")}
     others = {"index": "j", "settings": {"method": {"name": "forward_inf"}, "tunable": "none"}, "queries": ("a", "c")}
-    ReferenceInTheMaking.begin(tmp_path, **plan).put("a", True, torch.ones(2, 3))
-    assert ReferenceInTheMaking.begin(tmp_path, **plan).has("a", prompted=True)
-    assert not ReferenceInTheMaking.begin(tmp_path, **plan | {changed: others[changed]}).has("a", prompted=True)
+    NullInTheMaking.begin(tmp_path, **plan).put("a", True, torch.ones(2, 3))
+    assert NullInTheMaking.begin(tmp_path, **plan).has("a", prompted=True)
+    assert not NullInTheMaking.begin(tmp_path, **plan | {changed: others[changed]}).has("a", prompted=True)
 
 
 # A training set

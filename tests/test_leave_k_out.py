@@ -19,7 +19,7 @@ from forwardinf.cli.main import main
 from forwardinf.errors import InvalidRequest
 from forwardinf.examples.catalog import Catalog
 from forwardinf.examples.decoding import to_square
-from forwardinf.index.null_file import Reference
+from forwardinf.index.null_file import NullChanges
 from forwardinf.methods.protocol import AttributionMethod
 from forwardinf.methods.registry import load_method
 from forwardinf.models.generation import GenerationRequest
@@ -317,8 +317,8 @@ def test_the_command_reports_each_method_against_random(
 
 def test_a_report_says_by_how_many_reference_pictures_each_method_was_judged(truth: GroundTruth, finished: Finished):
     class Referenced(Attributor):
-        def reference(self, method: AttributionMethod) -> Reference:
-            return Reference({}, tuple(f"unseen-{n}" for n in range(29)), np.zeros((29, 6, 5)))
+        def null_changes(self, method: AttributionMethod) -> NullChanges:
+            return NullChanges({}, tuple(f"unseen-{n}" for n in range(29)), np.zeros((29, 6, 5)))
 
     plain = finished.attributor
     asked = [(Referenced(plain.model, plain.index), METHODS["similarity"]), (plain, METHODS["random"])]

@@ -21,7 +21,7 @@ from ..embedders.protocol import Embedder
 from ..embedders.registry import load_embedder
 from ..errors import IndexMismatch, UnsupportedModel
 from ..examples.catalog import TrainingImage
-from ..index.null_file import Reference
+from ..index.null_file import NullChanges
 from ..index.store import Index
 from ..methods.forward_inf import ForwardInf
 from ..methods.protocol import AttributionMethod, QueryState, settings_of
@@ -168,25 +168,25 @@ class Attributor:
 
     def null(self, method: AttributionMethod) -> NullDistribution | None:
         """Each indexed image's null distribution; None where the index has none for `method`, or too small a one."""
-        reference = self.reference(method)
-        if reference is None or len(reference.queries) < FEWEST_FOR_Z_SCORES:
+        kept = self.null_changes(method)
+        if kept is None or len(kept.queries) < FEWEST_FOR_Z_SCORES:
             return None
-        return NullDistribution.of([image.id for image in self.index.catalog.images], reference.per_draw)
+        return NullDistribution.of([image.id for image in self.index.catalog.images], kept.per_draw)
 
     def null_scores(self, method: AttributionMethod, prompted: bool = True) -> Tensor | None:
         """The highest score that any training image has under each null picture, `[b]`.
 
         With their captions, or without any prompt. None where the whole index was not run with these by `method`.
         """
-        reference = self.reference(method) if self.index.only is None else None
-        if reference is None:
+        kept = self.null_changes(method) if self.index.only is None else None
+        if kept is None:
             return None
-        return self._highest_prompted if prompted else reference.unprompted
+        return self._highest_prompted if prompted else kept.unprompted
 
-    def reference(self, method: AttributionMethod) -> Reference | None:
+    def null_changes(self, method: AttributionMethod) -> NullChanges | None:
         """What indexed images score under null pictures; None where the index has none for `method`."""
-        reference = self.index.reference if self.against_null else None
-        return reference if reference and self.is_comparable(reference.settings, method) else None
+        kept = self.index.null_changes if self.against_null else None
+        return kept if kept and self.is_comparable(kept.settings, method) else None
 
     def confidence(self, scores: InfluenceScores, method: AttributionMethod, prompted: bool = True) -> Confidence:
         """How sure scores by `method` are, of a query with or without a prompt."""
@@ -200,8 +200,8 @@ class Attributor:
     @cached_property
     def _highest_prompted(self) -> Tensor:
         """`null_scores` of the index's null pictures with their captions: the same for every answer."""
-        assert self.index.reference is not None
-        return highest(changes_under(self.index.reference, self.index), self.index.trained_mask)
+        assert self.index.null_changes is not None
+        return highest(changes_under(self.index.null_changes, self.index), self.index.trained_mask)
 
     @cached_property
     def _embedder(self) -> Embedder:

@@ -16,7 +16,7 @@ import torch
 
 from ..errors import InvalidRequest
 from ..examples.catalog import Catalog
-from ..index.null_file import SCORES, SETTINGS, ReferenceInTheMaking
+from ..index.null_file import SCORES, SETTINGS, NullInTheMaking
 from ..index.store import Index
 from ..methods.protocol import AttributionMethod
 from ..scoring.confidence import highest
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 QUERIES = 29  # null pictures; at most two of them score as high as an image that stands out, (1 + 2) / (1 + 29) = 10 %
 
 
-def build_reference(
+def build_null(
     attributor: Attributor,
     method: AttributionMethod,
     pictures: Catalog,
@@ -57,11 +57,11 @@ def build_reference(
         )
     unlike = unlike_any(index)
     chosen = sorted(random.Random(seed).sample(unlike, min(count, len(unlike))))
-    settings, kept = attributor.comparable(method), index.reference
+    settings, kept = attributor.comparable(method), index.null_changes
     same = kept is not None and attributor.is_comparable(kept.settings, method) and list(kept.queries) == chosen
     if kept and same and (kept.unprompted is not None or not unprompted):
         return index
-    making = ReferenceInTheMaking.begin(index.folder, index.measured_fingerprint, settings, tuple(chosen))
+    making = NullInTheMaking.begin(index.folder, index.measured_fingerprint, settings, tuple(chosen))
     ids = [image.id for image in index.catalog.images]
     asked = [(query_id, prompted) for prompted in (True, False)[: 1 + unprompted] for query_id in chosen]
     for done, (query_id, prompted) in enumerate(asked):
@@ -78,7 +78,7 @@ def build_reference(
     return index.with_files(SETTINGS, SCORES)
 
 
-def referenced(
+def with_null(
     attributor: Attributor,
     method: AttributionMethod,
     pictures: Catalog,
@@ -91,7 +91,7 @@ def referenced(
     """
     if not count:
         return replace(attributor, against_null=False)
-    index = build_reference(attributor, method, pictures, count, on_progress=on_progress, unprompted=False)
+    index = build_null(attributor, method, pictures, count, on_progress=on_progress, unprompted=False)
     return replace(attributor, index=index)
 
 
@@ -104,7 +104,7 @@ def _rows(changes: Changes, ids: Sequence[str]) -> Tensor:
     return found
 
 
-def _highest_unprompted(index: Index, making: ReferenceInTheMaking) -> Tensor:
+def _highest_unprompted(index: Index, making: NullInTheMaking) -> Tensor:
     """`[b]`, against the null distributions under captions: those belong to the images, whatever the prompt."""
     captioned, bare = making.found(prompted=True), making.found(prompted=False)
     return highest(changes_under(captioned, index), index.trained_mask, changes_under(bare, index))

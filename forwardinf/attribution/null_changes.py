@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ..index.null_file import Reference
+from ..index.null_file import NullChanges
 from ..index.store import Index
 from ..scoring.score import Changes
 
 
-def changes_under(reference: Reference, index: Index) -> list[Changes]:
+def changes_under(null: NullChanges, index: Index) -> list[Changes]:
     """The changes of every indexed image under each null picture."""
     ids = tuple(image.id for image in index.catalog.images)
-    each = zip(reference.per_draw, reference.weights, strict=True)
-    return [Changes(ids, per_draw, weights, reference.size_draws) for per_draw, weights in each]
+    each = zip(null.per_draw, null.weights, strict=True)
+    return [Changes(ids, per_draw, weights, null.size_draws) for per_draw, weights in each]

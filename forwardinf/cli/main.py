@@ -148,15 +148,17 @@ def index_build(
     embedder: Annotated[
         str, typer.Option(help="visual similarity by: unet | vae | Hub id or folder of a CLIP or DINOv2 checkpoint")
     ] = "unet",
-    reference: Annotated[
+    null_pictures: Annotated[
         int | None,
-        typer.Option(min=0, help="held-out images to ask, so that answers can say what stands out; by default 29"),
+        typer.Option(
+            min=0, help="held-out images to run as queries, so that answers can say what stands out; by default 29"
+        ),
     ] = None,
     kronecker: Annotated[bool, typer.Option("--kronecker", help="keep what curvature=kronecker needs")] = False,
 ) -> None:
     """Index an image folder (metadata.jsonl with file_name and text) or a folder with a catalog.parquet."""
     from ..attribution.attributor import DEFAULT_METHOD, Attributor
-    from ..attribution.build_null import QUERIES, build_reference
+    from ..attribution.build_null import QUERIES, build_null
     from ..embedders.registry import load_embedder
     from ..examples.metadata import training_images
     from ..index.build import BuildPlan, build_index
@@ -167,12 +169,12 @@ def index_build(
     plan = BuildPlan(draws=draws or BuildPlan.draws, seed=seed, embedder=embedder, kronecker=kronecker)
     with progress_bar("img") as bar:
         built = build_index(loaded, source, out, plan, reporting_to(bar))
-    asked = min(QUERIES if reference is None else reference, len(built.catalog.of_split("held_out").images))
+    asked = min(QUERIES if null_pictures is None else null_pictures, len(built.catalog.of_split("held_out").images))
     if asked:
         with progress_bar("picture") as bar:
             attributor = Attributor(loaded, built, load_embedder(embedder, loaded))
-            built = build_reference(attributor, DEFAULT_METHOD, source, asked, seed, reporting_to(bar))
-    compared = f"{len(built.reference.queries) if asked and built.reference else 'none'} held-out asked"
+            built = build_null(attributor, DEFAULT_METHOD, source, asked, seed, reporting_to(bar))
+    compared = f"{len(built.null_changes.queries) if asked and built.null_changes else 'none'} null pictures"
     made = f"{built.info.draw_count} draws each, {compared}, fingerprint {built.fingerprint[:12]}…"
     typer.echo(f"{out}: {built.info.examples:,} images, {made}")
 

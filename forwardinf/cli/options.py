@@ -49,7 +49,7 @@ MethodSettings = Annotated[
 NullPictures = Annotated[
     int | None,
     typer.Option(
-        "--reference",
+        "--null-pictures",
         min=0,
         help="number of null pictures, which the model never saw, for scores relative to a null distribution; 0: none; "
         "default: some for forward_inf, none for the other methods, which are defined without",

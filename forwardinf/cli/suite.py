@@ -163,9 +163,9 @@ def quick(
         if one.name in ("forward_inf", "latents"):
             common = {"method": one.method, "setting": list(one.setting), "work": work}
             few = 9 if one.method == "forward_inf" else 0
-            lds(queries=17, reference=few, out=reports / f"lds-{one.name}.json", **common)  # type: ignore[arg-type]
+            lds(queries=17, nulls=few, out=reports / f"lds-{one.name}.json", **common)  # type: ignore[arg-type]
             out = reports / f"customisation-{one.name}.json"
-            customisation(count=1, pictures=1, reference=few // 3, journal=reports, out=out, **common)  # type: ignore[arg-type]
+            customisation(count=1, pictures=1, nulls=few // 3, journal=reports, out=out, **common)  # type: ignore[arg-type]
     report(reports)
 
 

@@ -72,14 +72,14 @@ def _lab_attributor(
     seed: int = 0,
 ) -> Attributor:
     """The lab's model and index, with a null distribution from `null_pictures` or the usual number."""
-    from ..attribution.build_null import QUERIES, referenced
+    from ..attribution.build_null import QUERIES, with_null
     from ..index.build import BuildPlan
     from ..studies.lab_scores import attributor_of
 
     attributor = attributor_of(truth, tunable, work / "lab", method, draws or BuildPlan.draws, seed)
     with progress_bar("null picture") as bar:
         count = null_pictures_for(method, null_pictures, QUERIES)
-        return referenced(attributor, method, truth.artwork, count, reporting_to(bar))
+        return with_null(attributor, method, truth.artwork, count, reporting_to(bar))
 
 
 @study.command("lds")
@@ -98,7 +98,7 @@ def lds(
     tunable: Moved = ModelSpec.tunable,
     draws: SweepDraws = None,
     setting: MethodSettings = None,
-    reference: NullPictures = None,
+    nulls: NullPictures = None,
     work: Annotated[Path, typer.Option(help="folder whose lab/ keeps indexes and scores")] = WORK,
     as_json: AsJson = False,
     out: ReportFile = None,
@@ -113,7 +113,7 @@ def lds(
     by = method_from(method, setting)
     truth = GroundTruth.open(folder, Catalog.load(artwork), shipped, load_settings(device=device).device)
     wanted = room.Lds(queries, part)
-    attributor = _lab_attributor(truth, tunable, work, by, draws, reference)
+    attributor = _lab_attributor(truth, tunable, work, by, draws, nulls)
     with progress_bar("query") as bar:
         scores = scores_of(wanted.chosen(truth), truth, attributor, by, work / "lab", reporting_to(bar))
     report = room.as_report(wanted, truth, attributor, by, scores)
@@ -133,7 +133,7 @@ def steadiness(
     device: TorchDevice = None,
     method: Method = "forward_inf",
     setting: MethodSettings = None,
-    reference: NullPictures = None,
+    nulls: NullPictures = None,
     work: Annotated[Path, typer.Option(help="folder whose lab/ keeps the indexes")] = WORK,
     as_json: AsJson = False,
     out: ReportFile = None,
@@ -147,7 +147,7 @@ def steadiness(
     by, wanted = method_from(method, setting), room.Steadiness(queries, seeds, part)
     truth = GroundTruth.open(folder, Catalog.load(artwork), shipped, load_settings(device=device).device)
     wanted.chosen(truth)  # refused before anything is built
-    attributors = [_lab_attributor(truth, ModelSpec.tunable, work, by, None, reference, seed) for seed in range(seeds)]
+    attributors = [_lab_attributor(truth, ModelSpec.tunable, work, by, None, nulls, seed) for seed in range(seeds)]
     with progress_bar("query") as bar:
         found = room.run(wanted, truth, attributors, by, reporting_to(bar))
     tell(room.as_report(wanted, attributors[0], by, found), room.as_table, as_json, out)
@@ -173,7 +173,7 @@ def leave_k_out(
     ] = None,
     tunable: Moved = ModelSpec.tunable,
     draws: SweepDraws = None,
-    reference: NullPictures = None,
+    nulls: NullPictures = None,
     work: Annotated[Path, typer.Option(help="folder whose lab/ keeps indexes and scores")] = WORK,
     journal: Annotated[Path | None, typer.Option(help="folder of finished trainings; default: the lab's")] = None,
     as_json: AsJson = False,
@@ -192,7 +192,7 @@ def leave_k_out(
     wanted.chosen(truth)  # refused before anything is built
     removals, runs = {}, []
     for by in methods:
-        attributor = _lab_attributor(truth, tunable, work, by, draws, reference)
+        attributor = _lab_attributor(truth, tunable, work, by, draws, nulls)
         with progress_bar("query") as bar:
             removals[room.label_of(by)] = room.removals_of(
                 wanted, truth, attributor, by, work / "lab", reporting_to(bar)
@@ -243,7 +243,7 @@ def customisation(
     tunable: Moved = ModelSpec.tunable,
     draws: SweepDraws = None,
     setting: MethodSettings = None,
-    reference: NullPictures = None,
+    nulls: NullPictures = None,
     journal: FinishedTrials = STUDIES,
     work: Annotated[Path, typer.Option(help="folder whose customisation/ keeps the cases' indexes")] = WORK,
     as_json: AsJson = False,
@@ -258,7 +258,7 @@ def customisation(
 
     require_folder_of(out)
     by = method_from(method, setting)
-    null_pictures = null_pictures_for(by, reference, room.NULL_PICTURES)
+    null_pictures = null_pictures_for(by, nulls, room.NULL_PICTURES)
     wanted = room.Customisation(part, count, pictures, draws or BuildPlan.draws, null_pictures)
     made = CustomCases.open(folder, Catalog.load(artwork), shipped, load_settings(device=device).device)
     finished = Journal(journal / "customisation.jsonl")

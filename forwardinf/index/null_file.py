@@ -34,7 +34,7 @@ FILES = "reference.*"
 
 
 @dataclass(frozen=True)
-class Reference:
+class NullChanges:
     """How the indexed images, in the index's order, score for pictures that the model never saw."""
 
     settings: dict[str, Any]  # of the method, and which weights it moved: what makes scores comparable
@@ -62,8 +62,8 @@ class Reference:
         return torch.from_numpy(self.found[..., -1])
 
 
-def read_reference(manifest: Manifest, examples: int) -> Reference | None:
-    """The reference of an index of so many examples; None where it has none, or one of another schema.
+def read_null(manifest: Manifest, examples: int) -> NullChanges | None:
+    """The null of an index of so many examples; None where it has none, or one of another schema.
 
     Raises DamagedAsset where it is not as it should be.
     """
@@ -79,18 +79,18 @@ def read_reference(manifest: Manifest, examples: int) -> Reference | None:
             return None
         settings, queries, unprompted = fields["settings"], tuple(fields["queries"]), fields.get("unprompted")
         bare = None if unprompted is None else torch.tensor(unprompted, dtype=torch.float32)
-        reference = Reference(settings, queries, np.load(io.BytesIO(scores))["found"], bare)
+        null = NullChanges(settings, queries, np.load(io.BytesIO(scores))["found"], bare)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
-        raise DamagedAsset(f"The reference of “{folder.name}” cannot be read. Build the index again.") from error
-    found = reference.found
+        raise DamagedAsset(f"The null of “{folder.name}” cannot be read. Build the index again.") from error
+    found = null.found
     whole = found.ndim == 3 and found.shape[:2] == (len(queries), examples) and np.isfinite(found).all()
     if not whole or (bare is not None and (bare.shape != (len(queries),) or not bare.isfinite().all())):
-        raise DamagedAsset(f"The reference of “{folder.name}” is not whole. Build the index again.")
-    return reference
+        raise DamagedAsset(f"The null of “{folder.name}” is not whole. Build the index again.")
+    return null
 
 
 @dataclass(frozen=True)
-class ReferenceInTheMaking:
+class NullInTheMaking:
     """What each picture has found so far."""
 
     folder: Path  # of the index
@@ -99,9 +99,7 @@ class ReferenceInTheMaking:
     queries: tuple[str, ...]
 
     @classmethod
-    def begin(
-        cls, folder: Path, index: str, settings: dict[str, Any], queries: tuple[str, ...]
-    ) -> ReferenceInTheMaking:
+    def begin(cls, folder: Path, index: str, settings: dict[str, Any], queries: tuple[str, ...]) -> NullInTheMaking:
         """Go on with what was begun for the same; what was begun otherwise is thrown away."""
         making = cls(folder, index, settings, queries)
         plan = making._parts / "asked.json"
@@ -115,18 +113,18 @@ class ReferenceInTheMaking:
         return self._part(query_id, prompted).is_file()
 
     def put(self, query_id: str, prompted: bool, found: Tensor) -> None:
-        """Keep what a picture has found, with or without a prompt: `[examples draws+1]`, as `Reference.found`."""
+        """Keep what a picture has found, with or without a prompt: `[examples draws+1]`, as `NullChanges.found`."""
         import numpy as np
 
         with writing(self._part(query_id, prompted)) as aside:
             np.save(aside, found.numpy())
 
-    def found(self, prompted: bool) -> Reference:
+    def found(self, prompted: bool) -> NullChanges:
         """What all pictures have found, with or without a prompt."""
         import numpy as np
 
         parts = [np.load(self._part(query_id, prompted)) for query_id in self.queries]
-        return Reference(self.settings, self.queries, np.stack(parts))
+        return NullChanges(self.settings, self.queries, np.stack(parts))
 
     def finish(self, unprompted: Tensor | None = None) -> None:
         """Put the whole into place; the settings last, so that it is there or absent."""

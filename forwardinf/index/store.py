@@ -29,7 +29,7 @@ from ..types import LatentBatch
 from .curvature_file import read_fisher, read_kronecker, weights_of
 from .info import INFO, REMEDY, IndexInfo, read_info
 from .neighbours import Neighbours
-from .null_file import FILES, Reference, read_reference
+from .null_file import FILES, NullChanges, read_null
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,7 +98,7 @@ class Index:
 
     @cached_property
     def measured_fingerprint(self) -> str:
-        """SHA-256 of all that methods measure on: the index without its reference, which may be added later."""
+        """SHA-256 of all that methods measure on: the index without its null, which may be added later."""
         return self.manifest.fingerprint_besides(FILES)
 
     def require(self, model: AttributableModel) -> None:
@@ -166,9 +166,9 @@ class Index:
         return (total / len(self.trained)).float()
 
     @cached_property
-    def reference(self) -> Reference | None:
+    def null_changes(self) -> NullChanges | None:
         """What pictures that the model never saw score, where that was asked when the index was built."""
-        return read_reference(self.manifest, self.info.examples)
+        return read_null(self.manifest, self.info.examples)
 
     @cached_property
     def thumbnails(self) -> Catalog:

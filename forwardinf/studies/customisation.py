@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import __version__
 from ..attribution.attributor import Attributor
-from ..attribution.build_null import referenced
+from ..attribution.build_null import with_null
 from ..errors import InvalidRequest
 from ..examples.catalog import Catalog
 from ..index.build import BuildPlan
@@ -128,7 +128,7 @@ def attributor_of(
     """
     pictures = Catalog(cases.artwork.folder, (*cases.images(case).images, *cases.unseen.images))
     attributor = indexed(cases.model(case, tunable), pictures, work, draws, method)
-    return referenced(attributor, method, cases.artwork, null_pictures)
+    return with_null(attributor, method, cases.artwork, null_pictures)
 
 
 def recall(ranks: Sequence[int], depth: int) -> float:

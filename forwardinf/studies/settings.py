@@ -18,12 +18,12 @@ def settings_on(attributor: Attributor, method: AttributionMethod) -> dict[str, 
 
     The null distribution counts only where the method is scored against one.
     """
-    model, index, reference = attributor.model, attributor.index, attributor.reference(method)
+    model, index, null = attributor.model, attributor.index, attributor.null_changes(method)
     return {
         **attributor.comparable(method),
         "model": model.fingerprint,
-        "index": index.measured_fingerprint if reference is None else index.fingerprint,
-        "reference_queries": 0 if reference is None else len(reference.queries),
+        "index": index.measured_fingerprint if null is None else index.fingerprint,
+        "reference_queries": 0 if null is None else len(null.queries),
         "version": __version__,
     }
 

@@ -41,7 +41,7 @@ def _how_it_works(served: Served) -> str:
         tunable=index.info.tunable,
         trained=len(index.trained),
         draws=index.info.draw_count,
-        null=len(index.reference.queries) if index.reference else 0,
+        null=len(index.null_changes.queries) if index.null_changes else 0,
         fewest=FEWEST_FOR_Z_SCORES,
         enough=FEWEST_FOR_VERDICT,
         shipped=served.shipped,
