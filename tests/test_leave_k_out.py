@@ -332,7 +332,7 @@ def test_a_report_says_by_how_many_reference_pictures_each_method_was_judged(tru
 
 def test_the_command_refuses_before_it_builds_anything(command: Callable[..., tuple[int, str, str]], tmp_path: Path):
     for wrong, named in [
-        (["--k", "6"], "6 images cannot be left out of 6"),
+        (["--k", "6"], "6 of 6 images cannot be removed"),
         (["--method", "guess"], "no method “guess”"),
         (["--method", "similarity:space"], "name=value"),
         (["--method", "tracin:steps=2"], "no setting “steps”"),

@@ -12,7 +12,8 @@ import pytest
 
 from conftest import tiny_pipeline, write_patches
 from forwardinf.attribution.attributor import Attributor
-from forwardinf.index.build import BuildPlan, build_index, training_images
+from forwardinf.examples.metadata import training_images
+from forwardinf.index.build import BuildPlan, build_index
 from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.methods.protocol import AttributionMethod, settings_of
 from forwardinf.methods.registry import load_method
