@@ -17,6 +17,7 @@ from conftest import ASSETS
 from forwardinf.cli.main import app
 from forwardinf.cli.methods import settings_table
 from forwardinf.config import Settings
+from forwardinf.records.upgrade import read_record
 from forwardinf.studies import summary
 from forwardinf.studies.reports import read_reports
 
@@ -170,6 +171,15 @@ def test_readmes_figures_are_those_of_the_reports():
     figures = re.findall(r"\d+\.\d+", section)
     assert len(figures) >= 8
     assert [figure for figure in figures if figure not in told] == []
+
+
+def test_readmes_answers_are_those_that_ship():
+    told = text_of(README).partition("## Three answers")[2].partition("\n## ")[0]
+    records = [read_record(path.read_text(encoding="utf-8")) for path in (ASSETS / "answers").glob("*/record.json")]
+    rows = re.findall(r"\| ([\d.]+) \| ([\d.]+) \|$", told, re.MULTILINE)
+    assert len(rows) == 3
+    shipped = {(f"{r.results[0].score:.1f}", f"{r.confidence.threshold:.1f}") for r in records}
+    assert set(rows) <= shipped
 
 
 def test_python_shown_imports_what_is_there():
