@@ -194,16 +194,16 @@ def test_a_cancelled_attribution_leaves_the_weights_as_they_were(
 
 @each_method
 def test_a_study_takes_any_method_and_records_its_settings(
-    attributor: Attributor, method: AttributionMethod, tmp_path: Path
+    attributor: Attributor, folder: Path, method: AttributionMethod, tmp_path: Path
 ):
     study = SelfRetrieval(queries=1, candidates=4, variants=("clean",))
     journal = Journal(tmp_path / "trials.jsonl")
-    (trial,) = self_retrieval.run(study, attributor, method, attributor.index.catalog, journal)
+    (trial,) = self_retrieval.run(study, attributor, method, training_images(folder), journal)
     assert 1 <= trial["rank"] <= 4
     assert trial["failed"] is None
     assert trial["settings"]["method"] == settings_of(method)
     assert "NaN" not in json.dumps(trial)
-    assert self_retrieval.run(study, attributor, method, attributor.index.catalog, journal) == [trial]
+    assert self_retrieval.run(study, attributor, method, training_images(folder), journal) == [trial]
 
 
 @pytest.mark.parametrize(

@@ -92,10 +92,10 @@ def test_a_score_depends_on_the_null_distribution_where_there_is_one(
     attributor: Attributor, monkeypatch: pytest.MonkeyPatch
 ):
     without = settings_on(attributor, METHOD)
-    monkeypatch.setattr(Attributor, "reference", null_of(9))
+    monkeypatch.setattr(Attributor, "null_changes", null_of(9))
     against = settings_on(attributor, METHOD)
     assert differing(without, against) == {"index", "reference_queries"}  # the index with its null
-    monkeypatch.setattr(Attributor, "reference", null_of(10))
+    monkeypatch.setattr(Attributor, "null_changes", null_of(10))
     assert differing(against, settings_on(attributor, METHOD)) == {"reference_queries"}
 
 
@@ -119,7 +119,7 @@ def test_self_retrieval_depends_on_the_precision(attributor: Attributor):
     before = SelfRetrieval().settings(attributor, METHOD)
     half = SimpleNamespace(**{name: getattr(attributor.model, name) for name in ("fingerprint", "spec")})
     half.spec = replace(half.spec, dtype="float16")
-    other = SimpleNamespace(**{n: getattr(attributor, n) for n in ("index", "reference", "comparable")}, model=half)
+    other = SimpleNamespace(**{n: getattr(attributor, n) for n in ("index", "null_changes", "comparable")}, model=half)
     assert differing(before, SelfRetrieval().settings(other, METHOD)) == {"dtype"}
 
 

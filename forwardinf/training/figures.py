@@ -171,7 +171,7 @@ with tempfile.TemporaryDirectory() as folder:
     loading.set_result(Attributor(model, index))
     served = Served(index, Path(sys.argv[1]), loading, FolderStore(Path(folder) / "results"), Worker(), Path(folder))
     app = build(served)
-    served.attributor.attribute(model.generate(GenerationRequest("red apple, OpenMoji style")))
+    served.ask(lambda it: it.attribute(model.generate(GenerationRequest("red apple, OpenMoji style"))))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
