@@ -19,7 +19,7 @@ from forwardinf.index.store import Index
 from forwardinf.models.sd import StableDiffusion
 from forwardinf.records.record import Record
 from forwardinf.records.shipped import LIST, Listed, ShippedAnswers, WithShipped, write_list
-from forwardinf.records.store import FolderStore, Result
+from forwardinf.records.store import FolderStore, Result, id_of
 from forwardinf.training.answers import EXAMPLES, LISTED, SQUARE, build_answers
 from forwardinf.types import ModelSpec
 
@@ -29,6 +29,7 @@ LIMIT = 400_000  # bytes of all that ships
 def shipped() -> list[Record]:
     """The records of the shipped answers, in the order of the cards."""
     answers = ShippedAnswers.of(EMOJI_ANSWERS, Index.open(EMOJI_INDEX).fingerprint).answers
+    assert all(id_of(result.record) == result.id for result, _ in answers)
     return [result.record for result, _ in answers]
 
 
