@@ -166,11 +166,10 @@ def test_every_value_of_a_configuration_counts_unless_it_is_named_as_cosmetic(ne
     assert len(settings) > 15
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_it_does_not_depend_on_the_precision_a_model_is_run_in(dtype: str, tiny_checkpoint: Path):
-    assert fingerprint_after(dtype=dtype) == fingerprint_after()
-    loaded = [load_model(ModelSpec(str(tiny_checkpoint), dtype=kept)) for kept in (dtype, "float32")]
-    assert [model.unet.dtype for model in loaded] == [getattr(torch, dtype), torch.float32]
+def test_it_does_not_depend_on_the_precision_a_model_is_run_in(tiny_checkpoint: Path):
+    assert fingerprint_after(dtype="float16") == fingerprint_after()
+    loaded = [load_model(ModelSpec(str(tiny_checkpoint), dtype=kept)) for kept in ("float16", "float32")]
+    assert [model.vae.dtype for model in loaded] == [torch.float16, torch.float32]
     assert loaded[0].fingerprint == loaded[1].fingerprint == fingerprint_after()
 
 

@@ -70,12 +70,12 @@ class Attributor:
     ) -> Attributor:
         """Open an index and its model, by default those of FORWARDINF_INDEX and FORWARDINF_MODEL.
 
-        A query moves the `tunable` weights, by default those that the index was built for. `embedder` says where the
-        embedder is that the index was made with, if not where the index says. Raises ForwardInfError saying what cannot
-        be used.
+        A query moves the `tunable` weights, by default those that the index was built for, and the model runs in the
+        index's precision unless `spec` or FORWARDINF_DTYPE says otherwise. `embedder` says where the embedder is that
+        the index was made with, if not where the index says. Raises ForwardInfError saying what cannot be used.
         """
         opened = index if isinstance(index, Index) else Index.open(index or load_settings().index)
-        spec = spec or load_settings().model_spec()
+        spec = spec or load_settings().model_spec(index_dtype=opened.info.dtype)
         model = load_model(replace(spec, tunable=tunable or opened.info.tunable))
         return cls(model, opened, load_embedder(embedder, model) if embedder else None, cache)
 

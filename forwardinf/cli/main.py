@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +24,7 @@ from .options import (
     WORK,
     AsJson,
     Direction,
+    Dtype,
     EmbedderFolder,
     IndexFolder,
     LossBudget,
@@ -97,6 +97,7 @@ def attribute(
     model: Model = None,
     embedder: EmbedderFolder = None,
     device: TorchDevice = None,
+    dtype: Dtype = None,
     method: Method = "forward_inf",
     tunable: Tunable = None,
     steps: Steps = None,
@@ -123,7 +124,7 @@ def attribute(
     flags = {"steps": steps, "direction": direction, "loss_budget": loss_budget, "score": score, "seed": seed}
     by = method_from(method, setting, **flags)
     read = read_picture(picture.read_bytes(), name=picture.name)
-    attributor = load_attributor(index, tunable, cache, model=model, device=device, embedder=embedder)
+    attributor = load_attributor(index, tunable, cache, model=model, device=device, dtype=dtype, embedder=embedder)
     query, start = attributor.query(read.rgb, prompt, read.sha256), time.perf_counter()
     with progress_bar("img", attributor.index.count) as bar:
         for progress in attributor.follow(query, by):
@@ -142,6 +143,7 @@ def index_build(
     out: Annotated[Path, typer.Option(help="folder to write; a build that was cut off there goes on")],
     model: Model = None,
     device: TorchDevice = None,
+    dtype: Dtype = None,
     draws: Annotated[int | None, typer.Option(min=1, help="draws per image, by default 4")] = None,
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
     tunable: Annotated[str, typer.Option(help=f"weights that a query may move: {WEIGHTS}")] = ModelSpec.tunable,
@@ -165,7 +167,7 @@ def index_build(
     from ..models.registry import load_model
 
     source = training_images(folder)
-    loaded = load_model(replace(load_settings(model=model, device=device).model_spec(), tunable=tunable))
+    loaded = load_model(load_settings(model=model, device=device, dtype=dtype).model_spec(tunable))
     plan = BuildPlan(draws=draws or BuildPlan.draws, seed=seed, embedder=embedder, kronecker=kronecker)
     with progress_bar("img") as bar:
         built = build_index(loaded, source, out, plan, reporting_to(bar))
@@ -207,7 +209,7 @@ def serve(
     embedder: EmbedderFolder = None,
     results: Annotated[Path | None, typer.Option(help="folder for finished attributions")] = None,
     device: TorchDevice = None,
-    dtype: Annotated[str | None, typer.Option(help="precision of the UNet: float32, float16, bfloat16")] = None,
+    dtype: Dtype = None,
     host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
     port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
 ) -> None:

@@ -28,6 +28,14 @@ STUDIES = ASSETS / "studies"
 Work = Annotated[Path, typer.Option(help="folder of checkpoints, loss logs and sample sheets")]
 Model = Annotated[str | None, typer.Option("--model", help="folder or Hub id of a Stable Diffusion or SDXL checkpoint")]
 TorchDevice = Annotated[str | None, typer.Option("--device", help="torch device")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        help="what the networks run in: float32 or float16; by default as the index was built; when building, float16 "
+        "on CUDA, unless every weight may move, and else float32",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, with everything needed to reproduce it")]
 ReportFile = Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to")]
 IndexFolder = Annotated[
@@ -91,9 +99,12 @@ def null_pictures_for(method: AttributionMethod, given: int | None, usual: int) 
 def load_attributor(index: Path | None, tunable: str | None, cache: Path | None, **flags: str | None) -> Attributor:
     """The attributor that flags and settings name."""
     from ..attribution.attributor import Attributor
+    from ..index.store import Index
 
     settings = load_settings(index=index, **flags)
-    return Attributor.load(settings.index, settings.model_spec(), tunable, cache, settings.embedder)
+    opened = Index.open(settings.index)
+    spec = settings.model_spec(index_dtype=opened.info.dtype)
+    return Attributor.load(opened, spec, tunable, cache, settings.embedder)
 
 
 def require_folder_of(file: Path | None) -> None:

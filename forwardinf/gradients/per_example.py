@@ -27,13 +27,13 @@ Objective = Callable[[LatentBatch, Draws], "Tensor"]  # [b d], differentiable in
 def weight_gradients(model: AttributableModel, value: Tensor) -> dict[str, Tensor]:
     """The gradient of a scalar by tunable weight, of each weight's shape.
 
-    Of float16 weights in float32, by way of a scaled loss: what flows back through float16 would underflow else
-    (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2).
+    Of a model in float16 by way of a scaled loss: what flows back through float16 would underflow else (Micikevicius et
+    al. 2018, arXiv 1710.03740, section 3.2).
     """
     tunable = model.tunable_parameters()
-    half = any(weight.dtype == torch.float16 for weight in tunable.values())
+    half = model.spec.dtype == "float16"
     parts = torch.autograd.grad(value * LOSS_SCALE if half else value, list(tunable.values()))
-    return {name: part.float() / LOSS_SCALE if half else part for name, part in zip(tunable, parts, strict=True)}
+    return {name: part / LOSS_SCALE if half else part for name, part in zip(tunable, parts, strict=True)}
 
 
 def gradient(model: AttributableModel, objective: Objective, batch: LatentBatch, draws: Draws) -> Tensor:

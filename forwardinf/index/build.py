@@ -102,6 +102,7 @@ def _info(model: PictureModel, source: Catalog, plan: BuildPlan, embedder: Embed
         examples=len(source.images),
         shard_size=plan.shard_size,
         version=__version__,
+        dtype=model.spec.dtype,
     )
 
 

@@ -119,6 +119,7 @@ LABELS = {
     "fisher_images": "number of images for the Fisher",
     "fisher_draws": "number of draws for the Fisher",
     "version": "version of this program",
+    "dtype": "precision",
 }
 
 

@@ -33,6 +33,7 @@ class IndexInfo:
     examples: int
     shard_size: int  # examples of every shard but the last
     version: str  # of this package
+    dtype: str = "float32"  # what the model ran in when base losses were taken
 
     @property
     def plan(self) -> DrawPlan:
@@ -48,7 +49,10 @@ class IndexInfo:
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def to_bytes(self) -> bytes:
-        return (json.dumps(asdict(self), indent=1) + "\n").encode()
+        fields = asdict(self)
+        if self.dtype == IndexInfo.dtype:  # not written, as before there was another
+            del fields["dtype"]
+        return (json.dumps(fields, indent=1) + "\n").encode()
 
     @classmethod
     def parse(cls, name: str, content: bytes) -> IndexInfo:

@@ -102,11 +102,19 @@ class Index:
         return self.manifest.fingerprint_besides(FILES)
 
     def require(self, model: AttributableModel) -> None:
-        """Raise IndexMismatch unless this index was made with `model`, and knows every weight that a query may move."""
+        """Raise IndexMismatch unless this index was made with `model`, and knows every weight that a query may move.
+
+        Also in the same precision: base losses in another one differ by more than a query changes them.
+        """
         if self.info.fingerprint != model.fingerprint:
             raise IndexMismatch(
                 f"“{self.folder.name}” was made with another model ({self.info.model}, {self.info.fingerprint[:12]}…; "
                 f"this one is {model.fingerprint[:12]}…). Build the index again with this model."
+            )
+        if self.info.dtype != model.spec.dtype:
+            raise IndexMismatch(
+                f"“{self.folder.name}” was built in {self.info.dtype}, but the model runs in {model.spec.dtype}, where "
+                "losses are rounded otherwise. Leave --dtype (FORWARDINF_DTYPE) out, or build another index with it."
             )
         wanted = model.tunable_parameters().keys()
         if unknown := sorted(wanted - self._weights):

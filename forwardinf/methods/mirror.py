@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..models.protocol import AttributableModel
 
 TRIES, CLOSE = 12, 0.05  # of the line search, and how near its target it has to come, as a share of the way
+MISSED = 0.2  # share of the whole way by which the steps may end short of their budget, or past it
 ByName = dict[str, "Tensor"]  # a tensor for each tunable parameter
 
 
@@ -64,7 +65,7 @@ class Objective:
 def moved(objective: Objective, precondition: Callable[[ByName], ByName], steps: int, sign: int, budget: float) -> Move:
     """Steps along `sign` times the preconditioned gradient that change the objective by the relative `budget`.
 
-    Raises InvalidRequest where the objective is not finite or no step changes it.
+    Raises InvalidRequest where the objective is not finite, no step changes it, or the budget is missed.
     """
     deltas = {name: torch.zeros_like(p) for name, p in objective.model.tunable_parameters().items()}
     before = reached = objective.value(deltas)
@@ -80,6 +81,7 @@ def moved(objective: Objective, precondition: Callable[[ByName], ByName], steps:
         factor, reached = _line_search(objective, deltas, direction, reached, target)
         factors.append(factor)
         deltas = {name: delta + factor * direction[name] for name, delta in deltas.items()}
+    _require_met(objective, before, reached, sign * budget)
     return Move(deltas, tuple(factors), before, reached)
 
 
@@ -118,6 +120,15 @@ def _line_search(
             f"No step moved this query's {objective.description} towards its budget. Try another direction or budget."
         )
     return best
+
+
+def _require_met(objective: Objective, before: float, reached: float, budget: float) -> None:
+    moved = reached / before - 1
+    if not abs(moved / budget - 1) <= MISSED:
+        raise InvalidRequest(
+            f"The steps were to change this query's {objective.description} by {budget:.3%}, but changed it by "
+            f"{moved:.3%}, so no score would mean what it should. Try another budget, a single step, or float32."
+        )
 
 
 def _inside(guess: float, low: float, high: float) -> float:

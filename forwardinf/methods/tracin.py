@@ -65,7 +65,7 @@ class TracIn(settings.MethodSettings):
     def prepare(self, model: AttributableModel, query: Query, training_set: TrainingSet) -> TracInState:
         """The weights moved along the query's mean gradient, against it, and if normalised not at all.
 
-        Raises InvalidRequest for a model of less than float32, in whose weights so small a step would be rounded away.
+        Raises InvalidRequest for a model of less than float32, whose losses are too coarse for so small a step.
         """
         if model.spec.dtype != "float32":
             raise InvalidRequest(f"tracin needs a model in float32, and this one is in {model.spec.dtype}.")

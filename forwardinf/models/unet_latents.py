@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
+from ..config import require_precision
 from ..examples.decoding import to_square
 from ..types import Draws, LatentBatch, ModelSpec
 from .checkpoint import require_device
@@ -41,7 +42,8 @@ class LatentDiffusion(ABC):
     """A PictureModel around a diffusers pipeline, which stays in evaluation mode.
 
     The pipeline is loaded in float32 and run in `spec.dtype`, so that a model's fingerprint does not depend on the
-    latter. Raises UnsupportedModel where a loss would depend on something that the family does not read.
+    latter; tunable weights stay in float32. Raises UnsupportedModel where a loss would depend on something that the
+    family does not read, InvalidSettings for a device or precision that cannot be used.
     """
 
     addition: ClassVar[str | None] = None  # what the UNet is told beside the prompt, as its addition_embed_type has it
@@ -50,6 +52,7 @@ class LatentDiffusion(ABC):
     def __init__(self, pipeline: DiffusionPipeline, spec: ModelSpec, encoders: Mapping[str, str]) -> None:
         """`encoders` has the name of each text encoder's tokenizer, both as the pipeline's components are named."""
         require_device(spec.device)
+        require_precision(spec.dtype)
         require_honoured(pipeline, self.addition, self.latent_statistics, tuple(encoders))
         self.spec, self.pipeline = spec, pipeline
         tokenizers = {name: getattr(pipeline, name) for name in encoders.values()}
@@ -62,9 +65,12 @@ class LatentDiffusion(ABC):
         deciding = {"noise": self._noise.settings, "tokenizers": texts, **self._deciding()}
         self.fingerprint = fingerprint_of(networks, deciding)
         pipeline.set_progress_bar_config(disable=True)
-        pipeline.to(spec.device, getattr(torch, spec.dtype))
+        torch.backends.cudnn.allow_tf32 = False  # its 10 bits would round away most of what a query moves
+        self._dtype: torch.dtype = getattr(torch, spec.dtype)
+        for name, network in networks.items():
+            network.to(spec.device, torch.float32 if name == "unet" else self._dtype)
         self.unet, self.vae = pipeline.unet.to(memory_format=torch.channels_last), pipeline.vae
-        self._tunable = TunableWeights(self.unet, spec.tunable)
+        self._tunable = TunableWeights(self.unet, spec.tunable, self._dtype)
         self.picture_size: int = side_of(self.unet) * pipeline.vae_scale_factor
 
     @abstractmethod
@@ -130,7 +136,7 @@ class LatentDiffusion(ABC):
     def _denoised(self, batch: LatentBatch, draws: Draws) -> tuple[Tensor, Noised]:
         """The UNet's output `[bd c h w]` in float32, and what it was given for it."""
         d = draws.u.shape[1]
-        device, dtype = self.unet.device, self.unet.dtype
+        device, dtype = self.unet.device, self._dtype
         eps = draws.noise.flatten(0, 1).to(device, torch.float32)  # [bd c h w]
         x_0 = batch.latents.to(device, torch.float32).repeat_interleave(d, dim=0)
         noised = self._noise.noised(x_0, eps, draws.u.flatten())
@@ -149,10 +155,10 @@ class LatentDiffusion(ABC):
         blocks, seen = self.unet.up_blocks, []
         x_t, t = self._noise.scaled(latents.to(self.unet.device), FEATURE_LEVEL)
         nothing = self._read(self.encode_prompt([""]).to(self.unet.device))
-        read = [part.to(self.unet.dtype).expand(len(x_t), *part.shape[1:]) for part in nothing]
+        read = [part.to(self._dtype).expand(len(x_t), *part.shape[1:]) for part in nothing]
         hook = blocks[(len(blocks) - 1) // 2].register_forward_hook(lambda _block, _inputs, output: seen.append(output))
         try:
-            self._predicted(x_t.to(self.unet.dtype), t, *read)
+            self._predicted(x_t.to(self._dtype), t, *read)
         finally:
             hook.remove()
         grid = adaptive_avg_pool2d(seen[0].float(), FEATURE_GRID).flatten(1).cpu()

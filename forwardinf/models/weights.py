@@ -1,4 +1,9 @@
-"""Which of a network's weights a query may move, and moving them for a while."""
+"""Which of a network's weights a query may move, and moving them for a while, exactly.
+
+A query moves most weights by less than half precision resolves: added to a float16 weight, a change of less than a
+4096th of it is rounded away. So the modules with tunable weights keep them, and compute, in float32, whatever the rest
+of the network runs in.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +30,21 @@ PATTERNS = {
 class TunableWeights:
     """The weights of a network whose names match a pattern; gradients reach them and no other weight of it."""
 
-    def __init__(self, network: Module, pattern: str) -> None:
-        """`pattern` is a key of PATTERNS or a regular expression; raises InvalidRequest where nothing matches it."""
+    def __init__(self, network: Module, pattern: str, dtype: torch.dtype = torch.float32) -> None:
+        """Puts the network into `dtype`, but for the modules with weights that match.
+
+        `pattern` is a key of PATTERNS or a regular expression; raises InvalidRequest where nothing matches it.
+        """
         network.requires_grad_(False)
-        self.by_name: dict[str, Tensor] = _matching(dict(network.named_parameters()), pattern)
-        for weights in self.by_name.values():
-            weights.requires_grad_(True)
+        names = _matching(dict(network.named_parameters()), pattern).keys()
+        holders = {name.rpartition(".")[0] for name in names} if dtype != torch.float32 else set()
+        whole = {holder: _weights_of(network.get_submodule(holder)) for holder in holders}
+        network.to(dtype)
+        for holder, weights in whole.items():
+            _run_in_float32(network.get_submodule(holder), weights)
+        self.by_name: dict[str, Tensor] = {name: network.get_parameter(name) for name in names}
+        for tunable in self.by_name.values():
+            tunable.requires_grad_(True)
 
     @contextmanager
     def moved(self, deltas: Mapping[str, Tensor]) -> Iterator[None]:
@@ -45,6 +59,25 @@ class TunableWeights:
             with torch.no_grad():
                 for name, weights in kept.items():
                     self.by_name[name].copy_(weights)
+
+
+def _weights_of(module: Module) -> dict[str, Tensor]:
+    return {name: weights.detach().float().clone() for name, weights in module.named_parameters()}
+
+
+def _run_in_float32(module: Module, weights: dict[str, Tensor]) -> None:
+    """Give a module its weights back in float32; what it takes and returns stays in the precision around it."""
+    module.float()
+    with torch.no_grad():
+        for name, weight in weights.items():
+            module.get_parameter(name).copy_(weight)
+    inner = module.forward
+
+    def forward(x: Tensor) -> Tensor:
+        result: Tensor = inner(x.float())
+        return result.to(x.dtype)
+
+    module.forward = forward
 
 
 def _matching(parameters: dict[str, Tensor], pattern: str) -> dict[str, Tensor]:

@@ -105,7 +105,8 @@ def serve(settings: Settings) -> None:
 
             def load() -> Attributor:
                 listening.result()  # till then loading would only slow the first page down
-                return Attributor.load(index, settings.model_spec(), embedder=settings.embedder)
+                spec = settings.model_spec(index_dtype=index.info.dtype)
+                return Attributor.load(index, spec, embedder=settings.embedder)
 
             @asynccontextmanager
             async def announce(_: FastAPI) -> AsyncIterator[None]:
