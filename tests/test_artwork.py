@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from conftest import ASSETS
+from forwardinf.cli.main import app
 from forwardinf.errors import DamagedAsset, MissingAsset
 from forwardinf.examples.catalog import FILE_NAME, Catalog, words_of
 from forwardinf.files.manifest import NAME, sha256_of
@@ -115,3 +117,15 @@ def test_assets_stay_small():
     sizes = [path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()]
     assert sum(sizes) <= 150e6
     assert max(sizes) <= 45e6
+
+
+def test_the_command_line_verifies_every_picture(catalog: Catalog, tmp_path: Path):
+    few = Catalog(tmp_path, catalog.images[:3])
+    for image in few.images:
+        few.path_of(image).parent.mkdir(parents=True, exist_ok=True)
+        few.path_of(image).write_bytes(catalog.read_bytes(image))
+    few.save()
+    assert "3 pictures, each as catalogued" in CliRunner().invoke(app, ["artwork", "verify", str(tmp_path)]).output
+    few.path_of(few.images[2]).write_bytes(b"")
+    refused = CliRunner().invoke(app, ["artwork", "verify", str(tmp_path)])
+    assert f"“{few.images[2].id}”" in str(refused.exception)

@@ -258,7 +258,10 @@ def test_the_reference_holds_the_scores_of_held_out_pictures_and_is_checked(refe
     assert Attributor(referenced.model, referenced.index.part(reference.queries)).null_scores(METHOD) is None
 
     shutil.copytree(referenced.index.folder, tmp_path / "index")
+    opened = Attributor(referenced.model, Index.open(tmp_path / "index"))
     (tmp_path / "index" / SCORES).write_bytes(b"damaged")
+    with pytest.raises(DamagedAsset, match=SCORES):
+        opened.null_scores(METHOD)
     with pytest.raises(DamagedAsset, match=SCORES):
         Index.open(tmp_path / "index")
 

@@ -64,6 +64,8 @@ BROKEN = {
     '{"schema": 1, "files": {"unet/../../outside": "DIGEST"}}': "which is not",
     '{"schema": 1, "files": {"/etc/passwd": "DIGEST"}}': "“/etc/passwd”, which is not",
     '{"schema": 1, "files": {"": "DIGEST"}}': "“”, which is not",
+    '{"schema": 1, "files": {"unet//config.json": "DIGEST"}}': "which is not",
+    '{"schema": 1, "files": {"./config.json": "DIGEST"}}': "which is not",
     '{"schema": 1, "files": {"manifest.json": "DIGEST"}}': "“manifest.json”, which is not",
 }
 

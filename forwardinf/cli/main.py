@@ -17,8 +17,8 @@ from ..config import ASSETS, load_settings
 from ..errors import ForwardInfError, InvalidRequest
 from ..methods import settings
 from ..methods.settings import help_of
-from ..types import ModelSpec
 from .answers import answers
+from .index import index
 from .methods import methods
 from .options import (
     WORK,
@@ -39,7 +39,6 @@ from .options import (
     load_attributor,
     method_from,
     progress_bar,
-    reporting_to,
     require_folder_of,
 )
 from .suite import study
@@ -48,7 +47,6 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Wh
 artwork = typer.Typer(no_args_is_help=True, help="The shipped training set.")
 train = typer.Typer(no_args_is_help=True, help="Train the shipped model; every command resumes where it stopped.")
 model = typer.Typer(no_args_is_help=True, help="Release and measure the shipped model.")
-index = typer.Typer(no_args_is_help=True, help="Build and inspect the index of a training set.")
 app.add_typer(index, name="index")
 app.add_typer(study, name="study")
 app.command()(methods)
@@ -61,7 +59,6 @@ EMOJI, EMOJI_DIFFUSION = ASSETS / "emoji", ASSETS / "emoji-diffusion"
 
 Images = Annotated[int, typer.Option(help="train until this many images have been seen, over all sittings")]
 Device = Annotated[str, typer.Option(help="torch device")]
-WEIGHTS = "cross-attention k,v | attention | all | a regular expression over names of the UNet's weights"
 
 
 @app.command()
@@ -137,69 +134,6 @@ def attribute(
     typer.echo(record.to_json() if as_json else as_table(record), nl=not as_json)
 
 
-@index.command("build")
-def index_build(
-    folder: Path,
-    out: Annotated[Path, typer.Option(help="folder to write; a build that was cut off there goes on")],
-    model: Model = None,
-    device: TorchDevice = None,
-    dtype: Dtype = None,
-    draws: Annotated[int | None, typer.Option(min=1, help="draws per image, by default 4")] = None,
-    seed: Annotated[int, typer.Option(help="of the draws")] = 0,
-    tunable: Annotated[str, typer.Option(help=f"weights that a query may move: {WEIGHTS}")] = ModelSpec.tunable,
-    embedder: Annotated[
-        str, typer.Option(help="visual similarity by: unet | vae | Hub id or folder of a CLIP or DINOv2 checkpoint")
-    ] = "unet",
-    null_pictures: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="held-out images to run as queries, so that answers can say what stands out; by default 29"
-        ),
-    ] = None,
-    kronecker: Annotated[bool, typer.Option("--kronecker", help="keep what curvature=kronecker needs")] = False,
-) -> None:
-    """Index an image folder (metadata.jsonl with file_name and text) or a folder with a catalog.parquet."""
-    from ..attribution.attributor import DEFAULT_METHOD, Attributor
-    from ..attribution.build_null import QUERIES, build_null
-    from ..embedders.registry import load_embedder
-    from ..examples.metadata import training_images
-    from ..index.build import BuildPlan, build_index
-    from ..models.registry import load_model
-
-    source = training_images(folder)
-    loaded = load_model(load_settings(model=model, device=device, dtype=dtype).model_spec(tunable))
-    plan = BuildPlan(draws=draws or BuildPlan.draws, seed=seed, embedder=embedder, kronecker=kronecker)
-    with progress_bar("img") as bar:
-        built = build_index(loaded, source, out, plan, reporting_to(bar))
-    asked = min(QUERIES if null_pictures is None else null_pictures, len(built.catalog.of_split("held_out").images))
-    if asked:
-        with progress_bar("picture") as bar:
-            attributor = Attributor(loaded, built, load_embedder(embedder, loaded))
-            built = build_null(attributor, DEFAULT_METHOD, source, asked, seed, reporting_to(bar))
-    compared = f"{len(built.null_changes.queries) if asked and built.null_changes else 'none'} null pictures"
-    made = f"{built.info.draw_count} draws each, {compared}, fingerprint {built.fingerprint[:12]}…"
-    typer.echo(f"{out}: {built.info.examples:,} images, {made}")
-
-
-@index.command("info")
-def index_info(folder: Path) -> None:
-    """What an index was made with, as JSON."""
-    from dataclasses import asdict
-
-    from ..index.info import read_info
-
-    typer.echo(json.dumps(asdict(read_info(folder)), indent=1))
-
-
-@index.command("verify")
-def index_verify(folder: Path) -> None:
-    """Check every file of an index against its manifest."""
-    from ..index.store import Index
-
-    opened = Index.open(folder)
-    typer.echo(f"{folder}: {opened.info.examples:,} images, every file as recorded, {opened.fingerprint[:12]}…")
-
-
 @app.command()
 def serve(
     model: Model = None,
@@ -229,6 +163,16 @@ def artwork_build(
     from ..training.artwork import build_artwork
 
     typer.echo(build_artwork(out, downloads))
+
+
+@artwork.command("verify")
+def artwork_verify(folder: Annotated[Path, typer.Argument(help="folder of pictures and catalog")] = EMOJI) -> None:
+    """Check the catalog against its manifest, and every picture against the catalog."""
+    from ..examples.catalog import Catalog
+
+    catalog = Catalog.load(folder)
+    catalog.verify()
+    typer.echo(f"{folder}: {len(catalog.images):,} pictures, each as catalogued")
 
 
 @train.command("continue")

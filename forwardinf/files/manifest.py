@@ -27,8 +27,8 @@ Content = TypeVar("Content")
 RESTORE = "Restore the folder from where it came from."
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
+def sha256_of(path: Path | str) -> str:
+    with open(path, "rb") as file:  # a Path for each of thousands of files takes a tenth of the time
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -64,7 +64,7 @@ class Manifest:
 
     def read_bytes(self, name: str) -> bytes:
         """The content of a file, which is as recorded; raises MissingAsset or DamagedAsset where it is not."""
-        content = self._opened(name, Path.read_bytes) if name in self.files else None
+        content = self._opened(name, _content_of) if name in self.files else None
         if content is None:
             raise MissingAsset(f"“{self.folder.name}/{NAME}” records no {name}. {self.remedy}")
         self._check(name, hashlib.sha256(content).hexdigest())
@@ -95,9 +95,9 @@ class Manifest:
     def _text(self) -> str:
         return json.dumps({"schema": SCHEMA, "files": dict(self.files)}, indent=1, ensure_ascii=False) + "\n"
 
-    def _opened(self, name: str, read: Callable[[Path], Content]) -> Content:
+    def _opened(self, name: str, read: Callable[[str], Content]) -> Content:
         try:
-            return read(self.folder / name)
+            return read(f"{self.folder}/{name}")
         except FileNotFoundError as error:
             raise MissingAsset(f"“{self.folder.name}/{name}” is missing. {self.remedy}") from error
         except OSError as error:
@@ -144,12 +144,15 @@ def _fault_of(fields: object) -> str:
     if not fields["files"]:
         return "it records no file"
     for name, digest in fields["files"].items():
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or str(path) != name or name in (".", NAME):
+        if name == NAME or any(part in ("", ".", "..") for part in name.split("/")):
             return f"it records “{name}”, which is not the name of a file below the folder"
         if not isinstance(digest, str) or not fullmatch("[0-9a-f]{64}", digest):
             return f"it records no SHA-256 for “{name}”"
     return ""
+
+
+def _content_of(path: str) -> bytes:
+    return Path(path).read_bytes()
 
 
 def _matches(name: str, pattern: str) -> bool:

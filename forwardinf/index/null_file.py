@@ -1,11 +1,11 @@
-"""What pictures that the model never saw score, kept in an index: what an answer is compared with.
+"""The null of an index on disk: how its images change under pictures that the model never saw.
 
-reference.json    the schema, the method's settings, the weights moved, the ids of the pictures asked, and the highest
-                  score that each reaches when it is asked without a prompt
-reference.npz     of every indexed image under each of them its score at each draw, and behind these its weight,
-                  [queries examples draws+1] in float32, compressed; 0 where that image is the picture asked itself
+reference.json    schema, settings of the method, weights moved, ids of the null pictures, and the highest score under
+                  each without a prompt
+reference.npz     the change of every indexed image under each of them at each draw, and behind these its weight,
+                  [queries examples draws+1] in float32, compressed; 0 where that image is the null picture itself
 
-While it is made, what each picture asked so far has found lies in `reference.partial`.
+While it is measured, the changes under each picture so far lie in `reference.partial`.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ FILES = "reference.*"
 
 @dataclass(frozen=True)
 class NullChanges:
-    """How the indexed images, in the index's order, score for pictures that the model never saw."""
+    """How the indexed images, in the index's order, change under pictures that the model never saw."""
 
     settings: dict[str, Any]  # of the method, and which weights it moved: what makes scores comparable
     queries: tuple[str, ...]
     found: np.ndarray  # [queries examples draws+1]
-    unprompted: Tensor | None = None  # [b], the highest score under each without a prompt, where that was asked
+    unprompted: Tensor | None = None  # [b], the highest score under each without a prompt, where that was measured
 
     @cached_property
     def per_draw(self) -> Tensor:
-        """Scores `[b n d]`, as the method has them, before their weights."""
+        """Changes `[b n d]`, before their weights."""
         import torch
 
         return torch.from_numpy(self.found[..., :-1])
@@ -56,7 +56,7 @@ class NullChanges:
 
     @cached_property
     def weights(self) -> Tensor:
-        """What the scores are multiplied by, `[b n]`."""
+        """What the changes are multiplied by, `[b n]`."""
         import torch
 
         return torch.from_numpy(self.found[..., -1])
@@ -65,7 +65,7 @@ class NullChanges:
 def read_null(manifest: Manifest, examples: int) -> NullChanges | None:
     """The null of an index of so many examples; None where it has none, or one of another schema.
 
-    Raises DamagedAsset where it is not as it should be.
+    Raises DamagedAsset where it does not fit the index.
     """
     import numpy as np
     import torch
@@ -81,17 +81,17 @@ def read_null(manifest: Manifest, examples: int) -> NullChanges | None:
         bare = None if unprompted is None else torch.tensor(unprompted, dtype=torch.float32)
         null = NullChanges(settings, queries, np.load(io.BytesIO(scores))["found"], bare)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
-        raise DamagedAsset(f"The null of “{folder.name}” cannot be read. Build the index again.") from error
+        raise DamagedAsset(f"The null of “{folder.name}” cannot be read. {manifest.remedy}") from error
     found = null.found
     whole = found.ndim == 3 and found.shape[:2] == (len(queries), examples) and np.isfinite(found).all()
     if not whole or (bare is not None and (bare.shape != (len(queries),) or not bare.isfinite().all())):
-        raise DamagedAsset(f"The null of “{folder.name}” is not whole. Build the index again.")
+        raise DamagedAsset(f"The null of “{folder.name}” is not whole. {manifest.remedy}")
     return null
 
 
 @dataclass(frozen=True)
 class NullInTheMaking:
-    """What each picture has found so far."""
+    """The changes under each null picture so far."""
 
     folder: Path  # of the index
     index: str  # fingerprint of what is measured on
@@ -113,14 +113,14 @@ class NullInTheMaking:
         return self._part(query_id, prompted).is_file()
 
     def put(self, query_id: str, prompted: bool, found: Tensor) -> None:
-        """Keep what a picture has found, with or without a prompt: `[examples draws+1]`, as `NullChanges.found`."""
+        """Keep the changes under a null picture, with or without a prompt; `[examples draws+1]`."""
         import numpy as np
 
         with writing(self._part(query_id, prompted)) as aside:
             np.save(aside, found.numpy())
 
     def found(self, prompted: bool) -> NullChanges:
-        """What all pictures have found, with or without a prompt."""
+        """The changes under all null pictures, with or without a prompt."""
         import numpy as np
 
         parts = [np.load(self._part(query_id, prompted)) for query_id in self.queries]
