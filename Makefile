@@ -9,11 +9,9 @@ export GRADIO_ANALYTICS_ENABLED ?= False
 run: .venv/run
 	$(BIN)/python app.py
 
-# Most tests are too small to use two cores, so two run side by side; those in the browser have both to themselves, and
-# one that failed is run once more by itself: a busy machine can outlast a browser's patience.
+# Most tests are too small to use two cores, so two run side by side.
 test: .venv/dev chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser" --numprocesses 2 --dist loadfile
-	$(BIN)/python -m pytest -m browser || $(BIN)/python -m pytest -m browser --last-failed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: .venv/dev
 	$(BIN)/ruff check .

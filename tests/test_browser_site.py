@@ -10,7 +10,7 @@ from urllib.parse import urljoin
 import pytest
 from playwright.sync_api import expect
 
-from chromium import DESKTOP, PHONE, STILL, opened
+from chromium import DESKTOP, PHONE, STILL, cut_off, opened
 from forwardinf.web.build import PAGES
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -88,14 +88,18 @@ def test_a_page_does_not_jump_while_it_loads(browser, app_url: str, entry, viewp
     context.close()
 
 
-@pytest.mark.parametrize("width", [721, 768, 820])
 @pytest.mark.parametrize("entry", PAGES, ids=lambda entry: entry.name)
-def test_a_tablet_shows_everything(browser, app_url: str, entry, width: int):
-    with opened(browser, f"{app_url}/{entry.path}", viewport={"width": width, "height": 1024}) as page:
+def test_a_narrow_screen_shows_everything_and_does_not_scroll_sideways(browser, app_url: str, entry):
+    with opened(browser, f"{app_url}/{entry.path}", viewport=PHONE) as page:
         expect(page.locator("main h1")).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        narrow = "(parts) => parts.filter((e) => e.clientWidth > 0 && e.clientWidth < 60).map((e) => e.outerHTML)"
-        assert page.locator("dd:visible, input[type=text]:visible, textarea:visible").evaluate_all(narrow) == []
+        expect(page.locator("p.loading")).to_have_count(0)
+        for width in (PHONE["width"], 721, 768, 820):
+            page.set_viewport_size({"width": width, "height": 1024})
+            page.wait_for_function(f"window.innerWidth === {width}")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert cut_off(page) == []
+            narrow = "(parts) => parts.filter((e) => e.clientWidth > 0 && e.clientWidth < 60).map((e) => e.outerHTML)"
+            assert page.locator("dd:visible, input[type=text]:visible, textarea:visible").evaluate_all(narrow) == []
 
 
 def test_the_diagram_of_the_method_is_described_and_fits(browser, app_url: str):
