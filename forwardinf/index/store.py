@@ -1,15 +1,16 @@
 """An index on disk: latents and base losses in shards, the Fisher diagonal, embeddings, the catalog; one manifest.
 
-index.json            fingerprints of the model and of the training images, draw plan, tunable weights, embedder, counts
-catalog.parquet       one row per example
-thumbnails/           pictures to show, at most 128 px, without metadata
+index.json                  fingerprints of the model and of the training images, draw plan, tunable weights, embedder,
+                            counts
+catalog.parquet             one row per example
+thumbnails/                 pictures to show, at most 128 px, without metadata
 shards/00000.safetensors    latents [n c h w] in float16, conditioning [n ...], base_losses and base_sizes [n d]
                             in float32
-fisher.safetensors    diagonal Fisher of the tunable weights; see curvatures.py
+fisher.safetensors          diagonal Fisher of the tunable weights; see curvature_file.py
 kronecker.safetensors       where it was asked for: the Fisher in Kronecker-factored eigenbases, in float32
-neighbours.faiss      an embedding per example
-reference.*           scores under pictures that the model never saw; see reference.py
-manifest.json         SHA-256 of every file above
+neighbours.faiss            an embedding per example
+reference.json, .npz        the null: changes under pictures that the model never saw; see null_file.py
+manifest.json               SHA-256 of every file above
 """
 
 from __future__ import annotations
