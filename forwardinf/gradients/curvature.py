@@ -88,15 +88,15 @@ def kronecker_fisher(
     return total
 
 
-def preconditioned_by(
+def preconditioned(
     gradient: Mapping[str, Tensor], curvature: Mapping[str, WeightCurvature], damping: float
 ) -> dict[str, Tensor]:
-    """F⁻¹ g in float32, one weight at a time: U_G ((U_Gᵀ g U_A) / (λ + damping · mean λ)) U_Aᵀ.
+    """F⁻¹ g in float32: U_G ((U_Gᵀ g U_A) / (λ + damping · mean λ)) U_Aᵀ, and g / (λ + damping · mean λ) without bases.
 
     λ are the moments; damping by a share of a layer's mean eigenvalue is that of Grosse et al. 2023 (arXiv 2308.03296).
     """
     moves = {}
-    for name, g in gradient.items():
+    for name, g in gradient.items():  # one weight at a time, as a damped copy of all takes 4 bytes a weight
         fisher = curvature[name]
         damped = fisher.moments + damping * fisher.moments.mean() + 1e-30
         moves[name] = fisher.rotated_back(fisher.rotated(g.float()) / damped.to(g.device))

@@ -31,7 +31,7 @@ import torch
 from pydantic import Field, model_validator
 
 from ..draws import DrawPlan
-from ..gradients.curvature import preconditioned_by
+from ..gradients.curvature import WeightCurvature, preconditioned
 from ..scoring.likeness import likeness
 from ..scoring.score import Changes, change_of, likeness_weights, standardised
 from ..sweep.losses import losses, losses_and_sizes
@@ -39,7 +39,7 @@ from ..sweep.rounds import Round
 from ..sweep.table import Table
 from ..types import Draws, LatentBatch, Query, size_draws_of
 from . import settings
-from .mirror import ByName, Move, Objective, moved, preconditioned
+from .mirror import ByName, Move, Objective, moved
 from .protocol import Mirrored, TrainingSet
 
 if TYPE_CHECKING:
@@ -142,10 +142,13 @@ class ForwardInf(settings.MethodSettings):
         return moved(objective, self._preconditioner(training_set), self.steps, sign, budget)
 
     def _preconditioner(self, training_set: TrainingSet) -> Callable[[ByName], ByName]:
+        if self.curvature == "none":
+            return lambda gradient: gradient
         if self.curvature == "kronecker":
-            return partial(preconditioned_by, curvature=training_set.kronecker(), damping=self.damping)
-        fisher = training_set.fisher() if self.curvature == "fisher" else None
-        return partial(preconditioned, fisher=fisher, damping=self.damping)
+            curvature = training_set.kronecker()
+        else:
+            curvature = {name: WeightCurvature(moments) for name, moments in training_set.fisher().items()}
+        return partial(preconditioned, curvature=curvature, damping=self.damping)
 
     def _draws(self, query: Query, plan: DrawPlan) -> Draws:
         """The draws at which the step is taken: the sweep's, and the query's own behind them."""

@@ -85,17 +85,6 @@ def moved(objective: Objective, precondition: Callable[[ByName], ByName], steps:
     return Move(deltas, tuple(factors), before, reached)
 
 
-def preconditioned(gradient: ByName, fisher: ByName | None, damping: float) -> ByName:
-    """F⁻¹ g with a damped diagonal F of each parameter; the gradient itself where there is no Fisher."""
-    if fisher is None:
-        return gradient
-    moves = {}
-    for name, g in gradient.items():  # one parameter at a time, as a copy of all takes 4 bytes a weight
-        damped = fisher[name] + damping * fisher[name].mean() + 1e-30
-        moves[name] = g.float() / damped.to(g.device)
-    return moves
-
-
 def _line_search(
     objective: Objective, deltas: ByName, direction: ByName, start: float, target: float
 ) -> tuple[float, float]:
