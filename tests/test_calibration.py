@@ -249,7 +249,7 @@ def test_the_reference_holds_the_scores_of_held_out_pictures_and_is_checked(refe
     others = [i for i in range(len(catalog.images)) if i != row]
     assert reference.per_draw.shape == (3, len(catalog.images), 4)
     assert torch.allclose(reference.per_draw[0][others], raw.per_draw, atol=1e-3)
-    assert torch.allclose(reference.weights[0][others], raw.weights, atol=1e-3)
+    assert torch.allclose(reference.likeness_weights[0][others], raw.likeness_weights, atol=1e-3)
     assert not reference.found[0, row].any()
     trained = torch.tensor([image.split == "train" for image in catalog.images])
     assert torch.equal(referenced.null_scores(METHOD), highest(changes_under(reference, referenced.index), trained))

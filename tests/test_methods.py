@@ -449,7 +449,7 @@ def test_sizes_count_once_those_of_all_images_are_measured(attributor: Attributo
     assert events[COUNT].scores().per_draw.shape == (COUNT, 3)
     scores, changes = last.scores(), last.changes
     errors, sizes = changes.per_draw[:, :3].mean(dim=1), changes.per_draw[:, 3]
-    torch.testing.assert_close(scores.scores, errors * changes.weights + sizes.square())
+    torch.testing.assert_close(scores.scores, errors * changes.likeness_weights + sizes.square())
     torch.testing.assert_close(scores.per_draw.mean(dim=1), scores.scores)
 
 
@@ -509,8 +509,8 @@ def test_an_image_that_moved_counts_for_more_where_it_looks_like_the_query(attri
     with_looks, without = ForwardInf(size_draws=0), ForwardInf(size_draws=0, likeness=False)
     *_, weighed = attributor.follow(query, with_looks)
     *_, plain = attributor.follow(query, without)
-    raw, weights = plain.all_scores(), weighed.changes.weights
-    assert plain.changes.weights is None
+    raw, weights = plain.all_scores(), weighed.changes.likeness_weights
+    assert plain.changes.likeness_weights is None
     torch.testing.assert_close(weighed.changes.per_draw, raw.per_draw)
     alike = torch.cat(
         [likeness(s.batch.latents, query.latents, attributor.index.mean_latents) for s in attributor.index.shards()]
@@ -552,5 +552,5 @@ def test_a_form_of_the_papers_scores_the_mean_change_of_the_loss(
     changes = method.changes(attributor.prepare(query, method), found)
     change = found["loss"] - found.base_losses
     torch.testing.assert_close(score(changes).scores, (change.abs() if name == "plain" else change).mean(dim=1))
-    assert changes.weights is None
+    assert changes.likeness_weights is None
     assert (null_pictures_for(method, None, 29), null_pictures_for(ForwardInf(), None, 29)) == (0, 29)

@@ -174,7 +174,7 @@ class Attributor:
         return NullDistribution.of([image.id for image in self.index.catalog.images], kept.per_draw)
 
     def null_scores(self, method: AttributionMethod, prompted: bool = True) -> Tensor | None:
-        """The highest score that any training image has under each null picture, `[b]`.
+        """The highest score that any training image has under each null picture, `[m]`.
 
         With their captions, or without any prompt. None where the whole index was not run with these by `method`.
         """

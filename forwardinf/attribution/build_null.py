@@ -96,8 +96,8 @@ def with_null(
 
 
 def _rows(changes: Changes, ids: Sequence[str]) -> Tensor:
-    """Changes at each draw, and the weight behind them, of all images in order, `[n d+1]`; 0 where one was left out."""
-    weights = torch.ones(len(changes.per_draw)) if changes.weights is None else changes.weights
+    """Changes of all images in order, each with its likeness weight as the last column, `[n d+1]`; 0 if left out."""
+    weights = torch.ones(len(changes.per_draw)) if changes.likeness_weights is None else changes.likeness_weights
     found = torch.zeros(len(ids), changes.per_draw.shape[1] + 1)
     row = {example_id: i for i, example_id in enumerate(ids)}
     found[[row[i] for i in changes.example_ids]] = torch.cat([changes.per_draw, weights[:, None]], dim=1).float()
@@ -105,7 +105,7 @@ def _rows(changes: Changes, ids: Sequence[str]) -> Tensor:
 
 
 def _highest_unprompted(index: Index, making: NullInTheMaking) -> Tensor:
-    """`[b]`, against the null distributions under captions: those belong to the images, whatever the prompt."""
+    """`[m]`, against the null distributions under captions: those belong to the images, whatever the prompt."""
     captioned, bare = making.found(prompted=True), making.found(prompted=False)
     return highest(changes_under(captioned, index), index.trained_mask, changes_under(bare, index))
 

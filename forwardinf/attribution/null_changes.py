@@ -10,5 +10,5 @@ from ..scoring.score import Changes
 def changes_under(null: NullChanges, index: Index) -> list[Changes]:
     """The changes of every indexed image under each null picture."""
     ids = tuple(image.id for image in index.catalog.images)
-    each = zip(null.per_draw, null.weights, strict=True)
+    each = zip(null.per_draw, null.likeness_weights, strict=True)
     return [Changes(ids, per_draw, weights, null.size_draws) for per_draw, weights in each]

@@ -2,8 +2,8 @@
 
 reference.json    schema, settings of the method, weights moved, ids of the null pictures, and the highest score under
                   each without a prompt
-reference.npz     the change of every indexed image under each of them at each draw, and behind these its weight,
-                  [queries examples draws+1] in float32, compressed; 0 where that image is the null picture itself
+reference.npz     the change of every indexed image under each of them at each draw, and behind these its likeness
+                  weight, [queries examples draws+1] in float32, compressed; 0 where an image is the picture itself
 
 While it is measured, the changes under each picture so far lie in `reference.partial`.
 """
@@ -40,11 +40,11 @@ class NullChanges:
     settings: dict[str, Any]  # of the method, and which weights it moved: what makes scores comparable
     queries: tuple[str, ...]
     found: np.ndarray  # [queries examples draws+1]
-    unprompted: Tensor | None = None  # [b], the highest score under each without a prompt, where that was measured
+    unprompted: Tensor | None = None  # [m], the highest score under each without a prompt, where that was measured
 
     @cached_property
     def per_draw(self) -> Tensor:
-        """Changes `[b n d]`, before their weights."""
+        """Changes `[m n d]`, before their weights."""
         import torch
 
         return torch.from_numpy(self.found[..., :-1])
@@ -55,8 +55,8 @@ class NullChanges:
         return size_draws_of(self.settings["method"], self.per_draw.shape[2])
 
     @cached_property
-    def weights(self) -> Tensor:
-        """What the changes are multiplied by, `[b n]`."""
+    def likeness_weights(self) -> Tensor:
+        """What likeness multiplies the changes by, `[m n]`."""
         import torch
 
         return torch.from_numpy(self.found[..., -1])

@@ -46,7 +46,7 @@ class Changes:
 
     example_ids: tuple[str, ...]
     per_draw: Tensor  # [n d], s of equation (2); [n 1] where a method has one figure for all draws
-    weights: Tensor | None = None  # [n], w of equation (4); None for 1
+    likeness_weights: Tensor | None = None  # [n], w of equation (4); None for 1
     size_draws: int = 0  # how many of the draws, the last, measure sizes
 
 
@@ -79,8 +79,8 @@ def score(changes: Changes, null: NullDistribution | None = None) -> InfluenceSc
     z = changes.per_draw if null is None else null.z_scores(changes.example_ids, changes.per_draw)  # (3)
     draws, size_draws = z.shape[1], changes.size_draws
     error_z, size_z = z.tensor_split((draws - size_draws,), dim=1)
-    if changes.weights is not None:
-        error_z = error_z * changes.weights[:, None]
+    if changes.likeness_weights is not None:
+        error_z = error_z * changes.likeness_weights[:, None]
     floored = null is not None or size_draws > 0
 
     def combined(error: Tensor, size: Tensor) -> Tensor:  # (5), from means over draws
