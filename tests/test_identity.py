@@ -77,7 +77,7 @@ def attributor(**changes: Any) -> Any:
         index=SimpleNamespace(measured_fingerprint=given["index"], fingerprint=given["whole"]),
         null_changes=lambda method: given["reference"],
     )
-    stand_in.comparable = lambda method: Attributor.comparable(stand_in, method)
+    stand_in.comparable_settings = lambda method: Attributor.comparable_settings(stand_in, method)
     return stand_in
 
 
@@ -91,7 +91,7 @@ def attributor(**changes: Any) -> Any:
     ],
 )
 def test_scores_compare_only_by_the_same_method_settings_and_weights(method: Any, tunable: str):
-    kept = Attributor.comparable(attributor(), ForwardInf())
+    kept = Attributor.comparable_settings(attributor(), ForwardInf())
     assert Attributor.is_comparable(attributor(), kept, ForwardInf())
     assert not Attributor.is_comparable(attributor(tunable=tunable), kept, method)
 

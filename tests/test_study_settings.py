@@ -119,7 +119,9 @@ def test_self_retrieval_depends_on_the_precision(attributor: Attributor):
     before = SelfRetrieval().settings(attributor, METHOD)
     half = SimpleNamespace(**{name: getattr(attributor.model, name) for name in ("fingerprint", "spec")})
     half.spec = replace(half.spec, dtype="float16")
-    other = SimpleNamespace(**{n: getattr(attributor, n) for n in ("index", "null_changes", "comparable")}, model=half)
+    other = SimpleNamespace(
+        **{n: getattr(attributor, n) for n in ("index", "null_changes", "comparable_settings")}, model=half
+    )
     assert differing(before, SelfRetrieval().settings(other, METHOD)) == {"dtype"}
 
 

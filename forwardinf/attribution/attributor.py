@@ -158,12 +158,12 @@ class Attributor:
         """
         return self.index.neighbours.similarities(self._embedder.embed([picture])[0])
 
-    def comparable(self, method: AttributionMethod) -> dict[str, Any]:
+    def comparable_settings(self, method: AttributionMethod) -> dict[str, Any]:
         """What two answers must share for their scores to be compared, as it is kept; `is_comparable` compares."""
         return {"method": settings_of(method), "tunable": self.model.spec.tunable}
 
     def is_comparable(self, kept: Mapping[str, Any], method: AttributionMethod) -> bool:
-        """Whether scores by `method` can be compared with those of which `comparable` was kept."""
+        """Whether scores by `method` can be compared with those whose `comparable_settings` were kept."""
         return kept["tunable"] == self.model.spec.tunable and scores_alike(kept["method"], method)
 
     def null(self, method: AttributionMethod) -> NullDistribution | None:

@@ -57,7 +57,7 @@ def build_null(
         )
     unlike = unlike_any(index)
     chosen = sorted(random.Random(seed).sample(unlike, min(count, len(unlike))))
-    settings, kept = attributor.comparable(method), index.null_changes
+    settings, kept = attributor.comparable_settings(method), index.null_changes
     same = kept is not None and attributor.is_comparable(kept.settings, method) and list(kept.queries) == chosen
     if kept and same and (kept.unprompted is not None or not unprompted):
         return index

@@ -20,7 +20,7 @@ def settings_on(attributor: Attributor, method: AttributionMethod) -> dict[str, 
     """
     model, index, null = attributor.model, attributor.index, attributor.null_changes(method)
     return {
-        **attributor.comparable(method),
+        **attributor.comparable_settings(method),
         "model": model.fingerprint,
         "index": index.measured_fingerprint if null is None else index.fingerprint,
         "reference_queries": 0 if null is None else len(null.queries),
