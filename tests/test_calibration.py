@@ -123,10 +123,10 @@ def test_the_threshold_is_the_score_above_which_an_image_stands_out():
     found = InfluenceScores(("a", "b", "c"), scores, scores, scores[:, None])
     sure = Confidence.of(found, null[torch.randperm(29)])
     assert (sure.threshold, sure.null_pictures) == (26.0, 29)
-    assert sure.standing_out.tolist() == [False, False, True]
-    assert sure.stand_out == 1
+    assert sure.stands_out.tolist() == [False, False, True]
+    assert sure.number_standing_out == 1
     few = Confidence.of(found, null[:8])
-    assert (few.threshold, few.stand_out, few.null_pictures) == (None, None, 8)
+    assert (few.threshold, few.number_standing_out, few.null_pictures) == (None, None, 8)
     assert Confidence.of(found, null[:9]).threshold == 8.0  # p = 1/10 only above all of them
     assert Confidence.of(found, None).p_values is None
 
@@ -338,7 +338,7 @@ def test_an_answer_without_a_prompt_is_compared_with_pictures_asked_without_one(
     manifest.write_manifest(tmp_path / "index")
     without = Attributor(referenced.model, Index.open(tmp_path / "index"))
     assert without.null_scores(METHOD) is not None
-    assert without.confidence(scores, METHOD, prompted=False).stand_out is None
+    assert without.confidence(scores, METHOD, prompted=False).number_standing_out is None
     (tmp_path / "index" / SETTINGS).write_text(json.dumps(fields | {"unprompted": [1.0]}))
     manifest.write_manifest(tmp_path / "index")
     with pytest.raises(DamagedAsset, match="is not whole"):
@@ -515,7 +515,7 @@ def test_an_index_without_held_out_pictures_has_nothing_to_compare_with(
     scores = bare.attribute(_picture(pictures), "patch 0")
     confidence = bare.confidence(scores, METHOD)
     assert confidence.p_values is None
-    assert confidence.stand_out is None
+    assert confidence.number_standing_out is None
 
 
 def _picture(pictures):

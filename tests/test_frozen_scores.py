@@ -74,5 +74,5 @@ def test_a_whole_answer_is_as_before(attributor: Attributor):
     assert_unchanged(last.all_scores().scores, f"whole/forward_inf/{name}")
     confidence = attributor.confidence(last.scores(), last.method)
     np.testing.assert_allclose(confidence.p_values, SCORES[f"p-values/{name}"], rtol=1e-6)
-    assert confidence.stand_out == 1
+    assert confidence.number_standing_out == 1
     assert last.scores().top(1)[0][0] == "openmoji-1f34e"

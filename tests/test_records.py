@@ -72,7 +72,7 @@ def test_a_record_without_a_schema_is_read():
     assert {"name": read.method.name, **read.method.settings} == kept["method"]
     assert read.mirrored.model_dump() == {**kept["mirrored"], "step_sizes": tuple(kept["mirrored"]["step_sizes"])}
     assert read.confidence.null_pictures == kept["confidence"]["reference_queries"] == 10
-    assert (read.confidence.stand_out, read.confidence.threshold) == (1, None)
+    assert (read.confidence.number_standing_out, read.confidence.threshold) == (1, None)
     assert [m.is_fallback_caption for m in read.results] == [True, False]
     for new, old in zip(read.results, kept["results"], strict=True):
         old.pop("lent_caption")

@@ -69,7 +69,8 @@ class IndexRecord(_Part):
 class ConfidenceRecord(_Part):
     """What the answer as a whole was compared with."""
 
-    stand_out: int | None  # training images; None where the null distribution is missing or too small
+    # Training images; None where the null distribution is missing or too small.
+    number_standing_out: int | None = Field(alias="stand_out")
     false_discovery_rate: float
     null_pictures: int  # pictures the model never saw that the scores were compared with
     threshold: float | None = None  # an image stands out where it scores above this; None where that is unknown

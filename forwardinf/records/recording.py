@@ -91,7 +91,7 @@ def matches_of(answer: Answer, catalog: Catalog) -> Iterator[Match]:
     similarity_rank = {example_id: rank for rank, example_id in enumerate(most_similar, 1)}
     unknown = [None] * len(position)
     p_values = unknown if sure.p_values is None else sure.p_values.tolist()
-    stand_out = unknown if sure.standing_out is None else sure.standing_out.tolist()
+    stands_out = unknown if sure.stands_out is None else sure.stands_out.tolist()
     size_draws = size_draws_of(vars(answer.method), scores.per_draw.shape[1])
     for rank, (example_id, score, error) in enumerate(scores.top(len(position)), 1):
         i, image = position[example_id], catalog.by_id[example_id]
@@ -101,7 +101,7 @@ def matches_of(answer: Answer, catalog: Catalog) -> Iterator[Match]:
             score=score,
             standard_error=None if isnan(error) else error,
             p_value=p_values[i],
-            stands_out=stand_out[i],
+            stands_out=stands_out[i],
             rank_range=tuple(sure.rank_ranges[i].tolist()),
             similarity=answer.similarities[example_id],
             similarity_rank=similarity_rank[example_id],
@@ -115,7 +115,7 @@ def matches_of(answer: Answer, catalog: Catalog) -> Iterator[Match]:
 def _confidence(answer: Answer) -> ConfidenceRecord:
     null = answer.confidence.null_scores
     return ConfidenceRecord(
-        stand_out=answer.confidence.stand_out,
+        stand_out=answer.confidence.number_standing_out,
         false_discovery_rate=RATE,
         null_pictures=answer.confidence.null_pictures,
         threshold=answer.confidence.threshold,

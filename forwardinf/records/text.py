@@ -22,14 +22,14 @@ class Verdict:
 def verdict_of(record: Record) -> Verdict:
     """Whether images stand out, which one most, and against what."""
     confidence, standing_out = record.confidence, record.standing_out
-    if confidence.stand_out is None:
+    if confidence.number_standing_out is None:
         return Verdict("It is not known whether any image stands out.", _unknown(confidence))
     if not standing_out:
         first = record.results[:1]
         return Verdict("No training image stands out.", " ".join(_as_high(confidence, match) for match in first))
-    others = confidence.stand_out - 1
+    others = confidence.number_standing_out - 1
     also = f", and {others:,} {'other' if others == 1 else 'others'} stand out." if others else ", stands out."
-    listed = f" Listed here: {len(standing_out):,}." if len(standing_out) < confidence.stand_out else ""
+    listed = f" Listed here: {len(standing_out):,}." if len(standing_out) < confidence.number_standing_out else ""
     return Verdict(credited(standing_out[0]) + also, _as_high(confidence, standing_out[-1]) + listed)
 
 

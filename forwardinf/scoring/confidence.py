@@ -54,14 +54,14 @@ class Confidence:
         return float(self.null_scores[self.null_pictures - as_high - 1])
 
     @property
-    def standing_out(self) -> Tensor | None:
-        """Which images stand out at the nominal rate, `[n]`; None where there are too few null pictures to tell."""
+    def stands_out(self) -> Tensor | None:
+        """Whether each image stands out at the nominal rate, `[n]`; None where there are too few null pictures."""
         return None if self.p_values is None or self.null_pictures < FEWEST_FOR_VERDICT else self.p_values <= RATE
 
     @property
-    def stand_out(self) -> int | None:
-        """How many images stand out; None as for `standing_out`."""
-        return None if self.standing_out is None else int(self.standing_out.sum())
+    def number_standing_out(self) -> int | None:
+        """How many images stand out; None as for `stands_out`."""
+        return None if self.stands_out is None else int(self.stands_out.sum())
 
 
 def highest(null: Sequence[Changes], among: Tensor, queries: Sequence[Changes] | None = None) -> Tensor:
@@ -87,9 +87,9 @@ def p_values(scores: Tensor, null_scores: Tensor) -> Tensor:
     (1 + #{null ≥ score}) / (1 + m) in float64, from `scores [n]` and the highest score of each of m null pictures,
     `null_scores [m]` (Vovk et al. 2005, chapter 2; the maximum over all images as in Westfall & Young 1993). The
     p-values hold for all images of an answer together: where nothing shaped the picture, the chance that any image has
-    p ≤ α is at most α, if the picture is exchangeable with the null pictures. So calling those with p ≤ α keeps the
-    family-wise error, and with it the false-discovery rate, at α (up to that `highest` holds null pictures against one
-    picture fewer).
+    p ≤ α is at most α, if the picture is exchangeable with the null pictures. Images with p ≤ α stand out,
+    so the family-wise error, and with it the false-discovery rate, is at most α (apart from `highest` holding each null
+    picture against one picture fewer than a query).
     """
     ordered = null_scores.sort().values
     as_high = len(ordered) - torch.searchsorted(ordered, scores, side="left")

@@ -181,7 +181,7 @@ def _shown(page: Page, result: Result) -> Updates:
     """The page with a finished answer; its first image is chosen, unless it is known that none stands out."""
     served, answer = page.served, page.answer
     record, query_url = result.record, query_view.data_url(result.picture)
-    first = record.results[0].id if record.results and record.confidence.stand_out != 0 else None
+    first = record.results[0].id if record.results and record.confidence.number_standing_out != 0 else None
     return {
         answer.status: results_view.finished(record, result.id, query_url, result.not_kept),
         answer.stop: _stop(visible=False),

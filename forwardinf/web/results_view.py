@@ -80,7 +80,7 @@ def finished(record: Record, result_id: str, query_url: str, not_kept: str = "")
         id=result_id,
         query=record.query,
         query_url=query_url,
-        stand_out=record.confidence.stand_out,
+        number_standing_out=record.confidence.number_standing_out,
         headline=verdict.headline,
         explanation=verdict.explanation,
         fallback_note=fallback_note(record),
@@ -133,7 +133,7 @@ def _scale_label(best: Match, threshold: float, null: Sequence[float]) -> str:
 
 def tiles(record: Record, url_of: UrlOf, chosen: str | None) -> str:
     """What stands out large, the rest folded; all alike where it is not known what stands out."""
-    known, standing_out = record.confidence.stand_out is not None, record.standing_out
+    known, standing_out = record.confidence.number_standing_out is not None, record.standing_out
     return render(
         "tiles.html",
         so_far=None,
