@@ -35,14 +35,15 @@ Damping = Annotated[float, Field(gt=0, description="share of the mean curvature 
 Score = Annotated[
     Literal["difference", "absolute", "skew", "root"],
     Field(
-        description="what of two losses is the change: difference, its magnitude, share of the sum, or that of roots"
+        description="how a change of loss is measured before it is scored: the difference of the two losses, its "
+        "magnitude, its share of their sum, or the difference of their square roots"
     ),
 ]
 Standardised = Annotated[
     bool, Field(description="changes of a draw about their mean, in standard deviations over images")
 ]
 OneSided = Annotated[bool, Field(description="count a negative change as none; if standardised, one below the average")]
-Likeness = Annotated[bool, Field(description="weight changes by how much an image resembles the query")]
+Likeness = Annotated[bool, Field(description="weight changes of loss, not of size, by likeness to the query")]
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="seed of everything that the method draws at random")]
 
 

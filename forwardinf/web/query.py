@@ -240,7 +240,7 @@ def _method_settings() -> tuple[gr.components.Component, ...]:
             gr.Dropdown(
                 default.choices("score"),
                 value=default.score,
-                label="Score",
+                label="Change of loss",
                 info=_explained(settings.Score),
                 filterable=False,
                 min_width=140,
