@@ -1,4 +1,4 @@
-"""The pages as a person meets them, in Chromium: drawing, the training set, the method, phones, refusals at the start.
+"""The pages as a person meets them, in Chromium: pictures, the training set, the method, phones, refusals at the start.
 
 Uses the environment's model (`FORWARDINF_MODEL`, by default the shipped one) and no network.
 """
@@ -43,7 +43,7 @@ def test_an_example_prompt_draws_a_picture(page):
     expect(page.locator(".fi-prompt")).to_have_text(f"“{GOOD_PROMPT}”")
     assert_real_pixels(page)
     expect(page.get_by_label("Prompt")).to_have_value(GOOD_PROMPT)
-    expect(picture(page)).to_have_attribute("alt", f"Drawn from the prompt: {GOOD_PROMPT}")
+    expect(picture(page)).to_have_attribute("alt", f"Generated from the prompt: {GOOD_PROMPT}")
     expect(page.locator(".fi-facts")).to_contain_text("seed 0 · 25 steps · guidance 5")
     assert page.locator(".fi-download").get_attribute("download") == "flamingo-fluent-style-seed-0.png"
 

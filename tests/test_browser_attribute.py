@@ -280,7 +280,7 @@ def test_a_first_drawing_says_at_once_what_it_waits_for(browser, training_pictur
         generate(second, GOOD_PROMPT)
         expect(second.locator("#picture").get_by_text("Yours comes next")).to_be_visible()
         first.locator("#stop").click()
-        expect(picture(second)).to_have_attribute("alt", f"Drawn from the prompt: {GOOD_PROMPT}")
+        expect(picture(second)).to_have_attribute("alt", f"Generated from the prompt: {GOOD_PROMPT}")
         expect(second.get_by_text("Yours comes next")).to_have_count(0)
 
 

@@ -1,4 +1,4 @@
-"""Models that were taught a few pictures, and whether a method finds these from what the models drew."""
+"""Models that were taught a few pictures, and whether a method finds these from what the models generated."""
 
 from __future__ import annotations
 

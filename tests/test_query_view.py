@@ -1,4 +1,4 @@
-"""How the picture in question is shown, and which prompts are offered to draw from."""
+"""How the picture in question is shown, and which prompts are offered to generate from."""
 
 from __future__ import annotations
 

@@ -195,12 +195,12 @@ def test_the_page_has_no_terms_of_the_workshop(found: tuple):
 def test_a_card_says_in_a_line_what_stands_out():
     strong = Result("0" * 16, record(STRONG, query={"prompt": "a bird"}), "", b"", b"png")
     none = Result("1" * 16, record(WEAK), "", b"", b"png")
-    shown = results_view.cards([(strong, ""), (none, "Not drawn")], url_of)
+    shown = results_view.cards([(strong, ""), (none, "Not generated")], url_of)
     assert 'href="?result=0000000000000000"' in shown
     assert "<strong>Flamingo stands out</strong>" in shown
     assert "by Microsoft" in shown
     assert "<strong>Nothing stands out</strong>" in shown
-    assert "Not drawn" in shown
+    assert "Not generated" in shown
     assert results_view.cards([], url_of) == ""
 
 

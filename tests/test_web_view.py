@@ -153,7 +153,7 @@ def test_a_long_unread_end_is_shortened_in_the_middle():
 
 
 def test_a_problem_is_an_alert_and_is_escaped():
-    shown = view.problem("The seed is “<script>”.", "Not drawn")
+    shown = view.problem("The seed is “<script>”.", "Not generated")
     assert 'role="alert"' in shown
     assert "<script>" not in shown
 

@@ -1,7 +1,7 @@
 """The null of an index: what its images score under pictures that owe them nothing, measured once at building.
 
 Not every held-out picture qualifies. A held-out calendar owes much to the trained tear-off calendar: had the model
-drawn it, that image should stand out. So null pictures are drawn from the half of the held-out images that is least
+generated it, that image should stand out. So null pictures are drawn from the half of the held-out images that is least
 alike, in latents, to any training image; which half that is, is decided before any score is seen.
 """
 

@@ -71,7 +71,7 @@ def generate(
     model: Model = None,
     device: TorchDevice = None,
 ) -> None:
-    """Draw a picture from the model."""
+    """Generate a picture with the model."""
     from ..models.generation import GenerationRequest
     from ..models.registry import load_model
 
@@ -89,7 +89,7 @@ def generate(
 @app.command()
 def attribute(
     picture: Path,
-    prompt: Annotated[str, typer.Option(help="what the picture was drawn from; may be left empty")] = "",
+    prompt: Annotated[str, typer.Option(help="what the picture was generated from; may be left empty")] = "",
     index: IndexFolder = None,
     model: Model = None,
     embedder: EmbedderFolder = None,

@@ -86,7 +86,7 @@ def self_retrieval(
 def calibration(
     index: IndexFolder = None,
     nulls: Annotated[int, typer.Option(min=1, help="number of pictures unrelated to the training set")] = 400,
-    repeated: Annotated[int, typer.Option(min=0, help="number of repeated training images, drawn again")] = 40,
+    repeated: Annotated[int, typer.Option(min=0, help="number of repeated training images, generated again")] = 40,
     model: Model = None,
     device: TorchDevice = None,
     method: Method = "forward_inf",

@@ -47,7 +47,7 @@ def load_pipeline(spec: ModelSpec, kind: type[Pipeline], needed: tuple[str, ...]
     transformers.utils.logging.disable_progress_bar()
     _require_folders(spec, needed)
     with _failures_of(spec), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # about settings of drawing, which no loss depends on
+        warnings.simplefilter("ignore", FutureWarning)  # about settings of generation, which no loss depends on
         pipeline: Pipeline = kind.from_pretrained(
             spec.checkpoint, revision=spec.revision, dtype=torch.float32, use_safetensors=True, **options
         )

@@ -1,4 +1,4 @@
-"""A picture to be drawn, and the limits on it."""
+"""A picture to be generated, and the limits on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_GUIDANCE = 20.0
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """One picture to draw; raises InvalidRequest where a field is out of range."""
+    """One picture to generate; raises InvalidRequest where a field is out of range."""
 
     prompt: str
     seed: int = 0
@@ -24,7 +24,7 @@ class GenerationRequest:
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
-            raise InvalidRequest("The prompt is empty. Say what to draw, for example “red apple, OpenMoji style”.")
+            raise InvalidRequest("The prompt is empty. Say what to generate, for example “red apple, OpenMoji style”.")
         require_short(self.prompt)
         _require_integer("seed", self.seed, 0, MAX_SEED)
         _require_integer("number of steps", self.steps, 1, MAX_STEPS)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from diffusers import SchedulerMixin
     from torch import Tensor
 
-# Of a scheduler's configuration, what training depends on; the rest says how pictures are drawn.
+# Of a scheduler's configuration, what training depends on; the rest says how pictures are generated.
 TRAINING_SETTINGS = (
     "prediction_type",
     "num_train_timesteps",

@@ -74,7 +74,7 @@ class StableDiffusionXL(LatentDiffusion):
         return output
 
     def _scaled(self, latents: Tensor) -> Tensor:
-        """Standardised by channel where the autoencoder's configuration says how, as the pipeline undoes on drawing."""
+        """Standardised by channel where the autoencoder's configuration says how, as the pipeline undoes at the end."""
         config = self.vae.config
         if config.latents_mean is None:
             return super()._scaled(latents)

@@ -1,4 +1,4 @@
-"""What families of diffusion models with a UNet on latents share: encoding, losses, features, drawing.
+"""What families of diffusion models with a UNet on latents share: encoding, losses, features, generation.
 
 A family says how its text encoders read a batch's conditioning, and what its UNet is told of that. How latents are
 noised is `noise`; which weights may move, `weights`.

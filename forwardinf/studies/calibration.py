@@ -3,12 +3,12 @@
     forwardinf study calibration --nulls 400
 
 The true answer is known for two kinds of queries. For pictures unrelated to the training set nothing should stand out,
-so the share of them for which something does is the false-discovery rate. For pictures that the model draws again of
-its most repeated, memorised training images, that image must stand out. Held-out images are swept as well, as if they
-had been trained on, and must not stand out either.
+so the share of them for which something does is the false-discovery rate. For pictures that the model generates from
+the captions of its most repeated, memorised training images, the image with that caption must stand out. Held-out
+images are swept as well, as if they had been trained on, and must not stand out either.
 
-Settings were chosen on the first unrelated pictures and on earlier drawings of some repeated images, none of which is
-among these queries.
+Settings were chosen on the first unrelated pictures and on pictures generated earlier from the captions of some
+repeated images, none of which is among these queries.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .settings import settings_on
 from .unrelated import unrelated
 
 GOAL_NULLS, GOAL_REPEATED, GOAL_DETECTED = 400, 40, 0.90
-SEED = 2000  # of the first drawing; lower ones were used while training and for choosing settings
+SEED = 2000  # of the first generated picture; lower ones were used while training and for choosing settings
 CHOSEN_BY = 8  # the first unrelated pictures, on which settings were chosen
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How many unrelated pictures are queried, and how many of the most repeated training images, drawn again."""
+    """How many unrelated pictures are queried, and how many of the most repeated training images, generated again."""
 
     nulls: int = GOAL_NULLS
     repeated: int = GOAL_REPEATED
@@ -170,7 +170,7 @@ def as_table(report: dict[str, Any]) -> str:
         )
     if (found := report["detection"])["queries"]:
         lines.append(
-            f"{'repeated, drawn again':22} {found['queries']:>5} {found['queries']:>7}  {_share(found):26} "
+            f"{'repeated, generated':22} {found['queries']:>5} {found['queries']:>7}  {_share(found):26} "
             f"≥ {found['goal']:.0%}, the repeated image"
         )
     lines += ["", *notes(report), f"Nominal false-discovery rate: {report['rate']:.0%}. Brackets: 95 % intervals."]

@@ -1,10 +1,10 @@
-"""Does a method find the pictures that a model was fine-tuned on, from what that model drew?
+"""Does a method find the pictures that a model was fine-tuned on, from what that model generates?
 
     forwardinf study customisation --method forward_inf --part choosing
 
 A small version of Attribution by Customisation (Wang et al., ICCV 2023, arXiv 2306.09345). Each fine-tuned model gets
 an index of its own, with base losses and Fisher over 1,000 training images and its exemplars. For a picture that the
-model drew, the exemplars are the right answer, each as much as the others.
+model generates, the exemplars are the right answer, each as much as the others.
 """
 
 from __future__ import annotations

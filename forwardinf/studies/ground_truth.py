@@ -2,7 +2,7 @@
 
 lab.json              recipe, training images, queries and subsets
 start.safetensors     initial weights of every training, in float16
-full.safetensors      weights trained on all images: the model that is attributed and that drew half of the queries
+full.safetensors      weights trained on all images: the model that is attributed and that generated half of the queries
 queries/000.png       pictures as they are queried
 losses.npy            loss of every query under every subset's model, [subsets, queries × noise seeds] in float32
 manifest.json         SHA-256 of every file above
@@ -73,7 +73,7 @@ class LabPlan:
 
     @classmethod
     def of(cls, artwork: Catalog, recipe: Recipe, count: int = 1000, queries: int = 100) -> LabPlan:
-        """`count` random training images, and `queries` of each origin: drawn from their captions, and held out."""
+        """`count` random training images, and `queries` of each origin: generated from their captions, and held out."""
         train, held_out = artwork.of_split("train"), artwork.of_split("held_out")
         order = random.Random("lab/images").sample(train.images, count)
         drawn = [LabQuery(f"drawn-{seed:03}", image.caption, seed) for seed, image in enumerate(order[:queries])]
@@ -82,7 +82,7 @@ class LabPlan:
         return cls(recipe, tuple(sorted(image.id for image in order)), (*drawn, *kept))
 
     def numbers(self, drawn: bool, part: str) -> list[int]:
-        """Numbers of the queries that the lab drew, or of the held-out ones, in one of the `PARTS`."""
+        """Numbers of the queries that the lab generated, or of the held-out ones, in one of the `PARTS`."""
         return [n for n, query in enumerate(self.queries) if (query.seed is not None) == drawn][PARTS[part]]
 
     @cached_property

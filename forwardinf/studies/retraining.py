@@ -32,7 +32,7 @@ EMBEDDER = "unet"
 
 @dataclass(frozen=True)
 class Removal:
-    """The number of a query that the lab drew, and the ids of the training images that are removed."""
+    """The number of a query that the lab generated, and the ids of the training images that are removed."""
 
     query: int
     images: frozenset[str]
@@ -112,7 +112,7 @@ class Retraining:
 
     def _measured(self, model: StableDiffusion, number: int) -> Outcome:
         query, before = self.truth.plan.queries[number], self.truth.picture(number)
-        assert query.seed is not None, "a held-out picture cannot be drawn again"
+        assert query.seed is not None, "a held-out picture cannot be generated again"
         after = model.generate(GenerationRequest(query.caption, seed=query.seed))
         rise = self._loss(model, number) - self._loss(self._full, number)
         return Outcome(rise, _squared_error(before, after), _dissimilarity(self._embedder, before, after))

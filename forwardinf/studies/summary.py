@@ -93,7 +93,7 @@ SECTIONS = (
     Section(
         "customisation",
         "Customisation",
-        "A model is fine-tuned on a few pictures that it has never seen: are they found from what it then draws?",
+        "A model is fine-tuned on a few pictures that it has never seen: are they found from what it then generates?",
         tables.customisation,
         Plot("recall.svg", "Recall of the exemplars by depth, for each method", plots.recall),
     ),

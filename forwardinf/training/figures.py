@@ -50,10 +50,10 @@ LABELS = {
     "unet_latents_per_second": f"UNet forward, latents per second, batch {FORWARD_BATCH}, float32",
     "picture_seconds": "one picture, seconds",
     "app_peak_memory_gb": "peak memory of the app while attributing, GB",
-    "prompts": "prompts drawn",
+    "prompts": "pictures generated",
     "nearest_of_prompted_collection": "share whose nearest training image is of the prompted collection",
     "prompted_caption_in_top_5": "share whose prompted caption is among the 5 nearest",
-    "repeated_regenerated": "share of the repeated images that are redrawn as their own nearest",
+    "repeated_regenerated": "share of the repeated images nearest to the picture generated from their caption",
     "repeated_images": "repeated images",
 }
 AT_LEAST = {
@@ -107,7 +107,7 @@ def encode_all(model: StableDiffusion, catalog: Catalog) -> torch.Tensor:
 def nearest_images(
     model: StableDiffusion, train: Catalog, latents: torch.Tensor, images: list[TrainingImage]
 ) -> list[list[TrainingImage]]:
-    """For a picture drawn from each image's caption, the five training images nearest by cosine of latents."""
+    """For a picture generated from each image's caption, the five training images nearest by cosine of latents."""
     drawn = [model.generate(GenerationRequest(image.caption, seed=SEED + i)) for i, image in enumerate(images)]
     queries = F.normalize(model.encode_image(drawn).flatten(1), dim=1)
     return [[train.images[i] for i in row] for row in (queries @ latents.T).topk(5).indices.tolist()]
@@ -136,13 +136,13 @@ def forward_rate(model: StableDiffusion, repeats: int = 15) -> float:
 
 
 def picture_seconds(model: StableDiffusion) -> float:
-    """Median seconds to draw a picture, of 5, with 25 steps and guidance."""
+    """Median seconds to generate a picture, of 5, with 25 steps and guidance."""
     request = GenerationRequest("red apple, OpenMoji style", seed=7)
     return sorted(_timed(lambda: model.generate(request)) for _ in range(5))[2]
 
 
 def app_peak_memory(spec: ModelSpec, artwork: Path) -> int:
-    """Peak resident memory in bytes of a process that builds the app, draws a picture and attributes it."""
+    """Peak resident memory in bytes of a process that builds the app, generates a picture and attributes it."""
     done = subprocess.run(
         [sys.executable, "-c", _APP, spec.checkpoint, str(artwork)], check=True, capture_output=True, text=True
     )

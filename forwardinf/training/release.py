@@ -101,7 +101,7 @@ def contact_sheet(model: StableDiffusion, prompts: list[str]) -> Image.Image:
 
 
 def repeated_sheet(model: StableDiffusion, train: Catalog) -> Image.Image:
-    """Each repeated training image (odd columns) beside the picture drawn from its caption (even columns)."""
+    """Each repeated training image (odd columns) beside the picture generated from its caption (even columns)."""
     pairs: list[Image.Image] = []
     for image in (image for image in train.images if image.repeats > 1):
         original = at_model_size(train, image)

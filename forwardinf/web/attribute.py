@@ -144,11 +144,11 @@ def _finder(page: Page) -> Callable[..., Iterator[Updates]]:
 
 
 def _found(page: Page, visitor: str, run: Run, text: object, fields: tuple[object, ...]) -> Iterator[Updates]:
-    """From a filled-in form to its answer, drawing the prompt where no picture was given."""
+    """From a filled-in form to its answer, generating one from the prompt where no picture was given."""
     served, form, answer = page.served, page.form, page.answer
     prompt, method = forms.conditioning(text), forms.attribution_method(*fields[3:])
     if not run.sha256 and not prompt.strip():
-        raise InvalidRequest("Give a picture first, or say in the prompt what to draw.")
+        raise InvalidRequest("Give a picture first, or say in the prompt what to generate.")
     yield {form.notice: "", **answer.cleared(results_view.preparing(query.WAITING), running=True)}
     yield {form.notice: query.remarks(served, prompt, drawn=False), form.used_prompt: prompt}
     with served.lock:
@@ -232,6 +232,6 @@ def _waiting(served: Served) -> str:
 
 def _lead(served: Served) -> str:
     return (
-        f"Give a picture, or draw one. All {len(served.index.trained):,} images that the model was trained on are "
+        f"Give a picture, or generate one. All {len(served.index.trained):,} images that the model was trained on are "
         "compared with it. The answer names those that stand out and the people who made them, or says that none does."
     )

@@ -19,7 +19,7 @@ GRADIO_FOLDER = "GRADIO_TEMP_DIR"
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder for drawn and uploaded pictures, removed with all of them at the end.
+    """A folder for generated and uploaded pictures, removed with all of them at the end.
 
     A folder that the environment names for uploads is used for those, and left in place. Raises InvalidSettings where
     nothing can be written.

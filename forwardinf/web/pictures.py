@@ -1,4 +1,4 @@
-"""The pictures that visitors gave or drew, each known by the SHA-256 of its bytes, in a folder for each visitor."""
+"""The pictures that visitors gave or generated, each known by the SHA-256 of its bytes, in one folder per visitor."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Pictures:
     def read(self, visitor: str | None, sha256: str | None) -> KeptPicture:
         """A visitor's picture; raises InvalidRequest where it is not, or no longer, kept."""
         if not sha256:
-            raise InvalidRequest("There is no picture yet. Drop one, or draw one from a prompt.")
+            raise InvalidRequest("There is no picture yet. Drop one, or generate one from a prompt.")
         try:
             name = self._names[visitor or ""][sha256]
             return KeptPicture(sha256, name, (self._folder_of(visitor) / sha256).read_bytes())

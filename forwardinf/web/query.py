@@ -1,4 +1,4 @@
-"""The form of the main page: a picture given or drawn, its prompt, and the settings."""
+"""The form of the main page: a picture given or generated, its prompt, and the settings."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class QueryForm:
     drawing: tuple[gr.Number, gr.Number, gr.Number]  # seed, steps, guidance
     method: tuple[gr.components.Component, ...]  # direction, score, loss budget, gradient steps
     find: gr.Button
-    used_prompt: gr.State  # what a picture was last drawn from, or attributed with, here; None before that
+    used_prompt: gr.State  # what a picture was last generated from, or attributed with, here; None before that
     given: tuple[gr.events.Dependency, ...]  # each ends with another picture in the frame, unless it was refused
 
 
@@ -61,7 +61,7 @@ def add(served: Served) -> QueryForm:
     upload = gr.File(label="Picture: drop, paste or choose one", height=150, elem_id="upload")
     prompt = gr.Textbox(
         label="Prompt",
-        info="What the picture was drawn from, if you know it; or what to draw.",
+        info="What the picture was generated from, if you know it; or what to generate.",
         placeholder=f"For example: {texts[0]}" if texts else "",
         max_lines=3,
         elem_id="prompt",
@@ -142,7 +142,7 @@ def _drawer(served: Served, form: QueryForm) -> Callable[..., dict[Any, object]]
             return {**shown, form.notice: remarks(served, request.prompt), form.used_prompt: request.prompt}
         except Exception as error:
             frame = {} if sha256 else {form.frame: ""}
-            return {form.notice: told("Not drawn", error), **frame}
+            return {form.notice: told("Not generated", error), **frame}
 
     return draw
 
@@ -154,12 +154,12 @@ def drawn(
     request: GenerationRequest,
     progress: gr.Progress | None = None,
 ) -> dict[Any, object]:
-    """Draw a picture and keep it for the visitor; the picture's SHA-256, and how it shows."""
+    """Generate a picture and keep it for the visitor; the picture's SHA-256, and how it shows."""
     start = time.perf_counter()
 
     def on_step(done: int, total: int) -> None:
         if progress is not None:
-            progress((done, total), desc="Drawing")
+            progress((done, total), desc="Generating")
 
     png = png_of(served.ask(lambda attributor: attributor.model.generate(request, on_step)))
     sha256 = served.pictures.keep(visitor, png, query_view.file_name(request))
@@ -177,7 +177,7 @@ def awaiting(served: Served, session: str | None) -> str:
 def remarks(served: Served, prompt: str, drawn: bool = True) -> str:
     """How much of a prompt the model can make sense of; empty where there is nothing to say.
 
-    That it knows no word of it matters where the prompt is drawn.
+    That it knows no word of it matters where a picture is generated from it.
     """
     known = not drawn or any(word in served.catalog.words for word in words_of(prompt))
     return view.reading_remarks(served.ask(lambda attributor: attributor.model.unread_text(prompt)), known)
@@ -192,7 +192,7 @@ def told(outcome: str, error: Exception) -> str:
 
 
 def _examples(texts: list[str]) -> list[gr.Button]:
-    html('<p class="fi-small">No picture at hand? Draw one of these.</p>')
+    html('<p class="fi-small">No picture at hand? Generate one of these.</p>')
     with gr.Row(elem_classes="fi-chips"):
         return [gr.Button(text, size="sm", min_width=0, scale=0, elem_classes="fi-chip") for text in texts]
 
@@ -205,14 +205,14 @@ def _advanced() -> tuple[tuple[gr.Number, gr.Number, gr.Number], tuple[gr.compon
 
 def _drawing_settings() -> tuple[gr.Number, gr.Number, gr.Number]:
     default = GenerationRequest(prompt="defaults")
-    html("<h3>Drawing</h3>")
+    html("<h3>Generation</h3>")
     with gr.Row(elem_classes="fi-numbers"):
         return (
-            gr.Number(default.seed, label="Seed", info="The same seed draws the same picture.", min_width=100),
+            gr.Number(default.seed, label="Seed", info="The same seed gives the same picture.", min_width=100),
             gr.Number(
                 default.steps,
                 label="Steps",
-                info=f"1 to {MAX_STEPS}. More steps take longer and draw finer.",
+                info=f"1 to {MAX_STEPS}. More steps take longer and give finer pictures.",
                 min_width=100,
             ),
             gr.Number(

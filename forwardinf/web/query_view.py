@@ -14,7 +14,7 @@ from .templates import render
 
 
 def examples(catalog: Catalog, count: int = 5) -> list[str]:
-    """Captions to draw from: of the images that training showed most often, as the model draws these best.
+    """Captions to generate from: of the images that training showed most often, which the model generates best.
 
     Collections take turns.
     """
@@ -26,12 +26,12 @@ def examples(catalog: Catalog, count: int = 5) -> list[str]:
 
 
 def drawn_picture(png: bytes, sha256: str, request: GenerationRequest, seconds: float) -> str:
-    """A picture with what it takes to draw it again, and a link that saves it."""
+    """A picture with what it takes to generate it again, and a link that saves it."""
     return render(
         "query_picture.html",
         url=data_url(png),
         sha256=sha256,
-        alt=f"Drawn from the prompt: {request.prompt}",
+        alt=f"Generated from the prompt: {request.prompt}",
         title=f"“{request.prompt}”",
         facts=f"seed {request.seed} · {request.steps} steps · guidance {request.guidance:g} · {seconds:.1f} s",
         download=file_name(request),

@@ -28,7 +28,7 @@ class Run:
     """A question that is being answered."""
 
     stop: threading.Event  # set where no answer is wanted any more
-    sha256: str | None  # of the picture; None until it is drawn
+    sha256: str | None  # of the picture; None until it is generated
     abandoned: bool = False  # whether the page shows something else by now
 
 

@@ -24,7 +24,7 @@ def page_title(title: str, lead: str) -> str:
 
 
 def problem(message: str, outcome: str) -> str:
-    """What went wrong, announced at once by a screen reader; `outcome` is what did not happen, such as “Not drawn”."""
+    """What went wrong, announced at once by a screen reader; `outcome` says what failed, such as “Not generated”."""
     return render("notice.html", role="alert", opening=outcome, message=message)
 
 
