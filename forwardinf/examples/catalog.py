@@ -51,7 +51,7 @@ class TrainingImage:
     sha256: str  # of the picture's file
     phash: str  # 64-bit perceptual hash, hexadecimal
     split: str  # train | held_out | reserve
-    repeats: int  # how often one pass of training showed it
+    repeats: int  # how often an epoch of training showed it
 
 
 FIELDS = tuple(field.name for field in fields(TrainingImage))

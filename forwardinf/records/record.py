@@ -99,7 +99,7 @@ class Match(_Part):
     licence_url: Text
     source_url: Text
     split: str
-    repeats: int | None  # how often one pass of training showed it; None where that was not recorded
+    repeats: int | None  # how often an epoch of training showed it; None where that was not recorded
     sha256: str
     is_fallback_caption: bool  # whether its caption was used as the prompt
 

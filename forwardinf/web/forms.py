@@ -51,7 +51,7 @@ class CatalogSearch:
     text: str = ""  # beginnings of words of a caption or a creator's name; all must occur
     collection: str = EVERY_COLLECTION
     split: str = "train"
-    repeated: bool = False  # only those that one pass of training showed more than once
+    repeated: bool = False  # only those that an epoch of training showed more than once
 
     def found_in(self, catalog: Catalog) -> list[TrainingImage]:
         """The matching pictures, each subject's styles side by side."""
