@@ -1,10 +1,10 @@
 """Null distributions: how indexed images change under pictures that owe them nothing.
 
 A few held-out pictures, from the half of them that is least like any training image, are run as queries when an index
-is built. They tell two
-things. For each image: some images move whenever the model is touched at all, others hardly ever do, so a query's
-change counts by its z-score against what the image showed under these pictures. For an answer as a whole: the highest
-score that any image reaches under each of them is what an image has to exceed to stand out (confidence.py).
+is built. They tell two things. For each image: some images move whenever the model is touched at all, others hardly
+ever do, so a query's change counts by its z-score against what the image showed under these pictures. For an answer as
+a whole: to stand out, an image has to exceed the highest score that any image reaches under most of them
+(confidence.py).
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 # Multiples of the mean standard deviation added to each image's: a smaller one retrieves better, a larger one raises
 # LDS; chosen on the choosing parts.
 SHARED = 2
-FEWEST_FOR_Z_SCORES = (
-    3  # null pictures for a null distribution: without any one of them a standard deviation is still defined
-)
+# Null pictures for a null distribution: without any one of them a standard deviation is still defined.
+FEWEST_FOR_Z_SCORES = 3
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,8 @@ class NullDistribution:
     """Mean and standard deviation of each image's changes under the null pictures, draw by draw."""
 
     positions: dict[str, int]  # of example ids in what follows
-    mean: Tensor  # [n d]
-    spread: Tensor  # [n d], σ_i + SHARED · σ̄
+    mean: Tensor  # [n d], μ_ik
+    spread: Tensor  # [n d], σ_ik + SHARED · mean_j σ_jk of equation (3)
 
     @classmethod
     def of(cls, example_ids: Sequence[str], per_draw: Tensor) -> NullDistribution:

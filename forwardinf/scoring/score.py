@@ -1,15 +1,18 @@
 """The score of Forward-INF, whole: from losses before and after the move to one number per training image.
 
-Notation: indexed image i of n (held-out ones included); draw k of d, of which the first e measure the error of the
-prediction, L_ik = its denoising loss, and the last d − e its size, L_ik = the mean square of the prediction. L′ is the
-same under the weights that were moved for the query; x̄_k and sd_k are mean and standard deviation over the images.
+Symbols, as in docs/method.md: indexed image i of n (held-out ones included); draw k of d, of which the first e measure
+the error of the prediction, L_ik = its denoising loss, and the last d − e its size, L_ik = the mean square of the
+prediction. L′ is the same under the weights that were moved for the query. mean_j and sd_j are mean and standard
+deviation over the images j, mean_k and sd_k those over draws.
 
-    (1)  c_ik = √L′_ik − √L_ik                      change; the root, as gradients of squared errors grow with the error
-    (2)  s_ik = max(0, (c_ik − c̄_k) / sd_k(c))      standardised over the images, and one-sided
-    (3)  z_ik = (s_ik − m_ik) / (σ_ik + 2 σ̄_k)      z-score against the image's null distribution (null.py), mean m,
-                                                    standard deviation σ; without one, z = s
-    (4)  w_i  = 1 + max(0, (l_i − l̄) / sd(l))       weight by likeness l_i: cosine of centred latents with the query's
+    (1)  c_ik = √L′_ik − √L_ik                              change; the root, as ∇L = 2 √L ∇√L grows with the error √L
+    (2)  s_ik = max(0, (c_ik − mean_j c_jk) / sd_j c_jk)    standardised over the images, and one-sided
+    (3)  z_ik = (s_ik − μ_ik) / (σ_ik + 2 mean_j σ_jk)      z-score against the image's null distribution (null.py),
+                                                            mean μ, standard deviation σ; without one, z = s
+    (4)  w_i  = 1 + max(0, (ρ_i − mean_j ρ_j) / sd_j ρ_j)   weight by likeness ρ_i: cosine of centred latents with the
+                                                            query's
     (5)  score_i = max(0, mean_{k ≤ e} w_i z_ik) + max(0, mean_{k > e} z_ik)²
+    (6)  SE_i² = (sd_{k ≤ e} w_i z_ik)² / e + (2 · 0.2 max(0, mean_{k > e} z_ik)²)² / (d − e)    its standard error
 
 Why sizes, and why squared: an image that the model knows by heart has hardly any error left to change, but what the
 model predicts for it still moves (as D-TRAK differentiates it, Zheng et al. 2024, arXiv 2311.00500). The square
@@ -71,7 +74,7 @@ def likeness_weights(likeness: Tensor) -> Tensor:
 
 
 def score(changes: Changes, null: NullDistribution | None = None) -> InfluenceScores:
-    """Equations (3) and (5), with each score's standard error and the scores without each draw in turn.
+    """Equations (3), (5) and (6), with the scores without each draw in turn.
 
     `per_draw` of the result is scaled so that its mean over the draws is the score, up to the floors at 0. Without
     sizes and without a null distribution the score has no floor: it is the weighted mean, and may be negative.
@@ -102,7 +105,7 @@ def _mean(z: Tensor) -> Tensor:
 
 
 def _standard_errors(error_z: Tensor, mean_size: Tensor, size_draws: int) -> Tensor:
-    """`[n]`: of the mean over errors, and for the square of a size what SIZE_NOISE makes of it (d x² = 2x dx)."""
+    """Equation (6), `[n]`: of the mean over errors, and for the square of a size twice its relative SIZE_NOISE."""
     count = error_z.shape[1]
     of_mean = error_z.std(dim=1) / count**0.5 if count > 1 else torch.full((len(error_z),), float("nan"))
     if not size_draws:
