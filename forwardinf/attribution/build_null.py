@@ -1,8 +1,8 @@
 """The null of an index: what its images score under pictures that owe them nothing, measured once at building.
 
 Not every held-out picture qualifies. A held-out calendar owes much to the trained tear-off calendar: had the model
-generated it, that image should stand out. So null pictures are drawn from the half of the held-out images that is least
-alike, in latents, to any training image; which half that is, is decided before any score is seen.
+generated it, that image should stand out. So null pictures are sampled from the half of the held-out images that is
+least like any training image, in latents; which half that is, is decided before any score is seen.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def build_null(
 ) -> Index:
     """Run `count` held-out images of the index as queries, and keep every change in the index's folder.
 
-    They are drawn at random from those unlike any training image; fewer where there are not as many. `pictures` has
+    They are sampled from the half least like any training image; fewer where there are not as many. `pictures` has
     them at their full size. Each is run with its caption and swept over all images but itself: a query has no row of
     its own in the index, and its own row would move so much that all others would seem to move less. With `unprompted`
     each is run once more without a prompt: the image whose caption is then used scores higher for it, so such answers
