@@ -154,8 +154,9 @@ def as_report(trials: list[Trial]) -> dict[str, Any]:
 
 def _false(kind: str, trials: list[Trial]) -> dict[str, Any]:
     sources = [trial["query"].rpartition("-")[0] for trial in trials]
-    called = Counter(source for source, trial in zip(sources, trials, strict=True) if trial["called"])
-    share, interval = called.total() / len(trials), clustered_interval(called, Counter(sources))
+    # Journals count images that stand out as “called”.
+    false = Counter(source for source, trial in zip(sources, trials, strict=True) if trial["called"])
+    share, interval = false.total() / len(trials), clustered_interval(false, Counter(sources))
     failed = sum(trial["failed"] is not None for trial in trials)
     return {"kind": kind, "queries": len(trials), "sources": len(set(sources)), "share": share, "interval": interval,
             "failed": failed}  # fmt: skip
