@@ -20,6 +20,7 @@ class KnownGradients:
 
     def __init__(self, outputs: int, inputs: int) -> None:
         self.weights = {"w": torch.zeros(outputs, inputs, requires_grad=True)}
+        self.spec = ModelSpec("a matrix")
 
     def tunable_parameters(self) -> dict[str, torch.Tensor]:
         return self.weights
