@@ -13,6 +13,7 @@ Axes, in the order in which they appear in shapes:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -106,8 +107,17 @@ class InfluenceScores:
         return InfluenceScores(ids, self.scores[kept], self.standard_errors[kept], self.per_draw[kept], left_out)
 
     def top(self, k: int) -> list[tuple[str, float, float]]:
-        """The `k` most influential examples: (id, score, standard error); ties in id order."""
-        order = sorted(range(len(self.example_ids)), key=lambda i: (-float(self.scores[i]), self.example_ids[i]))[:k]
+        """The `k` most influential examples: (id, score, standard error).
+
+        Ties in id order; scores that are not a number come last.
+        """
+        import numpy as np
+
+        scores = self.scores.nan_to_num(nan=-math.inf).numpy()
+        least = np.partition(scores, len(scores) - k)[len(scores) - k] if 0 < k < len(scores) else -math.inf
+        rows = np.flatnonzero(scores >= least)  # more than k only where some tie for the last place
+        ids = np.array([self.example_ids[i] for i in rows])
+        order = rows[np.lexsort((ids, -scores[rows]))][: max(0, k)].tolist()
         return [(self.example_ids[i], float(self.scores[i]), float(self.standard_errors[i])) for i in order]
 
     def rank_of(self, example_id: str) -> int:

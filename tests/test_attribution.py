@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import shutil
 import threading
 import weakref
@@ -440,6 +441,19 @@ def test_scores_follow_their_formulas():
     assert found(score="skew").scores[0] == pytest.approx((0.5 / 2.501 + 0) / 2)
     assert found(score="root").scores[0] == pytest.approx((1.5**0.5 - 1) / 2)
     assert plain.top(1)[0][0] == "a"
+
+
+@pytest.mark.parametrize("k", [0, 1, 5, 40, 60, 100])
+def test_the_most_influential_come_first_with_ties_in_the_order_of_ids(k: int):
+    random = torch.Generator().manual_seed(0)
+    scores = torch.randint(0, 6, (60,), generator=random).float()  # nearly all tie with some
+    scores[7] = float("nan")
+    ids = tuple(f"image {n}" for n in torch.randperm(60, generator=random).tolist())
+    value = [-math.inf if score != score else score for score in scores.tolist()]
+    expected = sorted(range(60), key=lambda i: (-value[i], ids[i]))[:k]
+    top = InfluenceScores(ids, scores, torch.arange(60.0), scores[:, None]).top(k)
+    assert [(found, error) for found, _, error in top] == [(ids[i], float(i)) for i in expected]
+    assert all(score == value[i] for (_, score, _), i in zip(top, expected, strict=True) if i != 7)
 
 
 def test_ties_and_scores_that_are_no_number_count_against_a_rank():

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import mannwhitneyu
 
 from conftest import tiny_pipeline, write_patches
 from forwardinf.attribution.answer import answer_of
@@ -190,6 +191,23 @@ def test_a_small_group_that_ranks_first_is_found_among_images_half_of_which_tie(
     least = 51 / (PERMUTATIONS + 1) if size <= SMALL else exact
     assert group.mean_rank == (1 + size) / 2
     assert max(exact, least) * 0.5 <= group.p_value <= max(2.5 * exact, 0.001)
+
+
+def test_a_large_groups_p_value_is_that_of_the_rank_sum_test():
+    random = np.random.default_rng(0)
+    names = random.choice(["a", "b", "c"], 400)
+    values = np.maximum(0, random.normal(size=400) + 0.3 * (names == "b"))  # nearly half of them tie
+    found = {group.name: group.p_value for group in ranked_groups(torch.from_numpy(values), names.tolist())}
+    inside = names == "b"
+    alone = mannwhitneyu(values[inside], values[~inside], alternative="greater").pvalue
+    assert found["b"] == pytest.approx(3 * alone, rel=1e-9)  # three groups were tested
+
+
+def test_a_group_of_all_but_a_few_images_is_compared_with_random_ones():
+    scores, names = torch.arange(40, 0, -1.0), ["most"] * 38 + ["last"] * 2
+    found = {group.name: group.p_value for group in ranked_groups(scores, names)}
+    assert found["most"] == pytest.approx(2 / math.comb(40, 2), rel=0.3)  # two groups were tested
+    assert found["last"] == 1.0
 
 
 def test_images_that_tie_share_their_mean_rank():

@@ -194,7 +194,7 @@ class Attributor:
 
     def _nearest(self, picture: Image) -> TrainingImage:
         """The training image most similar to a picture; raises what `similarities` raises."""
-        nearest = self.index.neighbours.nearest(self._embedder.embed([picture])[0], among=self.index.trained)
+        nearest = self.index.neighbours.nearest(self._embedder.embed([picture])[0], among=self.index.trained_mask)
         return self.index.catalog.by_id[nearest]
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,22 +41,23 @@ class Neighbours:
             )
         return cls(tuple(example_ids), flat)
 
-    def nearest(self, embedding: Tensor, among: Iterable[str]) -> str:
-        """Of these images, the id of the one that is most similar to an embedding `[f]`."""
+    def nearest(self, embedding: Tensor, among: Tensor) -> str:
+        """Of the images of a mask `among` `[n]`, the id of the one that is most similar to an embedding `[f]`."""
         import faiss
         import numpy as np
 
-        wanted = frozenset(among)
-        rows = np.array([row for row, example_id in enumerate(self.example_ids) if example_id in wanted], np.int64)
-        only = faiss.SearchParameters(sel=faiss.IDSelectorBatch(rows))  # type: ignore[call-arg]
+        bits = np.packbits(among.numpy(), bitorder="little")
+        only = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))  # type: ignore[call-arg, arg-type]
         _, positions = self.flat.search(embedding[None].numpy(), 1, params=only)
         return self.example_ids[int(positions[0, 0])]
 
     def similarities(self, embedding: Tensor) -> Tensor:
         """Float32 similarities `[n]` of every image to an embedding `[f]`, in the index's order."""
+        import faiss
         import torch
 
-        return torch.from_numpy(self.flat.reconstruct_n(0, self.flat.ntotal)) @ embedding
+        kept = faiss.rev_swig_ptr(self.flat.get_xb(), self.flat.ntotal * self.flat.d)  # a view: all of them are a lot
+        return torch.from_numpy(kept.reshape(self.flat.ntotal, self.flat.d)) @ embedding
 
 
 def write_neighbours(folder: Path, embeddings: Tensor) -> None:
