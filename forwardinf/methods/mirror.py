@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..models.protocol import AttributableModel
 
 TRIES, CLOSE = 12, 0.05  # of the line search, and how near its target it has to come, as a share of the way
-MISSED = 0.2  # share of the whole way by which the steps may end short of their budget, or past it
+MISSED = 0.5  # share of the whole way by which the steps may end short of their budget, or past it
 ByName = dict[str, "Tensor"]  # a tensor for each tunable parameter
 
 
