@@ -7,6 +7,7 @@ ForwardInfError
 ├── DamagedAsset          a file is there, but is not what its manifest says
 ├── IndexMismatch         an index that belongs to another model, or was made otherwise
 ├── NonFinite             a model computes a loss, or anything else, that is not a finite number
+├── OutOfMemory           the device has too little memory for even a single picture
 ├── UnsupportedModel      a checkpoint that no model family here can read
 └── UnreadablePicture     an uploaded file that cannot be used as a picture
 
@@ -42,6 +43,10 @@ class IndexMismatch(ForwardInfError):
 
 
 class NonFinite(ForwardInfError):
+    pass
+
+
+class OutOfMemory(ForwardInfError):
     pass
 
 

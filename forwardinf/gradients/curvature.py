@@ -10,7 +10,7 @@ import torch
 
 from ..draws import DrawPlan
 from ..types import LatentBatch
-from .per_example import by_draw, weight_gradients
+from .per_example import by_draw, mean_gradient
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,7 +108,7 @@ def _gradients(model: AttributableModel, batches: Iterable[LatentBatch], plan: D
     for batch in batches:
         draws = plan.draws(batch.example_ids, batch.latents.shape[1:])
         for example, its_draw in by_draw(batch, draws):
-            yield weight_gradients(model, model.loss(example, its_draw).mean())
+            yield mean_gradient(model, model.loss, example, its_draw)[1]
 
 
 def _eigenbases(

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from ..errors import OutOfMemory
 from ..files.rows import RowCache
+from ..models.protocol import SavingMemory
+from ..sweep.parts import Parts
 from ..types import Draws, LatentBatch
 
 if TYPE_CHECKING:
@@ -20,8 +23,10 @@ if TYPE_CHECKING:
     from ..models.protocol import AttributableModel
 
 LOSS_SCALE = 4096.0
-POSITIONS = 1 << 14  # of latents whose gradient is taken at once: four of 64 × 64, some 8 GB on Stable Diffusion 1.5
+# Latent positions at once: of a gradient four of 64 × 64, some 8 GB on Stable Diffusion 1.5, or one of 128 × 128.
+POSITIONS, VALUE_POSITIONS = 2**14, 2**16
 Objective = Callable[[LatentBatch, Draws], "Tensor"]  # [b d], differentiable in the tunable weights
+Result = TypeVar("Result")
 
 
 def weight_gradients(model: AttributableModel, value: Tensor) -> dict[str, Tensor]:
@@ -36,21 +41,70 @@ def weight_gradients(model: AttributableModel, value: Tensor) -> dict[str, Tenso
     return {name: part / LOSS_SCALE if half else part for name, part in zip(tunable, parts, strict=True)}
 
 
-def gradient(model: AttributableModel, objective: Objective, batch: LatentBatch, draws: Draws) -> Tensor:
-    """Gradient `[w]` of the mean of `objective` over a batch and its draws, all tunable weights in a row, float32.
+def mean_gradient(
+    model: AttributableModel, objective: Objective, batch: LatentBatch, draws: Draws
+) -> tuple[float, dict[str, Tensor]]:
+    """The mean of `objective` over a batch and its draws, and its gradient by tunable weight, of each weight's shape.
 
-    Of as many draws at a time as memory allows for, as each keeps all that a backward needs.
+    Of as many draws or examples at a time as memory allows for, as each keeps all that a backward needs; where it does
+    not suffice for one, with activations computed again on the way back. Raises OutOfMemory where that is too much too.
     """
-    count = draws.u.shape[1]
-    at_once = max(1, POSITIONS // batch.latents[:, 0].numel())
-    total = torch.zeros(())
-    for start in range(0, count, at_once):
-        part = draws.part(slice(None), slice(start, start + at_once))
+    try:
+        return _mean_gradient(model, objective, batch, draws)
+    except OutOfMemory:
+        if not (isinstance(model, SavingMemory) and model.save_memory()):
+            raise
+    return _mean_gradient(model, objective, batch, draws)
+
+
+def gradient(model: AttributableModel, objective: Objective, batch: LatentBatch, draws: Draws) -> Tensor:
+    """The gradient of `mean_gradient` with all tunable weights in a row, `[w]` in float32."""
+    _, gradients = mean_gradient(model, objective, batch, draws)
+    return torch.cat([gradient.flatten().float() for gradient in gradients.values()])
+
+
+@torch.no_grad()
+def mean_value(objective: Objective, batch: LatentBatch, draws: Draws) -> float:
+    """The mean of `objective` over a batch and its draws, of as many at a time as memory allows for."""
+    means = _in_parts(batch, draws, VALUE_POSITIONS, lambda *part: objective(*part).mean())
+    return sum(float(mean) * share for share, mean in means)
+
+
+def _mean_gradient(
+    model: AttributableModel, objective: Objective, batch: LatentBatch, draws: Draws
+) -> tuple[float, dict[str, Tensor]]:
+    def of(*part: Any) -> tuple[float, dict[str, Tensor]]:  # noqa: ANN401
         with torch.enable_grad():
-            gradients = weight_gradients(model, objective(batch, part).mean())
-        flat = torch.cat([gradient.flatten().float() for gradient in gradients.values()])
-        total = flat if count <= at_once else total + flat * (part.u.shape[1] / count)
-    return total
+            mean = objective(*part).mean()
+            return float(mean.detach()), weight_gradients(model, mean)
+
+    value, total = 0.0, dict[str, "Tensor"]()
+    for share, (mean, gradients) in _in_parts(batch, draws, POSITIONS, of):
+        value += mean * share
+        for name, part in gradients.items():
+            total[name] = total[name].add_(part, alpha=share) if name in total else part * share
+    return value, total
+
+
+def _in_parts(
+    batch: LatentBatch, draws: Draws, limit: int, work: Callable[[LatentBatch, Draws], Result]
+) -> Iterator[tuple[float, Result]]:
+    """What `work` makes of parts of a batch, or of the draws of a single example, and each part's share of the whole.
+
+    A part has at most `limit` latent positions, where it is more than one example or draw.
+    """
+    rows, count = draws.u.shape
+    alone, every = rows == 1, slice(None)
+    parts = Parts.within(limit, batch.latents[0, 0].numel() * (1 if alone else count))
+
+    def on(part: slice) -> Result:
+        if alone:
+            return work(batch, draws.part(every, part))
+        return work(batch.rows(part.start, part.stop), draws.part(part, every))
+
+    whole = count if alone else rows
+    for part, result in parts.over(whole, on):
+        yield (part.stop - part.start) / whole, result
 
 
 def by_example(batch: LatentBatch, draws: Draws) -> Iterator[tuple[LatentBatch, Draws]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from ..examples.catalog import FILE_NAME as CATALOG
 from ..examples.catalog import Catalog, TrainingImage
 from ..files.atomic import writing
 from ..models.protocol import CaptionedPicture
+from ..sweep.parts import Parts
 from ..types import LatentBatch
 from .curvature_file import FISHER, KRONECKER, write_fisher, write_kronecker
 from .finite import require_finite
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
     from ..models.protocol import PictureModel
 
 THUMBNAIL = 128  # pixels
-ENCODE_BATCH = 64
+# Of the pictures that are encoded at once: 64 of 64 × 64 on a CPU; elsewhere 8 of 512 × 512, some 5 GB in float32.
+CPU_PIXELS, GPU_PIXELS = 2**18, 2**21
 
 
 @dataclass(frozen=True)
@@ -167,17 +169,30 @@ class _Build:
         import torch
 
         latents, conditioning, embeddings = [], [], []
-        for at in range(0, len(images), ENCODE_BATCH):
+        at_once = self._encoding.most
+        for at in range(0, len(images), at_once):
             examples = []
-            for n, image in enumerate(images[at : at + ENCODE_BATCH], start + at):
+            for n, image in enumerate(images[at : at + at_once], start + at):
                 examples.append(CaptionedPicture(image.id, self.source.picture(image), image.caption))
                 self._write_thumbnail(n, examples[-1].picture)
-            encoded = self.model.encode(examples)
-            latents.append(encoded.latents.half().cpu())  # every loss is taken from exactly these
-            conditioning.append(encoded.conditioning)
-            embeddings.append(self._embedded([example.picture for example in examples], encoded.latents))
+            for _, (seen, embedded) in self._encoding.over(len(examples), partial(self._seen, examples)):
+                latents.append(seen.latents)
+                conditioning.append(seen.conditioning)
+                embeddings.append(embedded)
         ids = tuple(image.id for image in images)
         return LatentBatch(ids, torch.cat(latents), torch.cat(conditioning)), torch.cat(embeddings)
+
+    @cached_property
+    def _encoding(self) -> Parts:
+        limit = CPU_PIXELS if self.model.spec.device == "cpu" else GPU_PIXELS
+        return Parts.within(limit, self.model.picture_size**2)
+
+    def _seen(self, examples: Sequence[CaptionedPicture], part: slice) -> tuple[LatentBatch, Tensor]:
+        """A part of the examples as the model sees them, with latents in float16 on the CPU, and their embeddings."""
+        encoded = self.model.encode(examples[part])
+        embedded = self._embedded([example.picture for example in examples[part]], encoded.latents)
+        # Every loss is taken from exactly these latents.
+        return replace(encoded, latents=encoded.latents.half().cpu()), embedded
 
     def _embedded(self, pictures: Sequence[Image], latents: Tensor) -> Tensor:
         if isinstance(self.embedder, LatentEmbedder):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from ..errors import InvalidRequest
-from ..gradients.per_example import weight_gradients
+from ..gradients.per_example import mean_gradient, mean_value
 from ..models.protocol import predicting
-from ..types import Draws, Query
+from ..types import Draws, LatentBatch, Query
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,20 +46,19 @@ class Objective:
     def description(self) -> str:
         return {"loss": "loss", "size": "prediction size"}[self.of]
 
-    @torch.no_grad()
     def value(self, deltas: ByName) -> float:
         with self.model.with_deltas(deltas):
-            return float(self._mean())
+            return mean_value(self._figures, self.query.batch(), self.draws)
 
     def gradient(self, deltas: ByName) -> ByName:
         with self.model.with_deltas(deltas):
-            return weight_gradients(self.model, self._mean())
+            return mean_gradient(self.model, self._figures, self.query.batch(), self.draws)[1]
 
-    def _mean(self) -> Tensor:
-        batch = self.query.batch()
+    def _figures(self, batch: LatentBatch, draws: Draws) -> Tensor:
+        """What the mean is taken of, `[b d]`."""
         if self.of == "size":
-            return predicting(self.model).loss_and_size(batch, self.draws)[1].mean()
-        return self.model.loss(batch, self.draws).mean()
+            return predicting(self.model).loss_and_size(batch, draws)[1]
+        return self.model.loss(batch, draws)
 
 
 def moved(objective: Objective, precondition: Callable[[ByName], ByName], steps: int, sign: int, budget: float) -> Move:

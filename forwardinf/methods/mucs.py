@@ -29,7 +29,7 @@ import torch
 from pydantic import Field
 
 from ..draws import DrawPlan
-from ..gradients.per_example import weight_gradients
+from ..gradients.per_example import mean_gradient, mean_value
 from ..scoring.score import Changes, change_of
 from ..sweep.losses import losses
 from ..sweep.rounds import Round
@@ -74,13 +74,12 @@ class Mucs(settings.MethodSettings):
         before = self._query_loss(model, query, deltas)
         for step in range(self.max_steps):
             with model.with_deltas(deltas):
-                forget = self._forget_loss(model, query, step)
-                if float(forget.detach()) >= FORGOTTEN * self.null_loss:
+                forget, rising = self._forgetting(model, query, step)
+                if forget >= FORGOTTEN * self.null_loss:
                     break
-                objective = self._retain_loss(model, training_set, step) - self.forget_weight * forget
-                gradients = weight_gradients(model, objective)
-            for name, gradient in gradients.items():
-                moved[name].grad = gradient.float()
+                retaining = self._retaining(model, training_set, step)
+            for name, gradient in retaining.items():
+                moved[name].grad = gradient - self.forget_weight * rising[name]
             optimiser.step()
             deltas, steps = _differences(moved, start), step + 1
         after = self._query_loss(model, query, deltas)
@@ -101,21 +100,24 @@ class Mucs(settings.MethodSettings):
         """The draws of a plan whose timestep quantiles all lie above `noise_from`; at least the last."""
         return tuple(range(min(math.ceil(self.noise_from * count), count - 1), count))
 
-    def _forget_loss(self, model: AttributableModel, query: Query, step: int) -> Tensor:
-        """What is left to unlearn: draws whose loss has reached the null loss have no gradient any more."""
-        loss = model.loss(query.batch(), self._draws(query.batch(), step + 1, self.batch))
-        return loss.clamp(max=self.null_loss).mean()
+    def _forgetting(self, model: AttributableModel, query: Query, step: int) -> tuple[float, dict[str, Tensor]]:
+        """What is left to unlearn, by its gradient: a draw whose loss has reached the null loss has none any more."""
 
-    def _retain_loss(self, model: AttributableModel, training_set: TrainingSet, step: int) -> Tensor:
+        def clamped(batch: LatentBatch, draws: Draws) -> Tensor:
+            return model.loss(batch, draws).clamp(max=self.null_loss)
+
+        return mean_gradient(model, clamped, query.batch(), self._draws(query.batch(), step + 1, self.batch))
+
+    def _retaining(self, model: AttributableModel, training_set: TrainingSet, step: int) -> dict[str, Tensor]:
+        """The gradient of the mean loss of random training images."""
         trained = sorted(training_set.trained)
         chosen = random.Random(f"{self.seed}/{step}").sample(trained, min(self.batch, len(trained)))
         batch = training_set.examples(chosen)
-        return model.loss(batch, self._draws(batch, step + 1, 1)).mean()
+        return mean_gradient(model, model.loss, batch, self._draws(batch, step + 1, 1))[1]
 
-    @torch.no_grad()
     def _query_loss(self, model: AttributableModel, query: Query, deltas: dict[str, Tensor]) -> float:
         with model.with_deltas(deltas):
-            return float(model.loss(query.batch(), self._draws(query.batch(), 0, 24)).mean())
+            return mean_value(model.loss, query.batch(), self._draws(query.batch(), 0, 24))
 
     def _draws(self, batch: LatentBatch, step: int, count: int) -> Draws:
         """Other draws at every step; step 0 is for watching."""

@@ -28,7 +28,7 @@ from torch.nn.functional import normalize
 
 from ..draws import DrawPlan
 from ..errors import InvalidRequest
-from ..gradients.per_example import KeptByExample, by_draw, gradient
+from ..gradients.per_example import KeptByExample, by_draw, gradient, mean_value
 from ..scoring.score import Changes
 from ..sweep.losses import losses
 from ..sweep.rounds import Round
@@ -74,8 +74,7 @@ class TracIn(settings.MethodSettings):
         if self.normalised:
             directions = (gradient(model, model.loss, *one) for one in by_draw(query.batch(), draws))
             along = sum((normalize(one, dim=0) for one in directions), torch.zeros(())) / self.query_draws
-        with torch.no_grad():
-            loss = float(model.loss(query.batch(), draws).mean())
+        loss = mean_value(model.loss, query.batch(), draws)
         factor = STEP * loss / max(float(mean.norm() * along.norm()), 1e-30)
         return self._state(model, training_set, factor, factor * along)
 

@@ -54,6 +54,14 @@ class PredictingModel(AttributableModel, Protocol):
         """The prediction for each example at each of its draws, `[b d ...]` in float32; differentiable."""
 
 
+@runtime_checkable
+class SavingMemory(Protocol):
+    """A model whose gradients can be taken with less memory, in more time."""
+
+    def save_memory(self) -> bool:
+        """Keep fewer activations for every gradient from now on; False where that is so already."""
+
+
 @dataclass(frozen=True)
 class CaptionedPicture:
     """What a text-to-image model is trained on, and what a query is to it."""

@@ -116,6 +116,13 @@ class LatentDiffusion(ABC):
     def with_deltas(self, deltas: dict[str, Tensor]) -> AbstractContextManager[None]:
         return self._tunable.moved(deltas)
 
+    def save_memory(self) -> bool:
+        """Compute activations again on the way back, a block at a time (Chen et al. 2016, arXiv 1604.06174)."""
+        if self.unet.is_gradient_checkpointing:
+            return False
+        self.unet.enable_gradient_checkpointing()
+        return True
+
     def loss(self, batch: LatentBatch, draws: Draws) -> Tensor:
         """Mean squared error against the schedule's target, `[b d]` (Ho et al. 2020, eq. 14; v: Salimans & Ho 2022).
 

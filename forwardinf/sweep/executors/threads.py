@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import traceback
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +16,7 @@ import torch
 from ...draws import DrawPlan
 from ...types import LatentBatch
 from ..job import SweepJob
+from ..parts import Parts
 from ..rounds import Measured
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from ...models.protocol import AttributableModel
 
-MAX_HALVINGS, MAX_WORKERS = 3, 8
+MAX_WORKERS = 8
 # Latent positions in a batch: on a CPU 256 latents of 8 × 8 or 4 of 64 × 64, elsewhere 16 times as many.
 CPU_POSITIONS, GPU_POSITIONS = 2**14, 2**18
 Batches = Callable[["tuple[str, ...] | None"], Iterable[LatentBatch]]
@@ -64,41 +65,36 @@ def measured_by_batch(
     """What `measure` says of every example under the model as it is now, a batch at a time, in order.
 
     `batch_size` counts latents, that is examples times the `per_example` forwards of each: by default as many as take
-    a CPU a second or two, or as keep a GPU busy. It is halved on running out of memory, at most three times. What is
-    measured depends on neither.
+    a CPU a second or two, or as keep a GPU busy. Where memory runs out, a batch is measured in parts. What is measured
+    depends on neither.
 
     On a CPU as many batches are measured at once as torch has threads, up to 8, each with its share of them: threads
     that share a batch wait for each other after every layer, all the more where other programs run on the machine.
     """
-    halvings, on_cpu = 0, model.spec.device == "cpu"
+    on_cpu, parts = model.spec.device == "cpu", Parts(sys.maxsize)
 
     def examples(latents: Tensor) -> int:
         usual = (CPU_POSITIONS if on_cpu else GPU_POSITIONS) // latents[0, 0].numel()
-        return max(1, (batch_size or usual) // per_example >> halvings)
+        return max(1, (batch_size or usual) // per_example)
+
+    def measured(batch: LatentBatch) -> Tensor:
+        found = parts.over(len(batch.example_ids), lambda part: measure(batch.rows(part.start, part.stop)))
+        return torch.cat([values for _, values in found])
 
     with _Workers(min(torch.get_num_threads(), MAX_WORKERS) if on_cpu else 1) as workers:
         waiting = _in_parts(batches, examples)
         pending: deque[tuple[LatentBatch, Future[Tensor]]] = deque()
         while True:
             for batch in islice(waiting, workers.ahead - len(pending)):
-                pending.append((batch, workers.submit(partial(measure, batch))))
+                pending.append((batch, workers.submit(partial(measured, batch))))
             if not pending:
                 return
             batch, future = pending.popleft()
-            try:
-                values = future.result()
-            except torch.OutOfMemoryError as error:
-                traceback.clear_frames(error.__traceback__)  # they hold all that the failed forward had allocated
-                if halvings == MAX_HALVINGS or len(batch.example_ids) == 1:
-                    raise
-                halvings += 1
-                waiting = chain(_in_parts([batch], examples), waiting)
-                continue
-            yield batch, values
+            yield batch, future.result()
 
 
 def _in_parts(batches: Iterable[LatentBatch], size: Callable[[Tensor], int]) -> Iterator[LatentBatch]:
-    """Batches cut into parts of as many examples as `size` says of their latents; it may change between two parts."""
+    """Batches cut into parts of as many examples as `size` says of their latents."""
     for batch in batches:
         position = 0
         while position < len(batch.example_ids):
