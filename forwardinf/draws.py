@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 
@@ -38,9 +39,19 @@ class DrawPlan:
         """These draws alone, each the same as in the whole plan."""
         return replace(self, only=tuple(draws))
 
-    def draws(self, example_ids: Sequence[str], shape: Sequence[int]) -> Draws:
-        """The draws of some examples: `u [b d]` and `noise [b d c h w]` in float32 on the CPU."""
-        owners = [""] if self.shared else example_ids
+    def draws(self, example_ids: Sequence[str], shape: Sequence[int], device: str = "cpu") -> Draws:
+        """The draws of some examples: `u [b d]` and `noise [b d c h w]` in float32, drawn on the CPU.
+
+        Those that all examples share are drawn once, kept on the device, and not to be written to.
+        """
+        examples = len(example_ids)
+        if self.shared:
+            one = _shared(self, tuple(shape), device)
+            return Draws(one.u.expand(examples, -1), one.noise.expand(examples, *one.noise.shape[1:]))
+        drawn = self._drawn(example_ids, shape)
+        return Draws(drawn.u.to(device), drawn.noise.to(device))
+
+    def _drawn(self, owners: Sequence[str], shape: Sequence[int]) -> Draws:
         taken = torch.tensor(self.taken, dtype=torch.long)
         u = torch.empty(len(owners), len(taken), dtype=torch.float64)
         noise = torch.empty(len(owners), len(taken), *shape)
@@ -53,8 +64,14 @@ class DrawPlan:
         # The open interval, in float32 too: a quantile of exactly 0 or 1 has no timestep.
         strata = taken + u.clamp(1e-6, 1 - 1e-6)
         quantiles = (strata / self.count).float().clamp(max=1 - 2**-24)
-        examples = len(example_ids)
-        return Draws(quantiles.expand(examples, -1), noise.expand(examples, *noise.shape[1:]))
+        return Draws(quantiles, noise)
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # a gradient may be taken at them later
+def _shared(plan: DrawPlan, shape: tuple[int, ...], device: str) -> Draws:
+    drawn = plan._drawn([""], shape)
+    return Draws(drawn.u.to(device), drawn.noise.to(device))
 
 
 def _key(seed: int, owner: str, draw: int) -> int:

@@ -210,7 +210,7 @@ class _Build:
         require_finite(batch.conditioning, ids, "Encoding the caption of")
 
         def measure(part: LatentBatch) -> Tensor:
-            draws = self.info.plan.draws(part.example_ids, part.latents.shape[1:])
+            draws = self.info.plan.draws(part.example_ids, part.latents.shape[1:], self.model.spec.device)
             return torch.stack(losses_and_sizes(self.model, part, draws), dim=1)  # [b 2 d]
 
         found = measured_by_batch(self.model, [batch], self.info.plan.count, measure)

@@ -19,6 +19,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from ..config import require_precision
 from ..examples.decoding import to_square
 from ..types import Draws, LatentBatch, ModelSpec
+from .captions import Captions
 from .checkpoint import require_device
 from .fingerprint import contents_of, fingerprint_of
 from .generation import GenerationRequest
@@ -70,6 +71,7 @@ class LatentDiffusion(ABC):
         for name, network in networks.items():
             network.to(spec.device, torch.float32 if name == "unet" else self._dtype)
         self.unet, self.vae = pipeline.unet.to(memory_format=torch.channels_last), pipeline.vae
+        self._captions = Captions(self._read, [networks[name] for name in encoders], spec.device)
         self._tunable = TunableWeights(self.unet, spec.tunable, self._dtype)
         self.picture_size: int = side_of(self.unet) * pipeline.vae_scale_factor
 
@@ -144,11 +146,10 @@ class LatentDiffusion(ABC):
         """The UNet's output `[bd c h w]` in float32, and what it was given for it."""
         d = draws.u.shape[1]
         device, dtype = self.unet.device, self._dtype
-        eps = draws.noise.flatten(0, 1).to(device, torch.float32)  # [bd c h w]
+        eps = draws.noise.to(device, torch.float32).flatten(0, 1)  # [bd c h w]
         x_0 = batch.latents.to(device, torch.float32).repeat_interleave(d, dim=0)
         noised = self._noise.noised(x_0, eps, draws.u.flatten())
-        with torch.no_grad():
-            read = [part.to(dtype).repeat_interleave(d, dim=0) for part in self._read(batch.conditioning.to(device))]
+        read = [part.to(dtype).repeat_interleave(d, dim=0) for part in self._captions(batch.conditioning)]
         return self._predicted(noised.x_t.to(dtype), noised.t, *read).float(), noised
 
     @torch.no_grad()
@@ -161,7 +162,7 @@ class LatentDiffusion(ABC):
         """
         blocks, seen = self.unet.up_blocks, []
         x_t, t = self._noise.scaled(latents.to(self.unet.device), FEATURE_LEVEL)
-        nothing = self._read(self.encode_prompt([""]).to(self.unet.device))
+        nothing = self._captions(self.encode_prompt([""]))
         read = [part.to(self._dtype).expand(len(x_t), *part.shape[1:]) for part in nothing]
         hook = blocks[(len(blocks) - 1) // 2].register_forward_hook(lambda _block, _inputs, output: seen.append(output))
         try:

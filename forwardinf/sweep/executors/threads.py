@@ -49,7 +49,7 @@ class ThreadExecutor:
 
 
 def _measured(model: AttributableModel, job: SweepJob, plan: DrawPlan, batch: LatentBatch) -> Tensor:
-    draws = plan.draws(batch.example_ids, batch.latents.shape[1:])
+    draws = plan.draws(batch.example_ids, batch.latents.shape[1:], model.spec.device)
     values = job.method.measure(model, job.state, job.round, batch, draws)
     assert values.shape[:2] == (len(batch.example_ids), len(job.round.columns)), (job.round.quantity, values.shape)
     return values
