@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,13 @@ import torch
 
 from conftest import tiny_pipeline, write_patches
 from forwardinf.attribution.attributor import Attributor
+from forwardinf.attribution.training_set import IndexedImages
 from forwardinf.draws import DrawPlan, _shared
 from forwardinf.examples.metadata import training_images
+from forwardinf.files.manifest import Manifest
 from forwardinf.index.build import BuildPlan, build_index
+from forwardinf.index.store import Index
+from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.models.captions import CPU_AT_ONCE, Captions
 from forwardinf.models.sd import StableDiffusion
 from forwardinf.types import ModelSpec
@@ -88,6 +93,24 @@ def test_shared_noise_is_drawn_once_and_lies_on_the_device():
     assert first.noise.stride(0) == 0
     assert plan.draws(["a"], (2, 3, 3), "meta").noise.device.type == "meta"
     assert DrawPlan(0, 3).draws(["a"], (2, 3, 3), "meta").u.device.type == "meta"
+
+
+def test_curvature_is_read_and_brought_to_the_device_once_for_all_queries(
+    patches_index: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+):
+    index, read = Index.open(patches_index), list[str]()
+    attributor = Attributor.load(index, ModelSpec(str(tiny_checkpoint)))
+    content = Manifest.read_bytes
+    monkeypatch.setattr(Manifest, "read_bytes", lambda self, name: read.append(name) or content(self, name))
+    ids = [image.id for image in index.catalog.images]
+    for number in range(2):  # the second on a part of the index, as null pictures are run
+        query = attributor.query(index.thumbnails.picture(index.thumbnails.images[number]), f"patch {number}")
+        attributor.prepare(query, ForwardInf(size_draws=1))
+        attributor = replace(attributor, index=index.part(ids[1:]))
+    assert read.count("fisher.safetensors") == 1
+    assert {weight.device.type for weight in index.fisher("meta").values()} == {"meta"}
+    assert index.fisher("meta") is index.part(ids[:1]).fisher("meta")
+    assert IndexedImages(index, None, attributor.similarities, "meta").fisher() is index.fisher("meta")
 
 
 def test_indexing_and_a_query_encode_each_caption_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -94,7 +94,8 @@ class Attributor:
 
     def prepare(self, query: Query, method: AttributionMethod = DEFAULT_METHOD) -> QueryState:
         """What `method` works out from a query before the sweep; for a mirrored method the gradient steps on it."""
-        return method.prepare(self.model, query, IndexedImages(self.index, self.cache, self.similarities))
+        seen = IndexedImages(self.index, self.cache, self.similarities, self.model.spec.device)
+        return method.prepare(self.model, query, seen)
 
     def jobs(self, state: QueryState, method: AttributionMethod = DEFAULT_METHOD) -> list[SweepJob]:
         """The rounds that `state`, the method's, asks for, over the images that the index visits."""

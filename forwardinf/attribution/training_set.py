@@ -28,6 +28,7 @@ class IndexedImages:
     index: Index
     cache: Path | None
     similarities: Callable[[Image], Tensor]
+    device: str = "cpu"  # where the model is
 
     @property
     def fingerprint(self) -> str:
@@ -50,10 +51,10 @@ class IndexedImages:
         return self.index.mean_latents
 
     def fisher(self) -> dict[str, Tensor]:
-        return self.index.fisher()
+        return self.index.fisher(self.device)
 
     def kronecker(self) -> dict[str, WeightCurvature]:
-        return self.index.kronecker()
+        return self.index.kronecker(self.device)
 
     def examples(self, example_ids: Iterable[str]) -> LatentBatch:
         parts = list(batches_of(self.index.part(example_ids)))

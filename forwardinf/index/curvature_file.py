@@ -34,13 +34,14 @@ def write_fisher(folder: Path, fisher: Mapping[str, Tensor]) -> None:
     _save(tensors, folder / FISHER)
 
 
-def read_fisher(manifest: Manifest) -> dict[str, Tensor]:
-    """The diagonal Fisher by weight, in float32."""
+def read_fisher(manifest: Manifest, device: str = "cpu") -> dict[str, Tensor]:
+    """The diagonal Fisher by weight, in float32 on `device`."""
     from safetensors.torch import load
 
     tensors = load(manifest.read_bytes(FISHER))
     return {
-        name: tensors[f"shares/{name}"].float() * float(tensors[f"mean/{name}"]) for name in _weights(tensors.keys())
+        name: tensors[f"shares/{name}"].to(device).float() * float(tensors[f"mean/{name}"])
+        for name in _weights(tensors.keys())
     }
 
 
@@ -66,8 +67,8 @@ def write_kronecker(folder: Path, curvature: Mapping[str, WeightCurvature]) -> N
     _save(tensors, folder / KRONECKER)
 
 
-def read_kronecker(manifest: Manifest) -> dict[str, WeightCurvature]:
-    """The Fisher in its eigenbases by weight; raises IndexMismatch where the index was built without."""
+def read_kronecker(manifest: Manifest, device: str = "cpu") -> dict[str, WeightCurvature]:
+    """The Fisher in its eigenbases by weight, on `device`; raises IndexMismatch where the index was built without."""
     from safetensors.torch import load
 
     from ..gradients.curvature import WeightCurvature
@@ -80,7 +81,7 @@ def read_kronecker(manifest: Manifest) -> dict[str, WeightCurvature]:
     parts: dict[str, dict[str, Tensor]] = {}
     for key, tensor in load(manifest.read_bytes(KRONECKER)).items():
         part, _, name = key.partition("/")
-        parts.setdefault(name, {})[part] = tensor
+        parts.setdefault(name, {})[part] = tensor.to(device)
     return {name: WeightCurvature(**own) for name, own in parts.items()}
 
 

@@ -15,11 +15,11 @@ manifest.json               SHA-256 of every file above
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import IndexMismatch, InvalidRequest
 from ..examples.catalog import FILE_NAME as CATALOG
@@ -27,7 +27,7 @@ from ..examples.catalog import Catalog
 from ..files.atomic import writing
 from ..files.manifest import Manifest
 from ..types import LatentBatch
-from .curvature_file import read_fisher, read_kronecker, weights_of
+from .curvature_file import FISHER, KRONECKER, read_fisher, read_kronecker, weights_of
 from .info import INFO, REMEDY, IndexInfo, read_info
 from .neighbours import Neighbours
 from .null_file import FILES, NullChanges, read_null
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from ..gradients.curvature import WeightCurvature
     from ..models.protocol import AttributableModel
+
+Curvature = TypeVar("Curvature")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Index:
     info: IndexInfo
     catalog: Catalog
     only: frozenset[str] | None = None  # the examples that `part` left; None for all
+    _curvatures: dict[tuple[str, str, str], Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def open(cls, folder: Path) -> Index:
@@ -192,13 +195,21 @@ class Index:
     def neighbours(self) -> Neighbours:
         return Neighbours.read(self.manifest, [image.id for image in self.catalog.images])
 
-    def fisher(self) -> dict[str, Tensor]:
-        """The diagonal Fisher by weight, in float32."""
-        return read_fisher(self.manifest)
+    def fisher(self, device: str = "cpu") -> dict[str, Tensor]:
+        """The diagonal Fisher by weight, in float32 on `device`; the same tensors every time, not to be written to."""
+        return self._read_once(FISHER, device, read_fisher)
 
-    def kronecker(self) -> dict[str, WeightCurvature]:
-        """The Fisher in its eigenbases by weight; raises IndexMismatch where the index was built without."""
-        return read_kronecker(self.manifest)
+    def kronecker(self, device: str = "cpu") -> dict[str, WeightCurvature]:
+        """The Fisher in its eigenbases by weight, likewise; raises IndexMismatch where the index was built without."""
+        return self._read_once(KRONECKER, device, read_kronecker)
+
+    def _read_once(self, name: str, device: str, read: Callable[[Manifest, str], Curvature]) -> Curvature:
+        """What is kept for every part of this index too, until the file is another one."""
+        key = (name, self.manifest.files.get(name, ""), device)
+        if key not in self._curvatures:
+            self._curvatures[key] = read(self.manifest, device)
+        kept: Curvature = self._curvatures[key]
+        return kept
 
     def _of_all_shards(self, name: str) -> Tensor:
         import torch

@@ -50,7 +50,7 @@ class TrainingSet(Protocol):
         """Of the images trained on, `[c h w]`."""
 
     def fisher(self) -> dict[str, Tensor]:
-        """The diagonal Fisher of the tunable weights, by name."""
+        """The diagonal Fisher of the tunable weights, by name, where the model is; not to be written to."""
 
     def kronecker(self) -> dict[str, WeightCurvature]:
         """Their Fisher in Kronecker-factored eigenbases; raises IndexMismatch where the index was built without."""
