@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +12,12 @@ import torch
 
 from conftest import tiny_pipeline, write_patches
 from forwardinf.attribution.attributor import Attributor
-from forwardinf.attribution.training_set import IndexedImages
+from forwardinf.attribution.training_set import IndexedImages, batches_of
 from forwardinf.draws import DrawPlan, _shared
 from forwardinf.examples.metadata import training_images
 from forwardinf.files.manifest import Manifest
 from forwardinf.index.build import BuildPlan, build_index
-from forwardinf.index.store import Index
+from forwardinf.index.store import Index, Shard
 from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.models.captions import CPU_AT_ONCE, Captions
 from forwardinf.models.sd import StableDiffusion
@@ -128,3 +130,22 @@ def test_indexing_and_a_query_encode_each_caption_once(tmp_path: Path, monkeypat
     attributor.attribute(patches.picture(patches.images[0]), "patch 0")
     attributor.attribute(patches.picture(patches.images[1]), "something else")
     assert encoded == [CPU_AT_ONCE] * 3  # the five captions, no prompt, and a query's own
+
+
+def test_the_next_shard_is_read_while_one_is_measured_on_cuda(patches_index: Path, monkeypatch: pytest.MonkeyPatch):
+    index, asked = Index.open(patches_index), threading.Event()
+    (shard,) = index.shards()
+
+    def shards(_: Index) -> Iterator[Shard]:
+        yield shard
+        asked.set()
+        yield replace(shard, base_losses=shard.base_losses + 1)
+
+    monkeypatch.setattr(Index, "shards", shards)
+    ahead = batches_of(index, device="cuda")
+    assert next(ahead).example_ids == shard.batch.example_ids
+    assert asked.wait(timeout=60)  # though nobody has asked for the second one
+    assert len(list(ahead)) == 1
+    asked.clear()
+    next(batches_of(index))
+    assert not asked.is_set()

@@ -111,7 +111,8 @@ class Attributor:
 
         Closing the generator restores the model and stops.
         """
-        executor = self.executor or ThreadExecutor(self.model, partial(batches_of, self.index), batch_size)
+        batches = partial(batches_of, self.index, device=self.model.spec.device)
+        executor = self.executor or ThreadExecutor(self.model, batches, batch_size)
         return executor.run(self.jobs(state, method))
 
     def follow(

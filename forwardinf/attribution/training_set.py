@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -63,7 +64,19 @@ class IndexedImages:
         return LatentBatch(ids, latents, conditioning)
 
 
-def batches_of(index: Index, example_ids: tuple[str, ...] | None = None) -> Iterator[LatentBatch]:
-    """The examples that a sweep of the index visits, or these of them, a shard at a time in the index's order."""
+def batches_of(index: Index, example_ids: tuple[str, ...] | None = None, device: str = "cpu") -> Iterator[LatentBatch]:
+    """The examples that a sweep of the index visits, or these of them, a shard at a time in the index's order.
+
+    For a CUDA device each is read and verified while the one before is measured; a CPU has no time to spare for it.
+    """
     visited = index if example_ids is None else index.part(example_ids)
-    return (shard.batch for shard in visited.shards())
+    batches = (shard.batch for shard in visited.shards())
+    return _read_ahead(batches) if device.startswith("cuda") else batches
+
+
+def _read_ahead(batches: Iterator[LatentBatch]) -> Iterator[LatentBatch]:
+    with ThreadPoolExecutor(1, "forwardinf-read") as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
