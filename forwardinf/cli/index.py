@@ -38,10 +38,14 @@ def index_build(
         ),
     ] = None,
     kronecker: Annotated[bool, typer.Option("--kronecker", help="keep what curvature=kronecker needs")] = False,
+    sketch: Annotated[
+        bool, typer.Option(help="keep 4 KB an image that say where to look first, so that answers weigh few images")
+    ] = True,
 ) -> None:
     """Index an image folder (metadata.jsonl with file_name and text) or a folder with a catalog.parquet."""
     from ..attribution.attributor import DEFAULT_METHOD, Attributor
     from ..attribution.build_null import QUERIES, build_null
+    from ..attribution.build_sketch import build_sketch
     from ..embedders.registry import load_embedder
     from ..examples.metadata import training_images
     from ..index.build import BuildPlan, build_index
@@ -52,6 +56,9 @@ def index_build(
     plan = BuildPlan(draws=draws or BuildPlan.draws, seed=seed, embedder=embedder, kronecker=kronecker)
     with progress_bar("img") as bar:
         built = build_index(loaded, source, out, plan, reporting_to(bar))
+    if sketch:
+        with progress_bar("img") as bar:
+            built = build_sketch(loaded, built, on_progress=reporting_to(bar))
     asked = min(QUERIES if null_pictures is None else null_pictures, len(built.catalog.of_split("held_out").images))
     if asked:
         with progress_bar("picture") as bar:

@@ -31,6 +31,8 @@ from .info import INFO, SCHEMA, IndexInfo
 from .neighbours import FILE_NAME as NEIGHBOURS
 from .neighbours import write_neighbours
 from .null_file import SCORES, SETTINGS
+from .sketch_file import INFO as SKETCH_INFO
+from .sketch_file import SKETCHES
 from .store import Index, Shard, load_shard, shard_name, write_shard
 
 if TYPE_CHECKING:
@@ -83,7 +85,8 @@ def build_index(
         on_progress(min((number + 1) * plan.shard_size, len(images)), len(images))
     build.write_neighbours()
     build.write_curvature(plan.kronecker)
-    derived = (SETTINGS, SCORES) if plan.kronecker else (KRONECKER, SETTINGS, SCORES)
+    added_later = (SETTINGS, SCORES, SKETCH_INFO, SKETCHES)
+    derived = added_later if plan.kronecker else (KRONECKER, *added_later)
     build.folder.finish(build.names(plan.kronecker), derived)
     return Index.open(out)
 

@@ -10,6 +10,7 @@ fisher.safetensors          diagonal Fisher of the tunable weights; see curvatur
 kronecker.safetensors       where it was asked for: the Fisher in Kronecker-factored eigenbases, in float32
 neighbours.faiss            an embedding per example
 reference.json, .npz        the null: changes under pictures that the model never saw; see null_file.py
+sketch.json, .faiss          where to look first for what a query changes most; see sketch_file.py
 manifest.json               SHA-256 of every file above
 """
 
@@ -31,6 +32,8 @@ from .curvature_file import FISHER, KRONECKER, read_fisher, read_kronecker, weig
 from .info import INFO, REMEDY, IndexInfo, read_info
 from .neighbours import Neighbours
 from .null_file import FILES, NullChanges, read_null
+from .sketch_file import INFO as SKETCH_INFO
+from .sketch_file import SKETCHES, Sketches, read_sketches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,6 +67,7 @@ class Index:
     catalog: Catalog
     only: frozenset[str] | None = None  # the examples that `part` left; None for all
     _curvatures: dict[tuple[str, str, str], Any] = field(default_factory=dict, compare=False, repr=False)
+    _whole: Index | None = field(default=None, repr=False, compare=False)  # what this is a part of
 
     @classmethod
     def open(cls, folder: Path) -> Index:
@@ -92,8 +96,8 @@ class Index:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all that the index is."""
-        return self.manifest.fingerprint
+        """SHA-256 of all that a score depends on; the sketches only say where to look first."""
+        return self._scoring.fingerprint
 
     @property
     def count(self) -> int:
@@ -103,7 +107,11 @@ class Index:
     @cached_property
     def measured_fingerprint(self) -> str:
         """SHA-256 of all that methods measure on: the index without its null, which may be added later."""
-        return self.manifest.fingerprint_besides(FILES)
+        return self._scoring.fingerprint_besides(FILES)
+
+    @cached_property
+    def _scoring(self) -> Manifest:
+        return self.manifest.without_files(SKETCH_INFO, SKETCHES)
 
     def require(self, model: AttributableModel) -> None:
         """Raise IndexMismatch unless this index was made with `model`, and knows every weight that a query may move.
@@ -145,7 +153,7 @@ class Index:
         only = frozenset(example_ids)
         if unknown := only - self.catalog.by_id.keys():
             raise InvalidRequest(f"“{self.folder.name}” holds no training image “{min(unknown)}”.")
-        return replace(self, only=only)
+        return replace(self, only=only, _whole=self._whole or self)
 
     def shards(self) -> Iterator[Shard]:
         """Every shard in order; raises DamagedAsset where one was changed since the index was opened."""
@@ -183,6 +191,11 @@ class Index:
         return read_null(self.manifest, self.info.examples)
 
     @cached_property
+    def sketches(self) -> Sketches | None:
+        """What says where to look first; None where the index was built without."""
+        return read_sketches(self.manifest, self.info.examples)
+
+    @cached_property
     def thumbnails(self) -> Catalog:
         """The catalog whose pictures are the thumbnails, known by the SHA-256 of their own files."""
         images = self.catalog.images
@@ -215,11 +228,13 @@ class Index:
         import torch
         from safetensors.torch import load
 
+        if self.only is not None and self._whole is not None:  # which has read it, or will only read it once
+            whole: Tensor = getattr(self._whole, name)
+            return whole[[image.id in self.only for image in self.catalog.images]]
         parts = []
         for number in range(self.info.shard_count):
             parts.append(load(self.manifest.read_bytes(shard_name(number)))[name].clone())
-        whole = torch.cat(parts)
-        return whole if self.only is None else whole[[i.id in self.only for i in self.catalog.images]]
+        return torch.cat(parts)
 
     @cached_property
     def _weights(self) -> frozenset[str]:

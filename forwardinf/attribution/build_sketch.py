@@ -1,0 +1,53 @@
+"""The sketches of an index, made from what it holds: one backward for each image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from ..gradients.whitening import Whitening
+from ..index.sketch_file import INFO, SKETCHES, SketchInfo, write_sketches
+from ..index.store import Index
+from ..models.protocol import AttributableModel
+from ..sweep.executors.threads import measured_by_batch
+from ..types import LatentBatch, size_draws_of
+from .attributor import DEFAULT_METHOD
+from .training_set import batches_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BATCH = 16  # images between two reports of progress; each has a backward of its own
+
+
+def build_sketch(
+    model: AttributableModel,
+    index: Index,
+    dimensions: int = SketchInfo.dimensions,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Index:
+    """Sketch every image of an index, at the draws at which the default method measures sizes.
+
+    Does nothing where the index has such sketches already; returns the index as it is then. Raises UnsupportedModel for
+    a model without predictions, and for draws without one for sizes.
+    """
+    plan = index.info.plan
+    draws = tuple(range(plan.count - size_draws_of(vars(DEFAULT_METHOD), plan.count), plan.count))
+    info = SketchInfo(draws, dimensions)
+    if not draws or (index.sketches is not None and index.sketches.info == info):
+        return index
+    whitening, part = Whitening(index.fisher(), info.damping, info.dimensions, info.seed), plan.part(draws)
+
+    def measure(batch: LatentBatch) -> Tensor:
+        return whitening.of_sizes(model, batch, part.draws(batch.example_ids, batch.latents.shape[1:]))
+
+    def parts() -> Iterator[Tensor]:
+        done = 0
+        for batch, sketches in measured_by_batch(model, batches_of(index), len(draws), measure, BATCH * len(draws)):
+            done += len(batch.example_ids)
+            on_progress(done, index.info.examples)
+            yield sketches
+
+    index = index.without_files(INFO, SKETCHES)  # whole at every moment
+    write_sketches(index.folder, info, parts())
+    return index.with_files(INFO, SKETCHES)

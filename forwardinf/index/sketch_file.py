@@ -1,0 +1,94 @@
+"""What lets an index say, without a forward, which of its images a move of the weights changes most.
+
+sketch.json    how the sketches were made
+sketch.faiss   a sketch per example in float16, searched by inner product; see gradients/whitening.py
+
+It is derived from the rest of the index, and no score depends on it: it only says where to look first.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DamagedAsset
+from ..files.atomic import write_json, writing
+from ..files.manifest import Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from torch import Tensor
+
+SCHEMA = 1
+INFO, SKETCHES = "sketch.json", "sketch.faiss"
+FILES = "sketch.*"
+
+
+@dataclass(frozen=True)
+class SketchInfo:
+    """How the sketches of an index were made."""
+
+    draws: tuple[int, ...]  # numbers of the index's draws at which sizes were differentiated
+    dimensions: int = 2048
+    damping: float = 0.1  # share of the mean Fisher added before its root is taken
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Sketches:
+    """The sketches of an index's images, in its order."""
+
+    info: SketchInfo
+    kept: Any  # faiss.IndexScalarQuantizer
+
+    def highest(self, sketch: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Rows of the `count` images whose sketches have the highest inner product with one, and these products."""
+        import torch
+
+        products, rows = self.kept.search(sketch[None].numpy(), min(count, self.kept.ntotal))
+        return torch.from_numpy(rows[0]), torch.from_numpy(products[0])
+
+    def products(self, sketch: Tensor, rows: Tensor) -> Tensor:
+        """Inner products of these images' sketches with one `[dimensions]`."""
+        import torch
+
+        return torch.from_numpy(self.kept.reconstruct_batch(rows.numpy())) @ sketch
+
+
+def read_sketches(manifest: Manifest, examples: int) -> Sketches | None:
+    """The sketches of an index of so many examples; None where it has none, or some of another schema.
+
+    Raises DamagedAsset where they are not as they should be.
+    """
+    import faiss
+    import numpy as np
+
+    if INFO not in manifest.files:
+        return None
+    content, sketches = manifest.read_bytes(INFO), manifest.read_bytes(SKETCHES)
+    try:
+        fields = json.loads(content)
+        if fields.pop("schema", None) != SCHEMA:
+            return None
+        info = SketchInfo(**{**fields, "draws": tuple(fields["draws"])})
+        kept = faiss.deserialize_index(np.frombuffer(sketches, np.uint8))
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise DamagedAsset(f"The sketches of “{manifest.folder.name}” cannot be read. {manifest.remedy}") from error
+    if (kept.ntotal, kept.d) != (examples, info.dimensions):
+        raise DamagedAsset(f"The sketches of “{manifest.folder.name}” are not whole. {manifest.remedy}")
+    return Sketches(info, kept)
+
+
+def write_sketches(folder: Path, info: SketchInfo, parts: Iterable[Tensor]) -> None:
+    """Sketches `[b dimensions]`, a part at a time in the index's order; the file that names them comes last."""
+    import faiss
+
+    kept = faiss.IndexScalarQuantizer(info.dimensions, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    for part in parts:
+        kept.add(part.contiguous().numpy())
+    with writing(folder / SKETCHES) as aside:
+        faiss.write_index(kept, str(aside))
+    write_json(folder / INFO, {"schema": SCHEMA, **asdict(info)})
