@@ -36,5 +36,5 @@ def record(*results: Match, **changes: Any) -> Record:
                    for key in ("collection", "creator", "licence")},
     }  # fmt: skip
     for name, value in changes.items():
-        parts[name] = {**parts[name], **value} if isinstance(value, dict) and parts[name] else value
+        parts[name] = {**parts[name], **value} if isinstance(value, dict) and parts.get(name) else value
     return Record.model_validate(parts)

@@ -74,7 +74,7 @@ def page(served: Served) -> Page:
     """The components of the main page, unwired."""
     with gr.Blocks():
         form = query.add(served)
-        parts = [gr.HTML(), gr.Button(), gr.HTML(), gr.HTML(), gr.HTML(), gr.State(None)]
+        parts = [gr.HTML(), gr.Button(), gr.HTML(), gr.HTML(), gr.HTML(), gr.Button(), gr.State(None)]
         return Page(served, form, attribute.AnswerParts(*parts))
 
 
@@ -89,7 +89,7 @@ def png(colour: str) -> bytes:
 
 
 def question(data: bytes, prompt: str = "patch 1") -> Question:
-    return Question(read_picture(data, name="red.png"), data, "red.png", prompt, ForwardInf(), threading.Event())
+    return Question(read_picture(data, name="red.png"), data, "red.png", prompt, ForwardInf(), None, threading.Event())
 
 
 def test_an_answer_is_kept_with_the_bytes_that_were_given(served: Served):
@@ -115,7 +115,7 @@ def test_a_question_that_is_stopped_keeps_nothing(served: Served):
 def test_all_of_the_page_touches_the_model_in_the_workers_thread_only(served: Served, page: Page, threads: set[str]):
     draw = query._drawer(served, page.form)
     shown = draw(ADA, None, "red apple", 0, 1, 1, gr.Progress())
-    find = attribute._finder(page)
+    find = attribute._finder(page, None)
     list(find(ADA, shown[page.form.picture], "red apple " * 50, 0, 1, 1, *METHOD))
     list(find(ADA, None, "patch 2", 0, 1, 1, *METHOD))
     assert {name.rpartition("_")[0] for name in threads} == {"forwardinf-model"}
@@ -152,7 +152,7 @@ def test_a_visitor_who_leaves_takes_question_and_pictures_along(served: Served):
 
 
 def test_a_page_that_shows_another_answer_by_now_is_not_cleared(served: Served, page: Page):
-    steps = attribute._finder(page)(ADA, None, "patch 1", 0, 1, 1, *METHOD)
+    steps = attribute._finder(page, None)(ADA, None, "patch 1", 0, 1, 1, *METHOD)
     next(steps)
     served.abandon("ada")
     assert list(steps) == []
@@ -160,7 +160,7 @@ def test_a_page_that_shows_another_answer_by_now_is_not_cleared(served: Served, 
 
 
 def test_a_question_that_fails_says_so_and_the_next_is_answered(served: Served, page: Page):
-    find = attribute._finder(page)
+    find = attribute._finder(page, None)
     *_, failed = find(ADA, "0" * 64, "patch 1", 0, 1, 1, *METHOD)
     assert "no longer kept" in failed[page.form.notice]
     assert served.running == {}
@@ -172,5 +172,5 @@ def test_a_page_whose_model_cannot_be_loaded_says_so(index: Index, tmp_path: Pat
     loading: Future[Attributor] = Future()
     loading.set_exception(OSError("no such file"))
     broken = Served(index, tmp_path, loading, FolderStore(tmp_path), Worker(), tmp_path)
-    *_, failed = attribute._finder(replace(page, served=broken))(ADA, None, "patch 1", 0, 1, 1, *METHOD)
+    *_, failed = attribute._finder(replace(page, served=broken), None)(ADA, None, "patch 1", 0, 1, 1, *METHOD)
     assert query.FAILED in failed[page.form.notice]

@@ -166,6 +166,23 @@ def test_a_printed_answer_has_its_verdict_and_its_match_and_no_form(browser: Bro
             expect(page.locator(hidden)).to_be_hidden()
 
 
+def test_a_picture_is_answered_from_the_likely_images_and_all_can_be_weighed(browser: Browser, shipped_url: str):
+    with opened(browser, shipped_url, viewport=DESKTOP) as page:
+        page.locator("#upload input[type=file]").set_input_files(FLAMINGO)
+        expect(page.locator("#picture img")).to_be_visible()
+        page.get_by_label("Prompt").fill("flamingo, Fluent style")
+        page.get_by_role("button", name="Find influences").click()
+        expect(page.locator("#influences button").first).to_contain_text("flamingo")
+        expect(answer(page)).to_be_visible()
+        expect(page.locator("#status h2")).to_have_text("Flamingo, by Microsoft Corporation (MIT), stands out.")
+        expect(page.locator("#status")).to_contain_text(re.compile(r"\d{3} of 3,065 training images were weighed"))
+        expect(page.locator("#more")).not_to_contain_text("rank high as a whole")
+        page.get_by_role("button", name="Weigh all 3,065 images").click()
+        expect(page.locator("#status")).to_contain_text(re.compile(r"of 3,226 images, 161 held out"))
+        page.locator("#stop").click()
+        expect(page.locator("#status")).to_contain_text("Stopped")
+
+
 def test_pictures_of_a_visitor_are_removed_when_the_visitor_goes(browser: Browser, shipped_url: str, temporary: Path):
     def kept() -> list[bytes]:
         return [path.read_bytes() for path in temporary.glob("*/pictures/*/*")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 from made_records import match, record
@@ -206,5 +207,25 @@ def test_a_card_says_in_a_line_what_stands_out():
 
 def test_progress_tells_how_long_it_still_takes():
     assert "30 s left" in results_view.progress(1, 4, 0, 10, 30)
+    assert "1 of at most 4 images" in results_view.progress(1, 4, 0, 10, 30, at_most=True)
+    assert "left" not in results_view.progress(1, 4, 0, 10, 30, at_most=True)
     assert "3 min left" in results_view.progress(1, 4, 0, 10, 180)
     assert "left" not in results_view.progress(0, 4, 0, 10, float("inf"))
+
+
+def test_an_answer_of_likely_images_says_so_and_tests_no_groups():
+    weighed = {"images": 500, "first": 10, "ended": "the time was up", "overlooked": 0.3}
+    empty = {"collection": [], "creator": [], "licence": []}
+    made = record(weighed=weighed, groups=empty)
+    assert "500 of 1,234 training images were weighed" in results_view.finished(made, "id", "data:")
+    shown = results_view.more(made, "id")
+    assert "as a whole" not in shown
+    assert "By chance" not in shown
+
+
+def test_what_is_foreseen_has_no_scores_yet():
+    image = SimpleNamespace(id="a", caption="apple <b>", subject="apple")
+    shown = results_view.foreseen([image], lambda example_id: f"/{example_id}")
+    assert "not yet weighed" in shown
+    assert "apple &lt;b&gt;" in shown
+    assert "fi-score" not in shown

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .progress import AttributionProgress
 
 GROUPED_BY = ("collection", "licence", "creator")
+STOPPED = "it was stopped"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,16 @@ class QuerySteps:
 
 
 @dataclass(frozen=True)
+class Weighed:
+    """What an answer rests on that did not weigh every training image."""
+
+    images: int  # that were weighed
+    first: int  # how many images were to be decided
+    ended: str  # why no more were weighed
+    overlooked: float  # images expected to belong among the first, of those that were not weighed
+
+
+@dataclass(frozen=True)
 class Answer:
     """The influence of every training image on a query, with everything a reader needs to judge it."""
 
@@ -39,9 +50,10 @@ class Answer:
     steps: QuerySteps | None  # None for a method that takes none
     scores: InfluenceScores  # of training images only
     confidence: Confidence
-    groups: dict[str, tuple[Group, ...]]  # by each of GROUPED_BY, highest-ranking first
-    similarities: dict[str, float]  # cosine of every scored image with the query
+    groups: dict[str, tuple[Group, ...]]  # by each of GROUPED_BY, highest-ranking first; none without every image
+    similarities: dict[str, float]  # cosine of every training image with the query
     missed: tuple[str, ...]  # training images without a score; none after an exhaustive sweep
+    weighed: Weighed | None = None  # None where every training image was to be weighed
 
 
 def answer_of(attributor: Attributor, query: Query, method: AttributionMethod, finished: AttributionProgress) -> Answer:
@@ -62,10 +74,19 @@ def answer_of(attributor: Attributor, query: Query, method: AttributionMethod, f
         steps=_steps_of(finished.state),
         scores=scores,
         confidence=attributor.confidence(scores, method, query.prompted),
-        groups={key: _groups(scores, index.catalog, key) for key in GROUPED_BY},
-        similarities={example_id: every[example_id] for example_id in scores.example_ids},
+        groups={key: () if finished.shortlist else _groups(scores, index.catalog, key) for key in GROUPED_BY},
+        similarities={image_id: similarity for image_id, similarity in every.items() if image_id in index.trained},
         missed=_missing(index.trained, scores.example_ids),
+        weighed=_weighed(finished, scores),
     )
+
+
+def _weighed(finished: AttributionProgress, scores: InfluenceScores) -> Weighed | None:
+    found = finished.shortlist
+    if found is None:
+        return None
+    overlooked = found.overlooked(scores, finished.stages)
+    return Weighed(len(scores.example_ids), found.effort.first, finished.ended or STOPPED, overlooked)
 
 
 def _steps_of(state: QueryState) -> QuerySteps | None:

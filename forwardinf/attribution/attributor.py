@@ -20,7 +20,7 @@ from ..config import load_settings
 from ..embedders.protocol import Embedder
 from ..embedders.registry import load_embedder
 from ..errors import IndexMismatch, UnsupportedModel
-from ..examples.catalog import TrainingImage
+from ..gradients.whitening import Whitening
 from ..index.null_file import NullChanges
 from ..index.store import Index
 from ..methods.forward_inf import ForwardInf
@@ -32,10 +32,13 @@ from ..scoring.confidence import Confidence, highest
 from ..scoring.null import FEWEST_FOR_Z_SCORES, NullDistribution
 from ..sweep.executors.threads import ThreadExecutor
 from ..sweep.job import Executor, IndexRef, SweepJob
-from ..sweep.rounds import Measured, forwards
+from ..sweep.rounds import Measured
 from ..types import InfluenceScores, ModelSpec, Query
+from .foresight import Foresight
 from .null_changes import changes_under
-from .progress import AttributionProgress
+from .progress import AttributionProgress, Pace
+from .shortlist import Effort, Shortlist, worded
+from .stages import followed_by_stages
 from .training_set import IndexedImages, batches_of
 
 if TYPE_CHECKING:
@@ -87,7 +90,7 @@ class Attributor:
         image with its caption, so even the training image itself would score low.
         """
         digest = sha256 or hashlib.sha256(picture.tobytes()).hexdigest()
-        fallback = None if prompt.strip() else self._nearest(picture).caption
+        fallback = None if prompt.strip() else self.index.catalog.by_id[self._nearest(picture)[0]].caption
         example = CaptionedPicture(f"query-{digest[:16]}", picture, prompt if fallback is None else fallback)
         seen = self.model.encode([example])
         return Query(example.id, digest, prompt, seen.latents, seen.conditioning, picture, fallback)
@@ -116,29 +119,45 @@ class Attributor:
         return executor.run(self.jobs(state, method))
 
     def follow(
-        self, query: Query, method: AttributionMethod = DEFAULT_METHOD
+        self, query: Query, method: AttributionMethod = DEFAULT_METHOD, effort: Effort | None = None
     ) -> Generator[AttributionProgress, None, None]:
         """The influence of the training images on a query, as it comes in; the last progress has the answer.
 
-        Held-out images are swept too, for comparison, and are not among the scores. Closing the generator restores the
-        model and leaves nothing behind.
+        With an `effort` only the most likely training images are weighed, where the method moves the size of the
+        prediction and the index has sketches; the first progress has their order then, and no score. Otherwise all
+        images are, the held-out ones for comparison only. Closing the generator restores the model and leaves nothing
+        behind.
         """
+        began = time.perf_counter()
         state, null = self.prepare(query, method), self.null(method)
-        count = self.index.count
-        results: tuple[Measured, ...] = ()
-        unpaid = 0 if forwards(state.rounds, count) else 1  # a round without forwards is free, unless none has any
-        cost = {r.quantity: len(r.draws) or unpaid for r in state.rounds}
-        planned, paid, start = count * sum(cost.values()), 0, time.perf_counter()
+        found = self.shortlist(query, state, method, effort) if effort else None
+        if found is not None:
+            yield from followed_by_stages(self, state, method, found, began)
+            return
+        pace, results = Pace(state.rounds, self.index.count), []
         with closing(self.sweep(state, method)) as sweep:
-            for found in sweep:
-                results = (*results, found)
-                paid += len(found.example_ids) * cost[found.quantity]
-                if not paid:
-                    continue
-                share, seconds = paid / planned, max(time.perf_counter() - start, 1e-9)
-                left = seconds * (1 - share) / share
-                done, rate = round(share * count), share * count / seconds
-                yield AttributionProgress(done, count, rate, left, method, state, results, self.index, null)
+            for measured in sweep:
+                results.append(measured)
+                pace.pay(measured)
+                if pace.begun:
+                    yield AttributionProgress(
+                        **pace.now(), method=method, state=state, results=tuple(results), index=self.index, null=null
+                    )
+
+    def shortlist(self, query: Query, state: QueryState, method: AttributionMethod, effort: Effort) -> Shortlist | None:
+        """The training images to weigh, most likely first; None where that cannot be foreseen, or would be all."""
+        sketches, move = self.index.sketches, next((r for r in state.rounds if r.quantity == "size"), None)
+        if sketches is None or move is None or sketches.info.draws != move.draws or self.index.only is not None:
+            return None
+        info, kept = sketches.info, self.null_changes(method)
+        null = kept if kept and len(kept.queries) >= FEWEST_FOR_Z_SCORES else None
+        whitening = Whitening(self.index.fisher(), info.damping, info.dimensions, info.seed)
+        foresight = Foresight(self.index, sketches, whitening.of_move(move.deltas))
+        similar = self._nearest(query.picture, effort.similar) if query.picture else []
+        caption = query.prompt if query.fallback_caption is None else query.fallback_caption
+        others = [*similar, *worded(self.index, caption, effort.worded)]
+        found = Shortlist.of(foresight, null, others, effort)
+        return found if sum(map(len, found.stages)) < len(self.index.trained) else None
 
     def attribute(
         self,
@@ -194,10 +213,9 @@ class Attributor:
         """How sure scores by `method` are, of a query with or without a prompt."""
         return Confidence.of(scores, self.null_scores(method, prompted))
 
-    def _nearest(self, picture: Image) -> TrainingImage:
-        """The training image most similar to a picture; raises what `similarities` raises."""
-        nearest = self.index.neighbours.nearest(self._embedder.embed([picture])[0], among=self.index.trained_mask)
-        return self.index.catalog.by_id[nearest]
+    def _nearest(self, picture: Image, count: int = 1) -> list[str]:
+        """The training images most similar to a picture; raises what `similarities` raises."""
+        return self.index.neighbours.nearest(self._embedder.embed([picture])[0], self.index.trained_mask, count)
 
     @cached_property
     def _highest_prompted(self) -> Tensor:

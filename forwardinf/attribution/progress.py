@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from ..index.store import Index
 from ..methods.protocol import AttributionMethod, QueryState
 from ..scoring.null import NullDistribution
 from ..scoring.score import Changes, score
-from ..sweep.rounds import Measured
+from ..sweep.rounds import Measured, Round, forwards
 from ..sweep.table import Table
 from ..types import InfluenceScores
+from .shortlist import Shortlist
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -27,11 +35,18 @@ class AttributionProgress:
     results: tuple[Measured, ...]
     index: Index
     null: NullDistribution | None  # None where the index has no null distribution for this method
+    shortlist: Shortlist | None = None  # the training images to be weighed; None for all images of the index
+    stages: int = 0  # of the shortlist, that are whole; scores are of these
+    ended: str = ""  # why no further stage is begun
 
     @cached_property
     def table(self) -> Table:
         """What was measured, beside the base losses of the same images."""
-        return table_of(self.index, self.state, self.results)
+        if self.shortlist is None:
+            return table_of(self.index, self.state, self.results)
+        weighed = frozenset(chain(*self.shortlist.stages[: self.stages]))
+        part = self.index.part(weighed)
+        return table_of(part, self.state, self.results, self.shortlist.stands_for(ids_of(part), self.stages))
 
     @cached_property
     def changes(self) -> Changes:
@@ -47,7 +62,35 @@ class AttributionProgress:
         return self.all_scores().of(self.index.trained)
 
 
-def table_of(index: Index, state: QueryState, results: tuple[Measured, ...]) -> Table:
-    """The measurements of a sweep over the images that `index` visits."""
-    ids = tuple(image.id for image in index.catalog.images if index.only is None or image.id in index.only)
-    return Table.of(ids, index.base_losses, index.base_sizes, state.rounds, results)
+class Pace:
+    """How far a sweep over so many images is, by the forwards that are paid."""
+
+    def __init__(self, rounds: Sequence[Round], images: int) -> None:
+        unpaid = 0 if forwards(rounds, images) else 1  # a round without forwards is free, unless none has any
+        self._cost = {r.quantity: len(r.draws) or unpaid for r in rounds}
+        self._images, self._paid, self._start = images, 0, time.perf_counter()
+
+    def pay(self, measured: Measured) -> None:
+        self._paid += len(measured.example_ids) * self._cost[measured.quantity]
+
+    @property
+    def begun(self) -> bool:
+        return self._paid > 0
+
+    def now(self) -> dict[str, Any]:
+        """The first fields of an AttributionProgress."""
+        share = self._paid / (self._images * sum(self._cost.values()))
+        seconds = max(time.perf_counter() - self._start, 1e-9)
+        left = seconds * (1 - share) / share if share else float("inf")
+        done = round(share * self._images)
+        return {"done": done, "total": self._images, "rate": share * self._images / seconds, "seconds_left": left}
+
+
+def ids_of(index: Index) -> tuple[str, ...]:
+    """The images that `index` visits, in its order."""
+    return tuple(image.id for image in index.catalog.images if index.only is None or image.id in index.only)
+
+
+def table_of(index: Index, state: QueryState, results: tuple[Measured, ...], stands_for: Tensor | None = None) -> Table:
+    """The measurements of a sweep over the images that `index` visits, each of which `stands_for` so many."""
+    return Table.of(ids_of(index), index.base_losses, index.base_sizes, state.rounds, results, stands_for)

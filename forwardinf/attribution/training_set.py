@@ -80,3 +80,19 @@ def _read_ahead(batches: Iterator[LatentBatch]) -> Iterator[LatentBatch]:
         while (batch := coming.result()) is not None:
             coming = reader.submit(next, batches, None)
             yield batch
+
+
+@dataclass(frozen=True)
+class Held:
+    """Examples that were read once, for the rounds of a sweep that visit them again and again."""
+
+    batch: LatentBatch
+
+    def __call__(self, example_ids: tuple[str, ...] | None = None) -> list[LatentBatch]:
+        """These of them, in their order."""
+        if example_ids is None:
+            return [self.batch]
+        wanted = frozenset(example_ids)
+        rows = [row for row, example_id in enumerate(self.batch.example_ids) if example_id in wanted]
+        ids = tuple(self.batch.example_ids[row] for row in rows)
+        return [LatentBatch(ids, self.batch.latents[rows], self.batch.conditioning[rows])]

@@ -105,11 +105,14 @@ def attribute(
     seed: Annotated[int | None, typer.Option(help=help_of(settings.Seed))] = None,
     cache: Annotated[Path | None, typer.Option(help="folder for what a method computes once for all queries")] = None,
     top: Annotated[int, typer.Option(min=1, help="how many images to list")] = 10,
+    every: Annotated[bool, typer.Option("--all", help="weigh every training image, not only the likely ones")] = False,
+    seconds: Annotated[float | None, typer.Option(help="time limit; answers with what is weighed by then")] = None,
     as_json: AsJson = False,
     csv: Annotated[Path | None, typer.Option(help="file to write with every image, best first")] = None,
 ) -> None:
     """List the training images that shaped a picture most, by estimated influence."""
     from ..attribution.answer import answer_of
+    from ..attribution.shortlist import Effort
     from ..examples.decoding import read_picture
     from ..records.csv import as_csv
     from ..records.recording import matches_of, record_of
@@ -119,12 +122,13 @@ def attribute(
         raise InvalidRequest(f"There is no file “{picture}”.")
     require_folder_of(csv)
     flags = {"steps": steps, "direction": direction, "loss_budget": loss_budget, "score": score, "seed": seed}
-    by = method_from(method, setting, **flags)
+    by, effort = method_from(method, setting, **flags), None if every else Effort.to_decide(top, seconds)
     read = read_picture(picture.read_bytes(), name=picture.name)
     attributor = load_attributor(index, tunable, cache, model=model, device=device, dtype=dtype, embedder=embedder)
     query, start = attributor.query(read.rgb, prompt, read.sha256), time.perf_counter()
-    with progress_bar("img", attributor.index.count) as bar:
-        for progress in attributor.follow(query, by):
+    with progress_bar("img") as bar:
+        for progress in attributor.follow(query, by, effort):
+            bar.total = progress.total
             bar.update(progress.done - bar.n)
     answer, seconds = answer_of(attributor, query, by, progress), round(time.perf_counter() - start, 1)
     record = record_of(answer, attributor.index, top, notes=read.notes, file_name=picture.name, seconds=seconds)

@@ -41,15 +41,15 @@ class Neighbours:
             )
         return cls(tuple(example_ids), flat)
 
-    def nearest(self, embedding: Tensor, among: Tensor) -> str:
-        """Of the images of a mask `among` `[n]`, the id of the one that is most similar to an embedding `[f]`."""
+    def nearest(self, embedding: Tensor, among: Tensor, count: int = 1) -> list[str]:
+        """Of the images of a mask `among` `[n]`, the ids of those most similar to an embedding `[f]`, first to last."""
         import faiss
         import numpy as np
 
         bits = np.packbits(among.numpy(), bitorder="little")
         only = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))  # type: ignore[call-arg, arg-type]
-        _, positions = self.flat.search(embedding[None].numpy(), 1, params=only)
-        return self.example_ids[int(positions[0, 0])]
+        _, positions = self.flat.search(embedding[None].numpy(), min(count, int(among.sum())), params=only)
+        return [self.example_ids[row] for row in positions[0]]
 
     def similarities(self, embedding: Tensor) -> Tensor:
         """Float32 similarities `[n]` of every image to an embedding `[f]`, in the index's order."""

@@ -126,10 +126,10 @@ class ForwardInf(settings.MethodSettings):
             after = torch.cat([after, known["size"]], dim=1)
         change = change_of(before, after, self.score, sign)
         if self.standardised:
-            change = standardised(change)
+            change = standardised(change, known.stands_for)
         if self.one_sided:
             change = change.clamp(min=0)
-        weights = likeness_weights(known["likeness"][:, 0]) if self.likeness else None
+        weights = likeness_weights(known["likeness"][:, 0], known.stands_for) if self.likeness else None
         return Changes(known.example_ids, change, weights, sizes)
 
     def _moved(

@@ -77,6 +77,15 @@ class ConfidenceRecord(_Part):
     highest_of_null: tuple[float, ...] = ()  # the highest score for each of the null pictures
 
 
+class WeighedRecord(_Part):
+    """What an answer rests on that did not weigh every training image."""
+
+    images: int  # training images that were weighed, the most likely ones and a sample
+    first: int  # how many images were to be decided
+    ended: str  # why no more were weighed
+    overlooked: float  # images expected to belong among the first, of those that were not weighed
+
+
 class Match(_Part):
     """A training image in an answer: its score, how far it can be trusted, and whose image it is."""
 
@@ -135,6 +144,7 @@ class Record(_Part):
     model: ModelRecord
     index: IndexRecord
     confidence: ConfidenceRecord
+    weighed: WeighedRecord | None = Field(default=None, exclude_if=lambda weighed: weighed is None)  # None for all
     verdict: str = ""  # in words, for readers of the JSON; `text.verdict_of` has it in parts
     results: tuple[Match, ...]  # best first
     groups: Groups

@@ -25,6 +25,7 @@ from .record import (
     ModelRecord,
     QueryRecord,
     Record,
+    WeighedRecord,
 )
 from .text import with_verdict
 
@@ -76,6 +77,7 @@ def record_of(
             draw_seed=info.draw_seed,
         ),
         confidence=_confidence(answer),
+        weighed=WeighedRecord(**vars(answer.weighed)) if answer.weighed else None,
         results=tuple(islice(matches_of(answer, index.catalog), top)),
         groups=Groups(**{key: _groups(answer, key) for key in GROUPED_BY}),
         seconds=seconds,
@@ -87,7 +89,7 @@ def matches_of(answer: Answer, catalog: Catalog) -> Iterator[Match]:
     """Every scored image as a match, best first."""
     scores, sure = answer.scores, answer.confidence
     position = {example_id: i for i, example_id in enumerate(scores.example_ids)}
-    most_similar = sorted(scores.example_ids, key=lambda example_id: -answer.similarities[example_id])
+    most_similar = sorted(answer.similarities, key=lambda example_id: -answer.similarities[example_id])
     similarity_rank = {example_id: rank for rank, example_id in enumerate(most_similar, 1)}
     unknown = [None] * len(position)
     p_values = unknown if sure.p_values is None else sure.p_values.tolist()

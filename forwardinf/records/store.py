@@ -163,4 +163,5 @@ def asked_of(record: Record) -> dict[str, Any]:
         "method": {"name": record.method.name, **record.method.settings},
         "model": {"fingerprint": model.fingerprint, "tunable": model.tunable},
         "index": {"fingerprint": index.fingerprint},
+        **({"weighed": [record.weighed.first, record.weighed.ended]} if record.weighed else {}),
     }

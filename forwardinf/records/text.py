@@ -62,6 +62,19 @@ def fallback_note(record: Record) -> str:
     return note
 
 
+def weighed_note(record: Record) -> str:
+    """What an answer rests on that did not weigh every training image; empty where it did."""
+    weighed = record.weighed
+    if weighed is None:
+        return ""
+    others = f"{weighed.overlooked:.1f}" if weighed.overlooked >= 0.05 else "Fewer than 0.1"
+    return (
+        f"{weighed.images:,} of {record.index.trained:,} training images were weighed, the most likely ones and a "
+        f"sample of the rest, until {weighed.ended}. {others} of the others are expected among the first "
+        f"{weighed.first}."
+    )
+
+
 def rank_range(match: Match) -> str:
     """“1–3”: the ranks the image has when any one draw is left out."""
     best, worst = match.rank_range
@@ -78,7 +91,7 @@ def as_table(record: Record) -> str:
         f"{rank_range(m):>9}  {m.caption[:40]:40} {m.creator[:30]:30} {m.licence}"
         for m in record.results
     ]
-    notes: Sequence[str] = [*record.query.notes, fallback_note(record), record.caution]
+    notes: Sequence[str] = [*record.query.notes, fallback_note(record), weighed_note(record), record.caution]
     return "\n".join([*lines, "", *filter(None, notes)])
 
 

@@ -63,14 +63,24 @@ def change_of(before: Tensor, after: Tensor, kind: Change = "root", sign: float 
     return difference / (after + before + SKEW_FLOOR) if kind == "skew" else difference
 
 
-def standardised(values: Tensor) -> Tensor:
-    """Columns of `[n ...]` about their mean over the images in standard deviations; unchanged for a single image."""
-    return (values - values.mean(dim=0)) / values.std(dim=0).clamp(min=1e-12) if len(values) > 1 else values
+def standardised(values: Tensor, stands_for: Tensor | None = None) -> Tensor:
+    """Columns of `[n ...]` about their mean over the images in standard deviations; unchanged for a single image.
+
+    `stands_for [n]` says of how many images each is an example, where not all of them were measured: the mean and the
+    deviation are those of all, as estimated from these.
+    """
+    if len(values) < 2:
+        return values
+    if stands_for is None:
+        return (values - values.mean(dim=0)) / values.std(dim=0).clamp(min=1e-12)
+    share = (stands_for / stands_for.sum()).to(values).view(-1, *[1] * (values.ndim - 1))
+    about = values - (share * values).sum(dim=0)
+    return about / (share * about.square()).sum(dim=0).sqrt().clamp(min=1e-12)
 
 
-def likeness_weights(likeness: Tensor) -> Tensor:
+def likeness_weights(likeness: Tensor, stands_for: Tensor | None = None) -> Tensor:
     """Equation (4): `[n]` from cosines `[n]`."""
-    return 1 + standardised(likeness).clamp(min=0)
+    return 1 + standardised(likeness, stands_for).clamp(min=0)
 
 
 def score(changes: Changes, null: NullDistribution | None = None) -> InfluenceScores:

@@ -35,6 +35,7 @@ class Table:
     base_losses: Tensor  # [n d] float32, at every draw of the index's plan, under the model's weights as they are
     base_sizes: Tensor  # [n d] float32, mean squares of the prediction, likewise
     quantities: Mapping[str, Quantity]
+    stands_for: Tensor | None = None  # [n], how many indexed images each stands for in a mean; None for 1
 
     @classmethod
     def of(
@@ -44,6 +45,7 @@ class Table:
         base_sizes: Tensor,
         rounds: Iterable[Round],
         results: Iterable[Measured],
+        stands_for: Tensor | None = None,
     ) -> Table:
         """The table of `rounds` with `results` filled in, in whatever order they came."""
         by_quantity: dict[str, list[Measured]] = {}
@@ -51,7 +53,7 @@ class Table:
             by_quantity.setdefault(result.quantity, []).append(result)
         row = {example_id: i for i, example_id in enumerate(example_ids)}
         quantities = {r.quantity: _filled(r, row, by_quantity.get(r.quantity, [])) for r in rounds}
-        return cls(example_ids, base_losses, base_sizes, quantities)
+        return cls(example_ids, base_losses, base_sizes, quantities, stands_for)
 
     def __getitem__(self, quantity: str) -> Tensor:
         """The figures of a quantity, `[n draws ...]`."""
@@ -80,7 +82,8 @@ class Table:
             for name, found in self.quantities.items()
         }
         ids = tuple(self.example_ids[i] for i in kept.tolist())
-        return Table(ids, self.base_losses[kept], self.base_sizes[kept], quantities)
+        stands_for = None if self.stands_for is None else self.stands_for[kept]
+        return Table(ids, self.base_losses[kept], self.base_sizes[kept], quantities, stands_for)
 
 
 def _numbers(quantity: Quantity) -> list[int]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..attribution.answer import answer_of
+from ..attribution.shortlist import Effort
 from ..examples.decoding import Picture, to_square
 from ..methods.forward_inf import ForwardInf
 from ..records.csv import as_csv
@@ -38,6 +39,7 @@ class Question:
     name: str  # of its file
     prompt: str
     method: ForwardInf
+    effort: Effort | None  # None weighs every image
     stop: threading.Event  # set where no answer is wanted any more
 
 
@@ -66,9 +68,9 @@ def answered(served: Served, question: Question) -> Generator[Step, None, None]:
     yield Running(results_view.preparing("Taking a training step on the picture…"))
     query = served.attributor.query(question.picture.rgb, question.prompt, question.picture.sha256)
     now = yield from _swept(served, question, query)
-    if now is None or now.done < now.total:
-        done = now.done if now else 0
-        yield Stopped(results_view.stopped(done, served.index.count, served.held_out))
+    if now is None or (now.done < now.total and not now.stages):
+        done, total = (now.done, now.total) if now else (0, served.index.count)
+        yield Stopped(results_view.stopped(done, total, _held_out(served, now)))
         return
     yield _kept(served, question, query, now, round(time.perf_counter() - start, 1))
 
@@ -77,7 +79,7 @@ def _swept(served: Served, question: Question, query: Query) -> Generator[Step, 
     """The sweep over the training images, as far as it came."""
     now, reports = None, _Reports(served)
     # Closed, so that the model is as it was before anyone else may use it, however this ends.
-    with closing(served.attributor.follow(query, question.method)) as sweep:
+    with closing(served.attributor.follow(query, question.method, question.effort)) as sweep:
         for now in sweep:
             if question.stop.is_set():
                 break
@@ -99,13 +101,22 @@ class _Reports:
         if clock - self.reported < REFRESH:
             return None
         self.reported = clock
-        status = results_view.progress(now.done, now.total, self.served.held_out, now.rate, now.seconds_left)
+        staged, held_out = now.shortlist is not None, _held_out(self.served, now)
+        status = results_view.progress(now.done, now.total, held_out, now.rate, now.seconds_left, staged)
         if clock - self.drawn < REDRAW:
             return Running(status)
         self.drawn = clock
         images = self.served.index.catalog.by_id
+        if now.shortlist and not now.stages:
+            likely = [images[i] for i in now.shortlist.likely[:TOP]]
+            return Running(status, results_view.foreseen(likely, self.served.url_of))
         scored = [(images[i], score, error) for i, score, error in now.scores().top(TOP)]
         return Running(status, results_view.so_far(now.done / now.total, scored, self.served.url_of))
+
+
+def _held_out(served: Served, now: AttributionProgress | None) -> int:
+    """How many of the images that a sweep visits are no training images."""
+    return 0 if now and now.shortlist else served.held_out
 
 
 def _kept(served: Served, question: Question, query: Query, now: AttributionProgress, seconds: float) -> Result:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from ..attribution.shortlist import Effort
 from ..errors import ForwardInfError, IndexMismatch, InvalidRequest
 from ..examples.decoding import read_picture
 from ..records.store import Result
@@ -30,12 +31,14 @@ class AnswerParts:
     tiles: gr.HTML
     more: gr.HTML
     match: gr.HTML
+    every: gr.Button  # weighs the images that the answer on show left out
     result: gr.State  # id of the answer on show, or None
 
     def cleared(self, status: str, running: bool) -> Updates:
         """The page without an answer."""
         empty: Updates = {self.tiles: "", self.match: "", self.more: "", self.result: None}
-        return {**empty, self.status: status, self.stop: _stop(visible=running)}
+        buttons: Updates = {self.stop: _stop(visible=running), self.every: gr.update(visible=False)}
+        return {**empty, **buttons, self.status: status}
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,13 @@ def add(served: Served) -> None:
                 status = html(_waiting(served), js_on_load=script("stale.js"), elem_id="status")
                 stop = gr.Button("Stop", visible=False, elem_id="stop", min_width=80, scale=0)
             tiles = html(js_on_load=script("choose.js"), elem_id="influences")
+            every = gr.Button(
+                f"Weigh all {len(served.index.trained):,} images", visible=False, elem_id="weigh-all", size="sm"
+            )
             more = html(js_on_load=script("copy.js"), elem_id="more")
         with gr.Column(elem_classes="fi-beside"):
             match = html(js_on_load=script("match.js"), elem_id="chosen")
-    page = Page(served, form, AnswerParts(status, stop, tiles, more, match, gr.State(None)))
+    page = Page(served, form, AnswerParts(status, stop, tiles, more, match, every, gr.State(None)))
     _wire_asking(page)
     _wire_showing(page, cards)
 
@@ -90,16 +96,17 @@ def _wire_asking(page: Page) -> None:
         """An answer that another picture has made pointless is not waited for."""
         served.stop(browser.session_hash, unless=sha256)
 
-    form.find.click(fn=None, js=script("show_status.js"))
-    form.find.click(in_line, None, [answer.status, form.find], **query.AT_ONCE).then(
-        _finder(page),
-        [form.picture, form.prompt, *form.drawing, *form.method],
-        page.outputs,
-        show_progress="hidden",
-        **query.MODEL,
-    ).then(lambda: gr.update(interactive=True), None, form.find, **query.AT_ONCE).then(
-        fn=None, js=script("show_link.js")
-    )
+    for button, effort in ((form.find, Effort()), (answer.every, None)):
+        button.click(fn=None, js=script("show_status.js"))
+        button.click(in_line, None, [answer.status, form.find], **query.AT_ONCE).then(
+            _finder(page, effort),
+            [form.picture, form.prompt, *form.drawing, *form.method],
+            page.outputs,
+            show_progress="hidden",
+            **query.MODEL,
+        ).then(lambda: gr.update(interactive=True), None, form.find, **query.AT_ONCE).then(
+            fn=None, js=script("show_link.js")
+        )
     answer.stop.click(stop, None, answer.stop, **query.AT_ONCE)
     for given in form.given:
         given.then(another, form.picture, None, **query.AT_ONCE)
@@ -123,14 +130,14 @@ def _wire_showing(page: Page, cards: gr.HTML) -> None:
     page.answer.tiles.select(choose, page.answer.result, page.answer.match, **query.AT_ONCE)
 
 
-def _finder(page: Page) -> Callable[..., Iterator[Updates]]:
+def _finder(page: Page, effort: Effort | None) -> Callable[..., Iterator[Updates]]:
     served = page.served
 
     def find(browser: gr.Request, sha256: str | None, text: object, *fields: object) -> Iterator[Updates]:
         visitor, run = browser.session_hash or "", Run(threading.Event(), sha256)
         served.running[visitor] = run
         try:
-            for updates in _found(page, visitor, run, text, fields):
+            for updates in _found(page, visitor, run, effort, text, fields):
                 if not run.abandoned:
                     yield updates
         except Exception as error:
@@ -143,7 +150,9 @@ def _finder(page: Page) -> Callable[..., Iterator[Updates]]:
     return find
 
 
-def _found(page: Page, visitor: str, run: Run, text: object, fields: tuple[object, ...]) -> Iterator[Updates]:
+def _found(
+    page: Page, visitor: str, run: Run, effort: Effort | None, text: object, fields: tuple[object, ...]
+) -> Iterator[Updates]:
     """From a filled-in form to its answer, generating one from the prompt where no picture was given."""
     served, form, answer = page.served, page.form, page.answer
     prompt, method = forms.conditioning(text), forms.attribution_method(*fields[3:])
@@ -158,7 +167,7 @@ def _found(page: Page, visitor: str, run: Run, text: object, fields: tuple[objec
             yield shown
         kept = served.pictures.read(visitor, run.sha256)
         read = read_picture(kept.data, name=kept.name)
-        question = Question(read, kept.data, kept.name, prompt, method, run.stop)
+        question = Question(read, kept.data, kept.name, prompt, method, effort, run.stop)
         for step in served.worker.steps(asking.answered(served, question)):
             yield _step(page, step)
 
@@ -185,6 +194,7 @@ def _shown(page: Page, result: Result) -> Updates:
     return {
         answer.status: results_view.finished(record, result.id, query_url, result.not_kept),
         answer.stop: _stop(visible=False),
+        answer.every: gr.update(visible=record.weighed is not None),
         answer.tiles: results_view.tiles(record, served.url_of, first),
         answer.match: _match(served, result, first) if first else match_view.no_match(record),
         answer.more: results_view.more(record, result.id),
@@ -227,11 +237,11 @@ def _opened(page: Page, browser: gr.Request, result_id: str) -> Updates:
 
 
 def _waiting(served: Served) -> str:
-    return results_view.waiting(len(served.index.trained))
+    return results_view.waiting(len(served.index.trained), served.index.sketches is not None)
 
 
 def _lead(served: Served) -> str:
     return (
-        f"Give a picture, or generate one. All {len(served.index.trained):,} images that the model was trained on are "
-        "compared with it. The answer names those that stand out and the people who made them, or says that none does."
+        f"Give a picture, or generate one. It is compared with the {len(served.index.trained):,} images that the model "
+        "was trained on. The answer names those that stand out and the people who made them, or says that none does."
     )

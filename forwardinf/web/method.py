@@ -17,7 +17,7 @@ from .theme import html
 LEAD = "How an answer is computed, what it does not mean, and which model and images it is about."
 DIAGRAM = (
     "Six steps. The query, a picture and its prompt, gives a few gradient steps, which give moved weights. A forward "
-    "sweep over every training image shows whose loss they change. These changes are compared with the null: changes "
+    "sweep over training images shows whose loss they change. These changes are compared with the null: changes "
     "by pictures that the model never saw. The verdict names the images that stand out, or says that none does."
 )
 
@@ -40,6 +40,7 @@ def _how_it_works(served: Served) -> str:
         alternative=DIAGRAM,
         tunable=index.info.tunable,
         trained=len(index.trained),
+        sketched=index.sketches is not None,
         draws=index.info.draw_count,
         null=len(index.null_changes.queries) if index.null_changes else 0,
         fewest=FEWEST_FOR_Z_SCORES,

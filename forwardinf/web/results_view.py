@@ -12,7 +12,7 @@ from ..attribution.answer import GROUPED_BY
 from ..examples.catalog import TrainingImage
 from ..records.record import GroupRecord, Match, Record
 from ..records.store import Result
-from ..records.text import fallback_note, licence_name, verdict_of
+from ..records.text import fallback_note, licence_name, verdict_of, weighed_note
 from .query_view import data_url
 from .templates import render
 from .training_view import collection_name
@@ -27,19 +27,22 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # heads, and rows of cell
 # While the answer comes in
 
 
-def waiting(trained: int) -> str:
-    """What will happen, before there is a picture."""
-    return render("how_it_works.html", trained=trained)
+def waiting(trained: int, sketched: bool) -> str:
+    """What will happen, before there is a picture; with sketches only the likely images are weighed."""
+    return render("how_it_works.html", trained=trained, sketched=sketched)
 
 
 def preparing(text: str) -> str:
     return render("preparing.html", text=text)
 
 
-def progress(done: int, total: int, held_out: int, rate: float, seconds_left: float) -> str:
-    """How far a sweep is; `held_out` of the `total` are no training images and are compared as a check."""
-    left = _duration(seconds_left)
-    compared = _compared(done, total, held_out)
+def progress(done: int, total: int, held_out: int, rate: float, seconds_left: float, at_most: bool = False) -> str:
+    """How far a sweep is; `held_out` of the `total` are no training images and are compared as a check.
+
+    With `at_most`, it may end before the total.
+    """
+    left = "" if at_most else _duration(seconds_left)
+    compared = f"{done:,} of at most {total:,} images" if at_most else _compared(done, total, held_out)
     return render("progress.html", done=done, total=total, compared=compared, rate=rate, left=left)
 
 
@@ -68,6 +71,15 @@ def so_far(share: float, scored: Scored, url_of: UrlOf) -> str:
     return render("tiles.html", so_far=share, matches=matches, url_of=url_of, licence_name=licence_name, chosen=None)
 
 
+def foreseen(images: Sequence[TrainingImage], url_of: UrlOf) -> str:
+    """The images that are most likely to be found, before any is weighed."""
+    matches = [
+        {"rank": rank, "id": image.id, "caption": image.caption, "subject": image.subject}
+        for rank, image in enumerate(images, 1)
+    ]
+    return render("tiles.html", so_far=0, matches=matches, url_of=url_of, licence_name=licence_name, chosen=None)
+
+
 # The verdict
 
 
@@ -93,7 +105,8 @@ def finished(record: Record, result_id: str, query_url: str, not_kept: str = "")
 
 def _all_compared(record: Record) -> str:
     took = f" in {record.seconds:.0f} s" if record.seconds else ""
-    return f"{record.index.trained:,} training images compared{took}."
+    note = weighed_note(record) or f"{record.index.trained:,} training images compared."
+    return f"{note} Answered{took}." if took else note
 
 
 def _repeats_note(matches: Sequence[Match]) -> str:
@@ -157,13 +170,13 @@ def more(record: Record, result_id: str) -> str:
         id=result_id,
         listed=len(record.results),
         shares=[_shares(kind, record) for kind in GROUPED_BY],
-        groups=[_tested(kind, getattr(record.groups, kind)) for kind in GROUPED_BY],
+        groups=[_tested(kind, getattr(record.groups, kind)) for kind in GROUPED_BY if getattr(record.groups, kind)],
         reproduced_by=_reproduced_by(record),
     )
 
 
 def _shares(kind: str, record: Record) -> Table:
-    """How many of the listed images each group has, beside what a random choice would give."""
+    """How many of the listed images each group has, beside what a random choice would give where that is known."""
     listed, size = len(record.results), {group.name: group.images for group in getattr(record.groups, kind)}
 
     def by_chance(names: Iterable[str]) -> str:
@@ -173,6 +186,8 @@ def _shares(kind: str, record: Record) -> Table:
     rows = [(_name_of(kind, name), f"{count}", by_chance([name])) for name, count in most_first[:GROUPS]]
     if others := dict(most_first[GROUPS:]):
         rows.append((f"{len(others)} others", f"{sum(others.values())}", by_chance(others)))
+    if not size:
+        return (TITLES[kind], "Images"), [row[:2] for row in rows]
     return (TITLES[kind], "Images", "By chance"), rows
 
 

@@ -1,0 +1,62 @@
+"""What a move of the weights will do to the size of the prediction for each image, foreseen without a forward.
+
+The size at the noisiest draw is almost linear in a small move, so its change is the inner product of the move with what
+the index kept of each image (gradients/whitening.py).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..scoring.null import NullDistribution
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..index.null_file import NullChanges
+    from ..index.sketch_file import Sketches
+    from ..index.store import Index
+
+ORDERED = 20_000  # images ordered by their z-score, of those that the move changes most
+POPULATION = 4096  # random training images that say what is usual
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """Of the images of an index, under a move given as its sketch."""
+
+    index: Index
+    sketches: Sketches
+    move: Tensor  # [dimensions]
+
+    def changes(self, example_ids: Sequence[str]) -> Tensor:
+        """The changes of the root of the size that are foreseen for these images, `[b]`."""
+        rows = self._rows
+        return self.sketches.products(self.move, torch.tensor([rows[i] for i in example_ids], dtype=torch.long))
+
+    @cached_property
+    def population(self) -> Tensor:
+        """The changes foreseen for the training images, or for a random sample of them, `[p]`."""
+        trained = sorted(self.index.trained)
+        return self.changes(random.Random(0).sample(trained, min(POPULATION, len(trained))))
+
+    def order(self, null: NullChanges | None) -> list[str]:
+        """Training images by the z-score that is foreseen for their change, the highest first."""
+        rows, changes = self.sketches.highest(self.move, ORDERED)
+        z = ((changes - self.population.mean()) / self.population.std().clamp(min=1e-12)).clamp(min=0)[:, None]
+        ids = [self.index.catalog.images[row].id for row in rows.tolist()]
+        if null is not None:
+            columns = null.per_draw[:, rows, -len(self.sketches.info.draws) :].mean(dim=2, keepdim=True)
+            z = NullDistribution.of(ids, columns).z_scores(ids, z)
+        best = z[:, 0].argsort(descending=True, stable=True).tolist()
+        return [ids[i] for i in best if ids[i] in self.index.trained]
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {image.id: row for row, image in enumerate(self.index.catalog.images)}
