@@ -33,8 +33,9 @@ from forwardinf.index.store import Index
 from forwardinf.methods.dtrak import DTrak
 from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.models.unet_latents import LatentDiffusion
-from forwardinf.sweep.executors.threads import GPU_POSITIONS, measured_by_batch
+from forwardinf.sweep.executors.threads import measured_by_batch
 from forwardinf.sweep.losses import losses
+from forwardinf.sweep.tasks import GPU_POSITIONS
 from forwardinf.types import LatentBatch
 
 SECONDS, DRAWS = 480, 4

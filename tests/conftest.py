@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 # No test reaches for the network; set before huggingface_hub reads it.
@@ -33,7 +34,7 @@ from forwardinf.sweep.executors.threads import measured_by_batch
 from forwardinf.sweep.losses import losses
 from forwardinf.sweep.table import Table
 from forwardinf.training.vocabulary import learn_tokenizer
-from forwardinf.types import LatentBatch, ModelSpec
+from forwardinf.types import Draws, LatentBatch, ModelSpec
 
 ASSETS = Path(__file__).parent.parent / "assets"
 REPEATED = ("flamingo, Fluent style", "pineapple, Noto style", "snail, OpenMoji style")
@@ -159,6 +160,40 @@ def patches_index(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactor
     plan = BuildPlan(draws=2, fisher_images=2, fisher_draws=1)
     folder = tmp_path_factory.mktemp("indexed") / "patches-index"
     return build_index(load_model(ModelSpec(str(tiny_checkpoint))), training_images(pictures), folder, plan).folder
+
+
+@pytest.fixture(scope="session")
+def sharded_pictures(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    """Ten colour patches, of which three are held out."""
+    source = training_images(write_patches(tmp_path_factory.mktemp("patches"), 10))
+    images = tuple(replace(image, split="held_out") if n % 3 == 2 else image for n, image in enumerate(source.images))
+    return replace(source, images=images)
+
+
+@pytest.fixture(scope="session")
+def sharded(tiny_checkpoint: Path, sharded_pictures: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Attributor:
+    """An untrained model from a checkpoint, and its index of these patches in three shards."""
+    plan = BuildPlan(draws=3, fisher_images=2, fisher_draws=1, shard_size=4)
+    model = load_model(ModelSpec(str(tiny_checkpoint)))
+    return Attributor(model, build_index(model, sharded_pictures, tmp_path_factory.mktemp("sharded") / "index", plan))
+
+
+@dataclass
+class Counted:
+    latents: int = 0
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    """How many latents a model has been asked about."""
+    counted, measure = Counted(), StableDiffusion.loss_and_size
+
+    def counting(model: StableDiffusion, batch: LatentBatch, draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
+        counted.latents += draws.u.numel()
+        return measure(model, batch, draws)
+
+    monkeypatch.setattr(StableDiffusion, "loss_and_size", counting)
+    return counted
 
 
 @pytest.fixture(scope="session")

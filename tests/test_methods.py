@@ -41,6 +41,7 @@ from forwardinf.studies import self_retrieval
 from forwardinf.studies.journal import Journal
 from forwardinf.studies.self_retrieval import SelfRetrieval
 from forwardinf.sweep.executors.threads import ThreadExecutor
+from forwardinf.sweep.journal import identities
 from forwardinf.sweep.rounds import ALL_DRAWS
 from forwardinf.sweep.table import Table
 from forwardinf.types import Draws, LatentBatch, ModelSpec, Query
@@ -171,6 +172,7 @@ def test_a_job_measures_the_same_after_it_was_pickled(
     carried = pickle.loads(pickle.dumps(jobs))
     assert [job.model for job in carried] == [attributor.model.spec] * len(jobs)
     assert {job.index.fingerprint for job in carried} == {attributor.index.fingerprint}
+    assert identities(carried) == identities(jobs)
     executor = ThreadExecutor(attributor.model, partial(batches_of, attributor.index))
     for here, there in zip(list(executor.run(jobs)), list(executor.run(carried)), strict=True):
         assert torch.equal(here.values, there.values)

@@ -32,6 +32,7 @@ from ..scoring.confidence import Confidence, highest
 from ..scoring.null import FEWEST_FOR_Z_SCORES, NullDistribution
 from ..sweep.executors.threads import ThreadExecutor
 from ..sweep.job import Executor, IndexRef, SweepJob
+from ..sweep.journal import TaskJournal
 from ..sweep.rounds import Measured
 from ..types import InfluenceScores, ModelSpec, Query
 from .foresight import Foresight
@@ -58,6 +59,7 @@ class Attributor:
     cache: Path | None = None  # a folder for what some methods compute once for all queries; None recomputes it
     against_null: bool = True  # hold changes against each image's null distribution, where the index has one
     executor: Executor | None = None  # None: threads of this process
+    journal: Path | None = None  # a folder of finished tasks, so that a sweep that was cut off goes on; None keeps none
 
     def __post_init__(self) -> None:
         self.index.require(self.model)
@@ -116,7 +118,7 @@ class Attributor:
         """
         batches = partial(batches_of, self.index, device=self.model.spec.device)
         executor = self.executor or ThreadExecutor(self.model, batches, batch_size)
-        return executor.run(self.jobs(state, method))
+        return executor.run(self.jobs(state, method), TaskJournal(self.journal) if self.journal else None)
 
     def follow(
         self, query: Query, method: AttributionMethod = DEFAULT_METHOD, effort: Effort | None = None

@@ -46,8 +46,9 @@ def build_null(
     them at their full size. Each is run with its caption and swept over all images but itself: a query has no row of
     its own in the index, and its own row would move so much that all others would seem to move less. With `unprompted`
     each is run once more without a prompt: the image whose caption is then used scores higher for it, so such answers
-    need a threshold of their own. Resumes where it was interrupted, and does nothing where the same null is there;
-    returns the index as it is then. Raises InvalidRequest where the index has no held-out image.
+    need a threshold of their own. Resumes where it was interrupted, even in the middle of a sweep, and does nothing
+    where the same null is there; returns the index as it is then. Raises InvalidRequest where the index has no held-out
+    image.
     """
     index = attributor.index
     if not index.catalog.of_split("held_out").images:
@@ -69,8 +70,8 @@ def build_null(
         if not making.has(query_id, prompted):
             image = pictures.by_id[query_id]
             query = attributor.query(pictures.picture(image), image.caption if prompted else "")
-            others = replace(attributor, index=index.part(example_id for example_id in ids if example_id != query_id))
-            *_, last = others.follow(query, method)
+            others = index.part(example_id for example_id in ids if example_id != query_id)
+            *_, last = replace(attributor, index=others, journal=making.journal).follow(query, method)
             making.put(query_id, prompted, _rows(last.changes, ids))
     on_progress(len(asked), len(asked))
     index = index.without_files(SETTINGS, SCORES)  # whole at every moment

@@ -1,4 +1,4 @@
-"""What methods see of an index."""
+"""What methods and sweeps see of an index."""
 
 from __future__ import annotations
 
@@ -62,6 +62,24 @@ class IndexedImages:
         ids = tuple(example_id for part in parts for example_id in part.example_ids)
         latents, conditioning = torch.cat([p.latents for p in parts]), torch.cat([p.conditioning for p in parts])
         return LatentBatch(ids, latents, conditioning)
+
+
+@dataclass(frozen=True)
+class IndexShards:
+    """The Shards that a sweep reads."""
+
+    index: Index
+
+    @property
+    def ids(self) -> list[tuple[str, ...]]:
+        return self.index.shard_ids
+
+    @cached_property
+    def positions(self) -> int:
+        return self.read(0).latents[0, 0].numel()
+
+    def read(self, shard: int) -> LatentBatch:
+        return self.index.shard(shard).batch
 
 
 def batches_of(index: Index, example_ids: tuple[str, ...] | None = None, device: str = "cpu") -> Iterator[LatentBatch]:

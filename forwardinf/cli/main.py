@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -104,6 +105,7 @@ def attribute(
     setting: MethodSettings = None,
     seed: Annotated[int | None, typer.Option(help=help_of(settings.Seed))] = None,
     cache: Annotated[Path | None, typer.Option(help="folder for what a method computes once for all queries")] = None,
+    journal: Annotated[Path | None, typer.Option(help="folder of finished tasks, which are not run again")] = None,
     top: Annotated[int, typer.Option(min=1, help="how many images to list")] = 10,
     every: Annotated[bool, typer.Option("--all", help="weigh every training image, not only the likely ones")] = False,
     seconds: Annotated[float | None, typer.Option(help="time limit; answers with what is weighed by then")] = None,
@@ -125,6 +127,7 @@ def attribute(
     by, effort = method_from(method, setting, **flags), None if every else Effort.to_decide(top, seconds)
     read = read_picture(picture.read_bytes(), name=picture.name)
     attributor = load_attributor(index, tunable, cache, model=model, device=device, dtype=dtype, embedder=embedder)
+    attributor = replace(attributor, journal=journal)
     query, start = attributor.query(read.rgb, prompt, read.sha256), time.perf_counter()
     with progress_bar("img") as bar:
         for progress in attributor.follow(query, by, effort):

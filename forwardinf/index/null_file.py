@@ -5,7 +5,8 @@ reference.json    schema, settings of the method, weights moved, ids of the null
 reference.npz     the change of every indexed image under each of them at each draw, and behind these its likeness
                   weight, [queries examples draws+1] in float32, compressed; 0 where an image is the picture itself
 
-While it is measured, the changes under each picture so far lie in `reference.partial`.
+While it is measured, the changes under each picture so far lie in `reference.partial`, with the finished tasks of the
+picture that is being swept.
 """
 
 from __future__ import annotations
@@ -109,15 +110,24 @@ class NullInTheMaking:
             write_json(plan, making._plan)
         return making
 
+    @property
+    def journal(self) -> Path:
+        """The folder for finished tasks of the picture that is being swept."""
+        return self._parts / "tasks"
+
     def has(self, query_id: str, prompted: bool) -> bool:
         return self._part(query_id, prompted).is_file()
 
     def put(self, query_id: str, prompted: bool, found: Tensor) -> None:
-        """Keep the changes under a null picture, with or without a prompt; `[examples draws+1]`."""
+        """Keep the changes under a null picture, with or without a prompt; `[examples draws+1]`.
+
+        Its finished tasks are not needed any more.
+        """
         import numpy as np
 
         with writing(self._part(query_id, prompted)) as aside:
             np.save(aside, found.numpy())
+        shutil.rmtree(self.journal, ignore_errors=True)
 
     def found(self, prompted: bool) -> NullChanges:
         """The changes under all null pictures, with or without a prompt."""

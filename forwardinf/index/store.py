@@ -72,9 +72,28 @@ class Index:
     @classmethod
     def open(cls, folder: Path) -> Index:
         """Check every file; raises MissingAsset or DamagedAsset naming it, or IndexMismatch for another schema."""
+        index = cls._recorded_in(folder)
+        index.manifest.verify()
+        return index
+
+    @classmethod
+    def open_verified(cls, folder: Path, fingerprint: str) -> Index:
+        """The index that was verified under `fingerprint`, perhaps on another machine; what is read of it is verified.
+
+        Raises IndexMismatch where the folder holds another index, and what `open` raises.
+        """
+        index = cls._recorded_in(folder)
+        if index.fingerprint != fingerprint:
+            raise IndexMismatch(
+                f"“{folder.name}” holds another index ({index.fingerprint[:12]}…) than the one that is swept "
+                f"({fingerprint[:12]}…). Copy that one there."
+            )
+        return index
+
+    @classmethod
+    def _recorded_in(cls, folder: Path) -> Index:
         read_info(folder)  # what is no index, or one of another schema, is refused as that
         manifest = Manifest.read(folder, REMEDY)
-        manifest.verify()
         info = IndexInfo.parse(folder.name, manifest.read_bytes(INFO))
         return cls(manifest, info, Catalog.parse(folder, manifest.read_bytes(CATALOG)))
 
@@ -158,10 +177,18 @@ class Index:
     def shards(self) -> Iterator[Shard]:
         """Every shard in order; raises DamagedAsset where one was changed since the index was opened."""
         for number in range(self.info.shard_count):
-            images = self.catalog.images[number * self.info.shard_size : (number + 1) * self.info.shard_size]
-            content = self.manifest.read_bytes(shard_name(number))
-            shard = load_shard(content, tuple(image.id for image in images))
+            shard = self.shard(number)
             yield shard if self.only is None else shard.part(self.only)
+
+    def shard(self, number: int) -> Shard:
+        """One shard with all its examples; raises as `shards` does."""
+        return load_shard(self.manifest.read_bytes(shard_name(number)), self.shard_ids[number])
+
+    @cached_property
+    def shard_ids(self) -> list[tuple[str, ...]]:
+        """The examples of each shard in order, whichever of them a sweep visits."""
+        ids, size = [image.id for image in self.catalog.images], self.info.shard_size
+        return [tuple(ids[start : start + size]) for start in range(0, len(ids), size)]
 
     @cached_property
     def base_losses(self) -> Tensor:

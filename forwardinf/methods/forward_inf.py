@@ -119,6 +119,8 @@ class ForwardInf(settings.MethodSettings):
         """Standardised changes of the losses at each draw, followed by those of the sizes once all images have them."""
         sign = 1.0 if self.direction == "ascent" else -1.0
         known = table.known("loss")
+        if self.likeness:
+            known = known.known("likeness")  # tasks come in any order
         before, after = known.base_losses_of("loss"), known["loss"]
         sizes = len(known.quantities["size"].draws) if known.has("size") else 0
         if sizes:

@@ -116,8 +116,8 @@ def _mean(z: Tensor) -> Tensor:
 
 def _standard_errors(error_z: Tensor, mean_size: Tensor, size_draws: int) -> Tensor:
     """Equation (6), `[n]`: of the mean over errors, and for the square of a size twice its relative SIZE_NOISE."""
-    count = error_z.shape[1]
-    of_mean = error_z.std(dim=1) / count**0.5 if count > 1 else torch.full((len(error_z),), float("nan"))
+    images, count = error_z.shape
+    of_mean = error_z.std(dim=1) / count**0.5 if images and count > 1 else torch.full((images,), float("nan"))
     if not size_draws:
         return of_mean
     return torch.hypot(of_mean, 2 * SIZE_NOISE * mean_size.clamp(min=0).square() / size_draws**0.5)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..models.protocol import AttributableModel
+    from .journal import TaskJournal
 
 
 class Measure(Protocol):
@@ -47,12 +48,29 @@ class SweepJob:
     round: Round
     plan: DrawPlan  # the index's
 
+    def measure(self, model: AttributableModel, batch: LatentBatch) -> Tensor:
+        """What the job takes from a batch, `[b columns ...]` in float32 on the CPU.
+
+        The weights of `model` are moved by the round's deltas already.
+        """
+        plan = self.plan.part(self.round.draws)
+        draws = plan.draws(batch.example_ids, batch.latents.shape[1:], model.spec.device)
+        values = self.method.measure(model, self.state, self.round, batch, draws)
+        expected = (len(batch.example_ids), len(self.round.columns))
+        assert values.shape[:2] == expected, (self.round.quantity, values.shape)
+        return values
+
+    def found(self, example_ids: tuple[str, ...], values: Tensor) -> Measured:
+        """A task's result, as an executor yields it."""
+        return Measured(self.round.quantity, self.round.columns, example_ids, values)
+
 
 class Executor(Protocol):
     """Where a sweep runs."""
 
-    def run(self, jobs: Iterable[SweepJob]) -> Generator[Measured, None, None]:
-        """What the jobs measure, in tasks of any size and order.
+    def run(self, jobs: Iterable[SweepJob], journal: TaskJournal | None = None) -> Generator[Measured, None, None]:
+        """What the jobs measure, in tasks of any order, each of as many examples as `tasks_of` says.
 
-        Closing the generator cancels what has not begun and waits for what has; the model is as before after that.
+        Tasks that are in the journal are not measured again, and others are added to it when they are finished. Closing
+        the generator cancels what has not begun; the model of this process is as before after that.
         """

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ...draws import DrawPlan
 from ...types import LatentBatch
 from ..job import SweepJob
+from ..journal import TaskJournal
 from ..parts import Parts
 from ..rounds import Measured
+from ..tasks import examples_at_once
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from ...models.protocol import AttributableModel
 
 MAX_WORKERS = 8
-# Latent positions in a batch: on a CPU 256 latents of 8 × 8 or 4 of 64 × 64, elsewhere 16 times as many.
-CPU_POSITIONS, GPU_POSITIONS = 2**14, 2**18
 Batches = Callable[["tuple[str, ...] | None"], Iterable[LatentBatch]]
 
 
@@ -38,21 +37,20 @@ class ThreadExecutor:
     batches: Batches  # of these examples, or of all
     batch_size: int | None = None  # see `measured_by_batch`
 
-    def run(self, jobs: Iterable[SweepJob]) -> Generator[Measured, None, None]:
-        for job in jobs:
-            batches, plan = self.batches(job.round.example_ids), job.plan.part(job.round.draws)
-            measure = partial(_measured, self.model, job, plan)
+    def run(self, jobs: Iterable[SweepJob], journal: TaskJournal | None = None) -> Generator[Measured, None, None]:
+        jobs = tuple(jobs)
+        for job, kept in zip(jobs, journal.of(jobs) if journal else [None] * len(jobs), strict=True):
+            measure: Callable[[LatentBatch], Tensor] = partial(job.measure, self.model)
             with self.model.with_deltas(dict(job.round.deltas)):
-                found = measured_by_batch(self.model, batches, max(1, len(plan.taken)), measure, self.batch_size)
+                found = measured_by_batch(
+                    self.model,
+                    self.batches(job.round.example_ids),
+                    len(job.round.draws),
+                    kept.remembering(measure) if kept else measure,
+                    self.batch_size,
+                )
                 for batch, values in found:
-                    yield Measured(job.round.quantity, job.round.columns, batch.example_ids, values)
-
-
-def _measured(model: AttributableModel, job: SweepJob, plan: DrawPlan, batch: LatentBatch) -> Tensor:
-    draws = plan.draws(batch.example_ids, batch.latents.shape[1:], model.spec.device)
-    values = job.method.measure(model, job.state, job.round, batch, draws)
-    assert values.shape[:2] == (len(batch.example_ids), len(job.round.columns)), (job.round.quantity, values.shape)
-    return values
+                    yield job.found(batch.example_ids, values)
 
 
 def measured_by_batch(
@@ -64,9 +62,8 @@ def measured_by_batch(
 ) -> Iterator[tuple[LatentBatch, Tensor]]:
     """What `measure` says of every example under the model as it is now, a batch at a time, in order.
 
-    `batch_size` counts latents, that is examples times the `per_example` forwards of each: by default as many as take
-    a CPU a second or two, or as keep a GPU busy. Where memory runs out, a batch is measured in parts. What is measured
-    depends on neither.
+    Batches have as many examples as `examples_at_once` says, with `per_example` forwards of each and `batch_size`
+    latents together. Where memory runs out, a batch is measured in parts.
 
     On a CPU as many batches are measured at once as torch has threads, up to 8, each with its share of them: threads
     that share a batch wait for each other after every layer, all the more where other programs run on the machine.
@@ -74,8 +71,7 @@ def measured_by_batch(
     on_cpu, parts = model.spec.device == "cpu", Parts(sys.maxsize)
 
     def examples(latents: Tensor) -> int:
-        usual = (CPU_POSITIONS if on_cpu else GPU_POSITIONS) // latents[0, 0].numel()
-        return max(1, (batch_size or usual) // per_example)
+        return examples_at_once(model.spec.device, latents[0, 0].numel(), per_example, batch_size)
 
     def measured(batch: LatentBatch) -> Tensor:
         found = parts.over(len(batch.example_ids), lambda part: measure(batch.rows(part.start, part.stop)))
