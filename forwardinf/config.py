@@ -41,6 +41,11 @@ class Settings(BaseSettings):
     dtype: str | None = Field(
         None, description="what the networks run in: float32 or float16; by default as the index was built"
     )
+    executor: str = Field("threads", description="where sweeps run: threads (of this process) or ray")
+    ray_address: str | None = Field(
+        None, description="host:port of a Ray cluster's head node, or auto; by default a cluster on this machine alone"
+    )
+    ray_workers: int | None = Field(None, ge=1, description="Ray workers at most; by default one to a GPU or core")
     host: str = Field(default_factory=_default_host, description="address the app listens on")
     port: int = Field(7860, ge=1, le=65535, description="port the app listens on")
 

@@ -72,6 +72,7 @@ class Attributor:
         tunable: str | None = None,
         cache: Path | None = None,
         embedder: str | None = None,
+        executor: Executor | None = None,
     ) -> Attributor:
         """Open an index and its model, by default those of FORWARDINF_INDEX and FORWARDINF_MODEL.
 
@@ -82,7 +83,7 @@ class Attributor:
         opened = index if isinstance(index, Index) else Index.open(index or load_settings().index)
         spec = spec or load_settings().model_spec(index_dtype=opened.info.dtype)
         model = load_model(replace(spec, tunable=tunable or opened.info.tunable))
-        return cls(model, opened, load_embedder(embedder, model) if embedder else None, cache)
+        return cls(model, opened, load_embedder(embedder, model) if embedder else None, cache, executor=executor)
 
     def query(self, picture: Image, prompt: str = "", sha256: str | None = None) -> Query:
         """An RGB picture of any size, as the model sees it; `sha256` is that of its original bytes.

@@ -5,13 +5,28 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..config import load_settings
 from ..types import ModelSpec
-from .options import Dtype, Model, TorchDevice, progress_bar, reporting_to
+from .options import (
+    Dtype,
+    Model,
+    RayAddress,
+    RayWorkers,
+    SweepExecutor,
+    TorchDevice,
+    progress_bar,
+    reporting_to,
+)
+
+if TYPE_CHECKING:
+    from ..attribution.attributor import Attributor
+    from ..examples.catalog import Catalog
+    from ..index.store import Index
+    from ..models.protocol import PictureModel
 
 WEIGHTS = "cross-attention k,v | attention | all | a regular expression over names of the UNet's weights"
 
@@ -25,6 +40,9 @@ def index_build(
     model: Model = None,
     device: TorchDevice = None,
     dtype: Dtype = None,
+    executor: SweepExecutor = None,
+    ray_address: RayAddress = None,
+    ray_workers: RayWorkers = None,
     draws: Annotated[int | None, typer.Option(min=1, help="draws per image, by default 4")] = None,
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
     tunable: Annotated[str, typer.Option(help=f"weights that a query may move: {WEIGHTS}")] = ModelSpec.tunable,
@@ -43,30 +61,50 @@ def index_build(
     ] = True,
 ) -> None:
     """Index an image folder (metadata.jsonl with file_name and text) or a folder with a catalog.parquet."""
-    from ..attribution.attributor import DEFAULT_METHOD, Attributor
-    from ..attribution.build_null import QUERIES, build_null
-    from ..attribution.build_sketch import build_sketch
+    from ..attribution.attributor import Attributor
+    from ..attribution.build_null import QUERIES
+    from ..attribution.executor import load_executor
     from ..embedders.registry import load_embedder
     from ..examples.metadata import training_images
     from ..index.build import BuildPlan, build_index
     from ..models.registry import load_model
 
     source = training_images(folder)
-    loaded = load_model(load_settings(model=model, device=device, dtype=dtype).model_spec(tunable))
+    where = {"executor": executor, "ray_address": ray_address, "ray_workers": ray_workers}
+    settings = load_settings(model=model, device=device, dtype=dtype, **where)
+    sweeps = load_executor(settings)
+    loaded = load_model(settings.model_spec(tunable))
     plan = BuildPlan(draws=draws or BuildPlan.draws, seed=seed, embedder=embedder, kronecker=kronecker)
     with progress_bar("img") as bar:
         built = build_index(loaded, source, out, plan, reporting_to(bar))
     if sketch:
-        with progress_bar("img") as bar:
-            built = build_sketch(loaded, built, on_progress=reporting_to(bar))
+        built = _with_sketch(loaded, built)
     asked = min(QUERIES if null_pictures is None else null_pictures, len(built.catalog.of_split("held_out").images))
     if asked:
-        with progress_bar("picture") as bar:
-            attributor = Attributor(loaded, built, load_embedder(embedder, loaded))
-            built = build_null(attributor, DEFAULT_METHOD, source, asked, seed, reporting_to(bar))
+        attributor = Attributor(loaded, built, load_embedder(embedder, loaded), executor=sweeps)
+        built = _with_null(attributor, source, asked, seed)
+    typer.echo(f"{out}: {_summary(built, asked)}")
+
+
+def _summary(built: Index, asked: int) -> str:
     compared = f"{len(built.null_changes.queries) if asked and built.null_changes else 'none'} null pictures"
     made = f"{built.info.draw_count} draws each, {compared}, fingerprint {built.fingerprint[:12]}…"
-    typer.echo(f"{out}: {built.info.examples:,} images, {made}")
+    return f"{built.info.examples:,} images, {made}"
+
+
+def _with_sketch(model: PictureModel, built: Index) -> Index:
+    from ..attribution.build_sketch import build_sketch
+
+    with progress_bar("img") as bar:
+        return build_sketch(model, built, on_progress=reporting_to(bar))
+
+
+def _with_null(attributor: Attributor, source: Catalog, count: int, seed: int) -> Index:
+    from ..attribution.attributor import DEFAULT_METHOD
+    from ..attribution.build_null import build_null
+
+    with progress_bar("picture") as bar:
+        return build_null(attributor, DEFAULT_METHOD, source, count, seed, reporting_to(bar))
 
 
 @index.command("info")

@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,8 +32,11 @@ from .options import (
     Method,
     MethodSettings,
     Model,
+    RayAddress,
+    RayWorkers,
     Score,
     Steps,
+    SweepExecutor,
     TorchDevice,
     Tunable,
     Work,
@@ -43,6 +46,13 @@ from .options import (
     require_folder_of,
 )
 from .suite import study
+
+if TYPE_CHECKING:
+    from ..attribution.answer import Answer
+    from ..attribution.attributor import Attributor
+    from ..attribution.shortlist import Effort
+    from ..methods.protocol import AttributionMethod
+    from ..types import Query
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Which training images made this picture?")
 artwork = typer.Typer(no_args_is_help=True, help="The shipped training set.")
@@ -96,6 +106,9 @@ def attribute(
     embedder: EmbedderFolder = None,
     device: TorchDevice = None,
     dtype: Dtype = None,
+    executor: SweepExecutor = None,
+    ray_address: RayAddress = None,
+    ray_workers: RayWorkers = None,
     method: Method = "forward_inf",
     tunable: Tunable = None,
     steps: Steps = None,
@@ -113,7 +126,6 @@ def attribute(
     csv: Annotated[Path | None, typer.Option(help="file to write with every image, best first")] = None,
 ) -> None:
     """List the training images that shaped a picture most, by estimated influence."""
-    from ..attribution.answer import answer_of
     from ..attribution.shortlist import Effort
     from ..examples.decoding import read_picture
     from ..records.csv import as_csv
@@ -126,19 +138,25 @@ def attribute(
     flags = {"steps": steps, "direction": direction, "loss_budget": loss_budget, "score": score, "seed": seed}
     by, effort = method_from(method, setting, **flags), None if every else Effort.to_decide(top, seconds)
     read = read_picture(picture.read_bytes(), name=picture.name)
-    attributor = load_attributor(index, tunable, cache, model=model, device=device, dtype=dtype, embedder=embedder)
-    attributor = replace(attributor, journal=journal)
+    where = {"executor": executor, "ray_address": ray_address, "ray_workers": ray_workers}
+    given = {"model": model, "embedder": embedder, "device": device, "dtype": dtype, **where}
+    attributor = replace(load_attributor(index, tunable, cache, **given), journal=journal)
     query, start = attributor.query(read.rgb, prompt, read.sha256), time.perf_counter()
+    answer, seconds = _answered(attributor, query, by, effort), round(time.perf_counter() - start, 1)
+    record = record_of(answer, attributor.index, top, notes=read.notes, file_name=picture.name, seconds=seconds)
+    if csv:
+        csv.write_text(as_csv(record, matches_of(answer, attributor.index.catalog)), encoding="utf-8", newline="")
+    typer.echo(record.to_json() if as_json else as_table(record), nl=not as_json)
+
+
+def _answered(attributor: Attributor, query: Query, by: AttributionMethod, effort: Effort | None) -> Answer:
+    from ..attribution.answer import answer_of
+
     with progress_bar("img") as bar:
         for progress in attributor.follow(query, by, effort):
             bar.total = progress.total
             bar.update(progress.done - bar.n)
-    answer, seconds = answer_of(attributor, query, by, progress), round(time.perf_counter() - start, 1)
-    record = record_of(answer, attributor.index, top, notes=read.notes, file_name=picture.name, seconds=seconds)
-    if csv:
-        everything = as_csv(record, matches_of(answer, attributor.index.catalog))
-        csv.write_text(everything, encoding="utf-8", newline="")
-    typer.echo(record.to_json() if as_json else as_table(record), nl=not as_json)
+    return answer_of(attributor, query, by, progress)
 
 
 @app.command()
@@ -151,6 +169,9 @@ def serve(
     results: Annotated[Path | None, typer.Option(help="folder for finished attributions")] = None,
     device: TorchDevice = None,
     dtype: Dtype = None,
+    executor: SweepExecutor = None,
+    ray_address: RayAddress = None,
+    ray_workers: RayWorkers = None,
     host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
     port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
 ) -> None:

@@ -27,6 +27,16 @@ STUDIES = ASSETS / "studies"
 
 Work = Annotated[Path, typer.Option(help="folder of checkpoints, loss logs and sample sheets")]
 Model = Annotated[str | None, typer.Option("--model", help="folder or Hub id of a Stable Diffusion or SDXL checkpoint")]
+SweepExecutor = Annotated[
+    str | None, typer.Option("--executor", help="where sweeps run: threads of this process (default), or ray")
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--ray-address", help="host:port of a Ray cluster's head node, or auto; default: this machine alone"),
+]
+RayWorkers = Annotated[
+    int | None, typer.Option("--ray-workers", min=1, help="Ray workers at most; default: one to a GPU, or to a core")
+]
 TorchDevice = Annotated[str | None, typer.Option("--device", help="torch device")]
 Dtype = Annotated[
     str | None,
@@ -96,15 +106,18 @@ def null_pictures_for(method: AttributionMethod, given: int | None, usual: int) 
     return given if given is not None else usual if type(method) is ForwardInf else 0
 
 
-def load_attributor(index: Path | None, tunable: str | None, cache: Path | None, **flags: str | None) -> Attributor:
+def load_attributor(
+    index: Path | None, tunable: str | None, cache: Path | None, **flags: str | int | None
+) -> Attributor:
     """The attributor that flags and settings name."""
     from ..attribution.attributor import Attributor
+    from ..attribution.executor import load_executor
     from ..index.store import Index
 
     settings = load_settings(index=index, **flags)
-    opened = Index.open(settings.index)
+    executor, opened = load_executor(settings), Index.open(settings.index)
     spec = settings.model_spec(index_dtype=opened.info.dtype)
-    return Attributor.load(opened, spec, tunable, cache, settings.embedder)
+    return Attributor.load(opened, spec, tunable, cache, settings.embedder, executor)
 
 
 def require_folder_of(file: Path | None) -> None:

@@ -13,6 +13,7 @@ import gradio as gr
 from fastapi import FastAPI
 
 from ..attribution.attributor import Attributor
+from ..attribution.executor import load_executor
 from ..config import EMOJI_ANSWERS, Settings
 from ..index.store import Index
 from ..records.shipped import ShippedAnswers, WithShipped
@@ -105,8 +106,9 @@ def serve(settings: Settings) -> None:
 
             def load() -> Attributor:
                 listening.result()  # till then loading would only slow the first page down
+                executor = load_executor(settings)
                 spec = settings.model_spec(index_dtype=index.info.dtype)
-                return Attributor.load(index, spec, embedder=settings.embedder)
+                return Attributor.load(index, spec, embedder=settings.embedder, executor=executor)
 
             @asynccontextmanager
             async def announce(_: FastAPI) -> AsyncIterator[None]:
