@@ -44,6 +44,11 @@ REPEATED = ("flamingo, Fluent style", "pineapple, Noto style", "snail, OpenMoji 
 CAPTIONS = ["red apple, OpenMoji style", "green pear, Noto style"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests in the browser come first: side by side with the others, they would be what is waited for in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("browser") is None)
+
+
 def tiny_pipeline(prediction_type: str = "v_prediction", seed: int = 0) -> StableDiffusionPipeline:
     """An untrained Stable Diffusion of a few thousand weights: 16×16 pictures, 8×8×4 latents."""
     torch.manual_seed(seed)
