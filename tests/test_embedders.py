@@ -141,9 +141,12 @@ def test_neighbours_are_in_index_order_and_best_first(tmp_path: Path):
     similarities = neighbours.similarities(embeddings[2])
     torch.testing.assert_close(similarities, embeddings @ embeddings[2])
     best_first = [ids[i] for i in similarities.argsort(descending=True)]
-    assert best_first[0] == neighbours.nearest(embeddings[2], ids) == "c"
+    assert best_first[0] == "c"
+    assert neighbours.nearest(embeddings[2], torch.ones(6, dtype=torch.bool), 6) == best_first
     for rank in range(1, 6):
-        assert neighbours.nearest(embeddings[2], best_first[rank:]) == best_first[rank]
+        rest = torch.tensor([example_id in best_first[rank:] for example_id in ids])
+        assert neighbours.nearest(embeddings[2], rest) == best_first[rank : rank + 1]
+        assert neighbours.nearest(embeddings[2], rest, 9) == best_first[rank:]
     assert [path.name for path in tmp_path.iterdir()] == ["neighbours.faiss"]
 
 

@@ -47,10 +47,10 @@ def finished(attributor: Attributor, method: str, query: str) -> AttributionProg
     return last
 
 
-def assert_unchanged(found: torch.Tensor, name: str) -> None:
+def assert_unchanged(found: torch.Tensor, name: str, tolerance: float = TOLERANCE) -> None:
     """The same values, and so the same ranks but of images closer than the tolerance."""
     expected = torch.from_numpy(SCORES[name])
-    allowed = TOLERANCE * max(1.0, float(expected.nan_to_num().abs().max()))
+    allowed = tolerance * max(1.0, float(expected.nan_to_num().abs().max()))
     torch.testing.assert_close(found.float(), expected, rtol=0, atol=allowed, equal_nan=True)
     best = expected.argsort(descending=True)
     assert bool((found[best][:-1] >= found[best][1:] - 2 * allowed).all()), f"{name}: ranks changed"
@@ -69,7 +69,8 @@ def test_forward_inf_scores_as_before(attributor: Attributor, query: str):
 )
 def test_rivals_score_as_before(attributor: Attributor, rival: str, query: str):
     scores = finished(every(attributor, 140 if rival == "dtrak" else 20), rival, query).all_scores()
-    assert_unchanged(scores.scores, f"{rival}/{query}")
+    # D-TRAK inverts a kernel, which magnifies the last bits of the gradients.
+    assert_unchanged(scores.scores, f"{rival}/{query}", 10 * TOLERANCE if rival == "dtrak" else TOLERANCE)
 
 
 def test_a_whole_answer_is_as_before(attributor: Attributor):

@@ -127,7 +127,7 @@ def test_training_lowers_the_loss_of_the_images_trained_on_below_that_of_the_oth
 def test_a_method_is_scored_and_its_scores_are_kept(
     truth: GroundTruth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    method, study = load_method("forward_inf"), Lds(1, "all")
+    method, study = load_method("forward_inf", loss_budget=0.005), Lds(1, "all")
     attributor = attributor_of(truth, "cross-attention k,v", tmp_path, method, draws=2)
     scores = scores_of(study.chosen(truth), truth, attributor, method, tmp_path)
     assert scores.shape == (2, 8)
@@ -148,7 +148,8 @@ def test_a_method_is_scored_and_its_scores_are_kept(
 
 
 def test_steadiness_compares_what_is_claimed_with_what_other_noise_does(truth: GroundTruth, tmp_path: Path):
-    method, study = load_method("plain"), Steadiness(queries=1, seeds=2, part="all", top=3)
+    method = load_method("plain", loss_budget=0.005)
+    study = Steadiness(queries=1, seeds=2, part="all", top=3)
     attributors = [
         attributor_of(truth, "cross-attention k,v", tmp_path, method, draws=2, seed=seed) for seed in range(2)
     ]
