@@ -16,6 +16,7 @@ from PIL import Image
 
 from conftest import tiny_pipeline, write_patches
 from forwardinf.attribution.attributor import Attributor
+from forwardinf.attribution.shortlist import Effort
 from forwardinf.examples.decoding import read_picture
 from forwardinf.examples.metadata import training_images
 from forwardinf.index.build import BuildPlan, build_index
@@ -166,6 +167,28 @@ def test_a_question_that_fails_says_so_and_the_next_is_answered(served: Served, 
     assert served.running == {}
     *_, answered = find(ADA, None, "patch 1", 0, 1, 1, *METHOD)
     assert answered[page.answer.result]
+
+
+def test_a_question_asked_before_is_answered_without_the_model(served: Served, page: Page, monkeypatch):
+    find = attribute._finder(page, None)
+    sha256 = served.pictures.keep("ada", png("red"), "red.png")
+    *_, first = find(ADA, sha256, "patch 1", 0, 1, 1, *METHOD)
+    sweeps: list[Question] = []
+    answered = asking.answered
+    monkeypatch.setattr(asking, "answered", lambda served, asked: sweeps.append(asked) or answered(served, asked))
+    *_, again = find(ADA, sha256, "patch 1", 0, 1, 1, *METHOD)
+    assert again[page.answer.result] == first[page.answer.result]
+    assert sweeps == []
+    *_, other = find(ADA, sha256, "patch 2", 0, 1, 1, *METHOD)
+    assert other[page.answer.result] != first[page.answer.result]
+    assert len(sweeps) == 1
+
+
+def test_a_kept_answer_of_every_image_serves_one_who_asks_for_the_likely_ones(served: Served):
+    *_, whole = served.worker.steps(asking.answered(served, question(png("red"))))
+    before = asking.answered_before(served, whole.record.query.sha256, "patch 1", ForwardInf(), Effort())
+    assert before.id == whole.id
+    assert asking.answered_before(served, whole.record.query.sha256, "patch 3", ForwardInf(), Effort()) is None
 
 
 def test_a_page_whose_model_cannot_be_loaded_says_so(index: Index, tmp_path: Path, page: Page):

@@ -119,6 +119,12 @@ def test_another_image_can_be_chosen_by_keyboard_and_compared_with_the_slider(pa
     assert page.locator(".fi-compare").evaluate("(frame) => frame.style.getPropertyValue('--cut')") == "51%"
 
 
+def test_a_question_asked_before_is_answered_by_what_was_kept(page, training_picture, answered_url):
+    attributed(page, training_picture)
+    assert page.url == answered_url
+    expect(page.locator("#status")).to_contain_text(re.compile(r"Answered on \d{4}-\d\d-\d\d in \d+ s"))
+
+
 def test_a_result_has_a_link_and_files_that_survive_a_restart(
     browser, page, app_url, training_picture, small_index, results_folder, tmp_path
 ):
@@ -231,6 +237,7 @@ def test_another_picture_given_half_way_stops_the_answer_to_the_former(page, tra
     Image.new("RGB", (40, 20), (0, 90, 200)).save(other)
     upload(page, training_picture)
     expect(picture(page)).to_be_visible()
+    page.get_by_label("Prompt").fill("stopped by another picture")
     find(page)
     expect(page.locator("#stop")).to_be_visible()
     upload(page, other)
@@ -247,17 +254,19 @@ def test_a_tab_closed_half_way_frees_the_model_for_the_next(browser, app_url, tr
     with opened(browser, app_url, viewport=DESKTOP) as page:
         upload(page, training_picture)
         expect(picture(page)).to_be_visible()
+        page.get_by_label("Prompt").fill("in a tab that is closed")
         find(page)
         expect(tiles(page).first).to_be_visible()
     with opened(browser, app_url, viewport=DESKTOP) as page:
-        attributed(page, training_picture)
+        attributed(page, training_picture, "after a tab was closed")
 
 
 def test_who_comes_second_sees_the_queue_and_is_answered(browser, app_url, training_picture):
     with opened(browser, app_url, viewport=DESKTOP) as first, opened(browser, app_url, viewport=DESKTOP) as second:
-        for page in (first, second):
+        for page, prompt in ((first, "the first in line"), (second, "the second in line")):
             upload(page, training_picture)
             expect(picture(page)).to_be_visible()
+            page.get_by_label("Prompt").fill(prompt)
         find(first)
         expect(first.locator("#stop")).to_be_visible()
         find(second)

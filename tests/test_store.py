@@ -260,7 +260,9 @@ def test_every_ingredient_of_an_id_changes_it_and_nothing_else_does():
         "model": [{"fingerprint": "g"}, {"tunable": "attention"}],
         "index": [{"fingerprint": "ig"}],
     }
-    assert changes.keys() == asked_of(record()).keys()
+    weighed = {"images": 500, "first": 10, "ended": "the time was up", "overlooked": 0.3}
+    changes["weighed"] = [weighed, {**weighed, "first": 20}, {**weighed, "ended": "it was stopped"}]
+    assert changes.keys() == asked_of(record(weighed=weighed)).parts.keys()
     ids = [
         id_of(record(**{part: change}))
         for part, every in changes.items()

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from .. import __version__
 from ..errors import DamagedAsset, ForwardInfError, MissingAsset
 from ..files.atomic import clear_leftovers, writing_folder
 from ..files.identity import digest_of
@@ -149,19 +150,52 @@ def _verified(folder: Path) -> list[bytes]:
     return files
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What decides an answer: the query, the method's settings, the model, the index, and the version of the code."""
+
+    sha256: str  # of the picture
+    prompt: str
+    method: dict[str, Any]  # its name and every setting, in JSON's types
+    model: str  # fingerprint
+    tunable: str
+    index: str  # fingerprint
+    weighed: tuple[int, str] | None = None  # how many images were to be decided, and why no more were weighed
+    version: str = __version__
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What the id is a digest of."""
+        weighed = {"weighed": list(self.weighed)} if self.weighed else {}
+        return {
+            "version": self.version,
+            "query": {"sha256": self.sha256, "prompt": self.prompt},
+            "method": self.method,
+            "model": {"fingerprint": self.model, "tunable": self.tunable},
+            "index": {"fingerprint": self.index},
+            **weighed,
+        }
+
+    @property
+    def id(self) -> str:
+        """16 hexadecimal digits that name the answer."""
+        return digest_of(self.parts, 16)
+
+
+def asked_of(record: Record) -> Asked:
+    """What was asked, and of whom."""
+    return Asked(
+        sha256=record.query.sha256,
+        prompt=record.query.prompt,
+        method={"name": record.method.name, **record.method.settings},
+        model=record.model.fingerprint,
+        tunable=record.model.tunable,
+        index=record.index.fingerprint,
+        weighed=(record.weighed.first, record.weighed.ended) if record.weighed else None,
+        version=record.version,
+    )
+
+
 def id_of(record: Record) -> str:
     """16 hexadecimal digits that name what was asked, and of whom."""
-    return digest_of(asked_of(record), 16)
-
-
-def asked_of(record: Record) -> dict[str, Any]:
-    """What decides an answer: the query, the method's settings, the model, the index, and the version of the code."""
-    model, index = record.model, record.index
-    return {
-        "version": record.version,
-        "query": {"sha256": record.query.sha256, "prompt": record.query.prompt},
-        "method": {"name": record.method.name, **record.method.settings},
-        "model": {"fingerprint": model.fingerprint, "tunable": model.tunable},
-        "index": {"fingerprint": index.fingerprint},
-        **({"weighed": [record.weighed.first, record.weighed.ended]} if record.weighed else {}),
-    }
+    return asked_of(record).id

@@ -6,17 +6,20 @@ import io
 import threading
 import time
 from collections.abc import Generator
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..attribution.answer import answer_of
 from ..attribution.shortlist import Effort
+from ..attribution.stages import ALL_LIKELY, DECIDED
+from ..errors import DamagedAsset, MissingAsset
 from ..examples.decoding import Picture, to_square
 from ..methods.forward_inf import ForwardInf
+from ..methods.protocol import settings_of
 from ..records.csv import as_csv
 from ..records.recording import matches_of, record_of
-from ..records.store import Result
+from ..records.store import Asked, Result
 from . import results_view
 from .served import Served
 
@@ -57,6 +60,19 @@ class Stopped:
 
 
 Step = Running | Stopped | Result
+
+
+def answered_before(
+    served: Served, sha256: str, prompt: str, method: ForwardInf, effort: Effort | None
+) -> Result | None:
+    """The kept answer to the same question: one that weighed every image, or else enough of them; None without one."""
+    info, index = served.index.info, served.index.fingerprint
+    asked = Asked(sha256, prompt, settings_of(method), info.fingerprint, info.tunable, index)
+    enough = [(effort.first, ended) for ended in (DECIDED.format(first=effort.first), ALL_LIKELY)] if effort else []
+    for weighed in (None, *enough):
+        with suppress(MissingAsset, DamagedAsset):
+            return served.results.load(replace(asked, weighed=weighed).id)
+    return None
 
 
 def answered(served: Served, question: Question) -> Generator[Step, None, None]:

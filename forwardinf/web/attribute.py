@@ -160,6 +160,9 @@ def _found(
         raise InvalidRequest("Give a picture first, or say in the prompt what to generate.")
     yield {form.notice: "", **answer.cleared(results_view.preparing(query.WAITING), running=True)}
     yield {form.notice: query.remarks(served, prompt, drawn=False), form.used_prompt: prompt}
+    if run.sha256 and (before := asking.answered_before(served, run.sha256, prompt, method, effort)):
+        yield _shown(page, before)
+        return
     with served.lock:
         if not run.sha256:
             shown = query.drawn(served, form, visitor, forms.generation_request(prompt, *fields[:3]))

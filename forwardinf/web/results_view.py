@@ -106,7 +106,8 @@ def finished(record: Record, result_id: str, query_url: str, not_kept: str = "")
 def _all_compared(record: Record) -> str:
     took = f" in {record.seconds:.0f} s" if record.seconds else ""
     note = weighed_note(record) or f"{record.index.trained:,} training images compared."
-    return f"{note} Answered{took}." if took else note
+    on = f" on {record.answered_at:%Y-%m-%d}" if record.answered_at else ""
+    return f"{note} Answered{on}{took}." if on or took else note
 
 
 def _repeats_note(matches: Sequence[Match]) -> str:
