@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -184,7 +185,11 @@ def test_finished_tasks_do_not_depend_on_where_things_lie_and_which_others_are_v
     assert identities([replace(JOB, round=replace(JOB.round, example_ids=("a",)))]) == identities([JOB])
 
 
-def test_a_null_goes_on_in_the_middle_of_a_picture(attributor: Attributor, pictures: Catalog, counted: Counted):
+def test_a_null_goes_on_in_the_middle_of_a_picture(
+    sharded: Attributor, pictures: Catalog, counted: Counted, tmp_path: Path
+):
+    copy = shutil.copytree(sharded.index.folder, tmp_path / "index")  # it is changed
+    attributor = replace(sharded, index=Index.open(copy))
     found: list[int] = []
     follow = Attributor.follow
 
