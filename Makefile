@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export GRADIO_ANALYTICS_ENABLED ?= False
 
-.PHONY: run test check bench bench-anytime bench-gpu
+.PHONY: run test check bench bench-anytime bench-gpu bench-ray
 
 run: .venv/run
 	$(BIN)/python app.py
@@ -20,6 +20,10 @@ check: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/python benchmarks/forward.py
+
+# Ray workers beside threads, on every core of this machine.
+bench-ray: .venv/dev
+	$(BIN)/python benchmarks/workers.py
 
 # Eight minutes on a GPU, for which torch has to be built; `--small --device cpu` runs anywhere.
 bench-gpu: .venv/dev
