@@ -108,6 +108,12 @@ def picture(page: Page):
     return page.locator("#picture img")
 
 
+def press_stop(page: Page) -> None:
+    """As soon as the button is there, and not when it has stood still for some frames: a short sweep is over by then."""
+    expect(page.locator("#stop")).to_be_visible()
+    page.locator("#stop").dispatch_event("click")
+
+
 def notice(page: Page):
     return page.locator("#notice")
 

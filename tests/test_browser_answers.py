@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from test_browser_site import WATCH_SHIFTS
 
-from chromium import DESKTOP, PHONE, WAIT, notice, opened, running_app, violations
+from chromium import DESKTOP, PHONE, WAIT, notice, opened, press_stop, running_app, violations
 from conftest import ASSETS
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -179,7 +179,7 @@ def test_a_picture_is_answered_from_the_likely_images_and_all_can_be_weighed(bro
         expect(page.locator("#more")).not_to_contain_text("rank high as a whole")
         page.get_by_role("button", name="Weigh all 3,065 images").click()
         expect(page.locator("#status")).to_contain_text(re.compile(r"of 3,226 images, 161 held out"))
-        page.locator("#stop").click()
+        press_stop(page)
         expect(page.locator("#status")).to_contain_text("Stopped")
 
 

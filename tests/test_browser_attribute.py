@@ -22,6 +22,7 @@ from chromium import (
     notice,
     opened,
     picture,
+    press_stop,
     running_app,
     set_field,
     violations,
@@ -166,10 +167,10 @@ def test_a_link_that_leads_nowhere_says_so(browser, app_url):
 
 
 def test_a_generated_picture_is_attributed_stopped_half_way_and_attributed_again(page):
-    generate(page, GOOD_PROMPT)
+    generate(page, "pineapple, Noto style")  # of which no other test asks, so that no answer is kept
     expect(picture(page)).to_be_visible()
     find(page)
-    page.locator("#stop").click()  # as soon as it is there
+    press_stop(page)
     expect(page.locator("#status")).to_contain_text(re.compile(r"Stopped after \d+ of 64 images"))
     expect(page.locator("#stop")).to_be_hidden()
     expect(tiles(page)).to_have_count(0)
@@ -288,7 +289,7 @@ def test_a_first_drawing_says_at_once_what_it_waits_for(browser, training_pictur
         expect(tiles(first).first).to_be_visible()
         generate(second, GOOD_PROMPT)
         expect(second.locator("#picture").get_by_text("Yours comes next")).to_be_visible()
-        first.locator("#stop").click()
+        press_stop(first)
         expect(picture(second)).to_have_attribute("alt", f"Generated from the prompt: {GOOD_PROMPT}")
         expect(second.get_by_text("Yours comes next")).to_have_count(0)
 
