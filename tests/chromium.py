@@ -109,7 +109,7 @@ def picture(page: Page):
 
 
 def press_stop(page: Page) -> None:
-    """As soon as the button is there, and not when it has stood still for some frames: a short sweep is over by then."""
+    """As soon as it is there, and not when it has stood still for some frames: a short sweep is over by then."""
     expect(page.locator("#stop")).to_be_visible()
     page.locator("#stop").dispatch_event("click")
 
