@@ -9,9 +9,10 @@ export GRADIO_ANALYTICS_ENABLED ?= False
 run: .venv/run
 	$(BIN)/python app.py
 
-# Most tests are too small to use two cores, so two run side by side.
+# Most tests are too small to use two cores, so two run side by side. What failed is run once more by itself, as a busy
+# machine can outlast a browser's patience; what is wrong fails again.
 test: .venv/dev chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal || $(BIN)/python -m pytest --last-failed
 
 check: .venv/dev
 	$(BIN)/ruff check .

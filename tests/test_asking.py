@@ -135,6 +135,13 @@ def test_prompts_in_other_scripts_and_other_settings_are_other_pictures(served: 
     assert len({served.pictures.read("ada", sha256).name for sha256 in drawn}) == 2  # by prompt and seed
 
 
+def test_who_comes_second_is_told_of_the_queue_and_nobody_is_told_of_their_own_question(served: Served):
+    assert query.awaiting(served, "ada") == query.WAITING
+    served.running["ada"] = Run(threading.Event(), None)
+    assert query.awaiting(served, "ada") == query.WAITING
+    assert query.awaiting(served, "bob") == query.IN_LINE
+
+
 def test_only_another_picture_stops_a_question(served: Served):
     run = served.running["ada"] = Run(threading.Event(), "a" * 64)
     served.stop("ada", unless="a" * 64)
