@@ -163,7 +163,7 @@ def small_index(tmp_path_factory: pytest.TempPathFactory) -> Index:
     train, held_out = artwork.of_split("train").images, artwork.of_split("held_out").images
     named = [image for image in train if image.caption in ("red apple, OpenMoji style", *REPEATED)]
     few = sorted((*train[::50][: 60 - len(named)], *named, *held_out[:4]), key=lambda image: image.id)
-    plan = BuildPlan(draws=12, fisher_images=16, fisher_draws=2)
+    plan = BuildPlan(draws=24, fisher_images=16, fisher_draws=2)
     model = load_model(ModelSpec(str(ASSETS / "emoji-diffusion")))
     return build_index(model, Catalog(artwork.folder, tuple(few)), tmp_path_factory.mktemp("small") / "index", plan)
 
