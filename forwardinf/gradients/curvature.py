@@ -88,6 +88,11 @@ def kronecker_fisher(
     return total
 
 
+def damped(moments: Tensor, damping: float) -> Tensor:
+    """The moments of one weight with a share of their mean added, never 0."""
+    return moments + damping * moments.mean() + 1e-30
+
+
 def preconditioned(
     gradient: Mapping[str, Tensor], curvature: Mapping[str, WeightCurvature], damping: float
 ) -> dict[str, Tensor]:
@@ -98,8 +103,8 @@ def preconditioned(
     moves = {}
     for name, g in gradient.items():  # one weight at a time, as a damped copy of all takes 4 bytes a weight
         fisher = curvature[name]
-        damped = fisher.moments + damping * fisher.moments.mean() + 1e-30
-        moves[name] = fisher.rotated_back(fisher.rotated(g.float()) / damped.to(g.device))
+        divisor = damped(fisher.moments, damping).to(g.device)
+        moves[name] = fisher.rotated_back(fisher.rotated(g.float()) / divisor)
     return moves
 
 

@@ -16,6 +16,7 @@ import torch
 
 from ..models.protocol import predicting
 from ..types import Draws, LatentBatch
+from .curvature import damped
 from .per_example import by_example, weight_gradients
 from .sketch import Sketch
 
@@ -60,4 +61,4 @@ class Whitening:
 
     @cached_property
     def _roots(self) -> dict[str, Tensor]:
-        return {name: (f + self.damping * f.mean() + 1e-30).sqrt().cpu() for name, f in sorted(self.fisher.items())}
+        return {name: damped(f, self.damping).sqrt().cpu() for name, f in sorted(self.fisher.items())}
