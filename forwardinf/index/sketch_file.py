@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 INFO, SKETCHES = "sketch.json", "sketch.faiss"
-FILES = "sketch.*"
+UNREADABLE = "The sketches of “{index}” cannot be read. {remedy}"
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,20 @@ class Sketches:
         return torch.from_numpy(self.kept.reconstruct_batch(rows.numpy())) @ sketch
 
 
+def read_info(manifest: Manifest) -> SketchInfo | None:
+    """How the sketches of an index were made; None and raises as `read_sketches`, but reads none of them."""
+    if INFO not in manifest.files:
+        return None
+    content = manifest.read_bytes(INFO)
+    try:
+        fields = json.loads(content)
+        if fields.pop("schema", None) != SCHEMA:
+            return None
+        return SketchInfo(**{**fields, "draws": tuple(fields["draws"])})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedAsset(UNREADABLE.format(index=manifest.folder.name, remedy=manifest.remedy)) from error
+
+
 def read_sketches(manifest: Manifest, examples: int) -> Sketches | None:
     """The sketches of an index of so many examples; None where it has none, or some of another schema.
 
@@ -66,17 +80,14 @@ def read_sketches(manifest: Manifest, examples: int) -> Sketches | None:
     import faiss
     import numpy as np
 
-    if INFO not in manifest.files:
+    info = read_info(manifest)
+    if info is None:
         return None
-    content, sketches = manifest.read_bytes(INFO), manifest.read_bytes(SKETCHES)
+    content = manifest.read_bytes(SKETCHES)
     try:
-        fields = json.loads(content)
-        if fields.pop("schema", None) != SCHEMA:
-            return None
-        info = SketchInfo(**{**fields, "draws": tuple(fields["draws"])})
-        kept = faiss.deserialize_index(np.frombuffer(sketches, np.uint8))
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise DamagedAsset(f"The sketches of “{manifest.folder.name}” cannot be read. {manifest.remedy}") from error
+        kept = faiss.deserialize_index(np.frombuffer(content, np.uint8))
+    except RuntimeError as error:
+        raise DamagedAsset(UNREADABLE.format(index=manifest.folder.name, remedy=manifest.remedy)) from error
     if (kept.ntotal, kept.d) != (examples, info.dimensions):
         raise DamagedAsset(f"The sketches of “{manifest.folder.name}” are not whole. {manifest.remedy}")
     return Sketches(info, kept)

@@ -34,6 +34,7 @@ from .neighbours import Neighbours
 from .null_file import FILES, NullChanges, read_null
 from .sketch_file import INFO as SKETCH_INFO
 from .sketch_file import SKETCHES, Sketches, read_sketches
+from .sketch_file import read_info as read_sketch_info
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -216,6 +217,11 @@ class Index:
     def null_changes(self) -> NullChanges | None:
         """What pictures that the model never saw score, where that was asked when the index was built."""
         return read_null(self.manifest, self.info.examples)
+
+    @cached_property
+    def is_sketched(self) -> bool:
+        """Whether there are sketches; reads none of them."""
+        return read_sketch_info(self.manifest) is not None
 
     @cached_property
     def sketches(self) -> Sketches | None:

@@ -240,7 +240,7 @@ def _opened(page: Page, browser: gr.Request, result_id: str) -> Updates:
 
 
 def _waiting(served: Served) -> str:
-    return results_view.waiting(len(served.index.trained), served.index.sketches is not None)
+    return results_view.waiting(len(served.index.trained), served.index.is_sketched)
 
 
 def _lead(served: Served) -> str:

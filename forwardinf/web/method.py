@@ -40,7 +40,7 @@ def _how_it_works(served: Served) -> str:
         alternative=DIAGRAM,
         tunable=index.info.tunable,
         trained=len(index.trained),
-        sketched=index.sketches is not None,
+        sketched=index.is_sketched,
         draws=index.info.draw_count,
         null=len(index.null_changes.queries) if index.null_changes else 0,
         fewest=FEWEST_FOR_Z_SCORES,
