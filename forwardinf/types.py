@@ -14,7 +14,7 @@ Axes, in the order in which they appear in shapes:
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,11 @@ class LatentBatch:
         """The examples from `start` up to `stop`."""
         part = slice(start, stop)
         return LatentBatch(self.example_ids[part], self.latents[part], self.conditioning[part])
+
+    def at(self, rows: Sequence[int]) -> LatentBatch:
+        """The examples in these rows."""
+        rows = list(rows)
+        return LatentBatch(tuple(self.example_ids[row] for row in rows), self.latents[rows], self.conditioning[rows])
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,7 @@ def answer_of(attributor: Attributor, query: Query, method: AttributionMethod, f
     scores, index = finished.scores(), attributor.index
     _require_finite(scores)
     assert query.picture is not None, "the queries of an Attributor are pictures"
-    every = dict(
-        zip((i.id for i in index.catalog.images), attributor.similarities(query.picture).tolist(), strict=True)
-    )
+    similarities = zip(index.catalog.images, attributor.similarities(query.picture).tolist(), strict=True)
     return Answer(
         query=query,
         method=method,
@@ -75,7 +73,7 @@ def answer_of(attributor: Attributor, query: Query, method: AttributionMethod, f
         scores=scores,
         confidence=attributor.confidence(scores, method, query.prompted),
         groups={key: () if finished.shortlist else _groups(scores, index.catalog, key) for key in GROUPED_BY},
-        similarities={image_id: similarity for image_id, similarity in every.items() if image_id in index.trained},
+        similarities={image.id: similarity for image, similarity in similarities if image.id in index.trained},
         missed=_missing(index.trained, scores.example_ids),
         weighed=_weighed(finished, scores),
     )

@@ -13,7 +13,7 @@ from ..sweep.executors.threads import ThreadExecutor
 from ..sweep.rounds import Measured
 from .progress import AttributionProgress, Pace
 from .shortlist import Shortlist
-from .training_set import Held, IndexedImages
+from .training_set import Held, examples_of
 
 if TYPE_CHECKING:
     from .attributor import Attributor
@@ -38,7 +38,7 @@ def followed_by_stages(
         **pace.now(), method=method, state=state, results=(), index=whole, null=attributor.null(method), shortlist=found
     )
     yield now
-    held = Held(IndexedImages(whole, None, attributor.similarities).examples(images))
+    held = Held(examples_of(whole, images))
     latents = LATENTS if attributor.model.spec.device == "cpu" else None
     executor = attributor.executor or ThreadExecutor(attributor.model, held, latents)
     results: list[Measured] = []

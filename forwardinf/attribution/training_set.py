@@ -58,10 +58,7 @@ class IndexedImages:
         return self.index.kronecker(self.device)
 
     def examples(self, example_ids: Iterable[str]) -> LatentBatch:
-        parts = list(batches_of(self.index.part(example_ids)))
-        ids = tuple(example_id for part in parts for example_id in part.example_ids)
-        latents, conditioning = torch.cat([p.latents for p in parts]), torch.cat([p.conditioning for p in parts])
-        return LatentBatch(ids, latents, conditioning)
+        return examples_of(self.index, example_ids)
 
 
 @dataclass(frozen=True)
@@ -80,6 +77,14 @@ class IndexShards:
 
     def read(self, shard: int) -> LatentBatch:
         return self.index.shard(shard).batch
+
+
+def examples_of(index: Index, example_ids: Iterable[str]) -> LatentBatch:
+    """These examples of an index together, in its order."""
+    parts = list(batches_of(index.part(example_ids)))
+    ids = tuple(example_id for part in parts for example_id in part.example_ids)
+    latents, conditioning = torch.cat([p.latents for p in parts]), torch.cat([p.conditioning for p in parts])
+    return LatentBatch(ids, latents, conditioning)
 
 
 def batches_of(index: Index, example_ids: tuple[str, ...] | None = None, device: str = "cpu") -> Iterator[LatentBatch]:
@@ -111,6 +116,4 @@ class Held:
         if example_ids is None:
             return [self.batch]
         wanted = frozenset(example_ids)
-        rows = [row for row, example_id in enumerate(self.batch.example_ids) if example_id in wanted]
-        ids = tuple(self.batch.example_ids[row] for row in rows)
-        return [LatentBatch(ids, self.batch.latents[rows], self.batch.conditioning[rows])]
+        return [self.batch.at([row for row, example_id in enumerate(self.batch.example_ids) if example_id in wanted])]

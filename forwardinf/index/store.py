@@ -54,9 +54,7 @@ class Shard:
     def part(self, example_ids: frozenset[str]) -> Shard:
         """The rows of these examples, in this shard's order."""
         rows = [i for i, example_id in enumerate(self.batch.example_ids) if example_id in example_ids]
-        ids = tuple(self.batch.example_ids[i] for i in rows)
-        batch = LatentBatch(ids, self.batch.latents[rows], self.batch.conditioning[rows])
-        return Shard(batch, self.base_losses[rows], self.base_sizes[rows])
+        return Shard(self.batch.at(rows), self.base_losses[rows], self.base_sizes[rows])
 
 
 @dataclass(frozen=True)

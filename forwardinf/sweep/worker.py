@@ -72,8 +72,7 @@ class SweepWorker:
         wanted = index, task.shard
         if self._batch is None or self._batch[0] != wanted:
             self._batch = wanted, self._shards.of(index).read(task.shard)
-        batch, rows = self._batch[1], list(task.rows)
-        return LatentBatch(task.example_ids, batch.latents[rows], batch.conditioning[rows])
+        return self._batch[1].at(task.rows)
 
 
 class LastShards:
