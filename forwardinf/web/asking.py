@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import io
 import threading
 import time
 from collections.abc import Generator
-from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..attribution.answer import answer_of
 from ..attribution.shortlist import Effort
-from ..attribution.stages import ALL_LIKELY, DECIDED
-from ..errors import DamagedAsset, MissingAsset
-from ..examples.decoding import Picture, to_square
+from ..examples.decoding import Picture
 from ..methods.forward_inf import ForwardInf
-from ..methods.protocol import settings_of
-from ..records.csv import as_csv
-from ..records.recording import matches_of, record_of
-from ..records.store import Asked, Result
+from ..records import keeping
+from ..records.store import Result
 from . import results_view
 from .served import Served
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from ..attribution.attributor import AttributionProgress
     from ..types import Query
 
 TOP = 20  # images that an answer lists
 REFRESH = 0.5  # seconds between two reports of a running sweep
 REDRAW = 2.0  # seconds between two lists of tiles, which take the browser far longer to draw than the rest
-QUERY_SIDE = 384  # pixels, of the picture that an answer keeps to be shown
 
 
 @dataclass(frozen=True)
@@ -66,13 +58,7 @@ def answered_before(
     served: Served, sha256: str, prompt: str, method: ForwardInf, effort: Effort | None
 ) -> Result | None:
     """The kept answer to the same question: one that weighed every image, or else enough of them; None without one."""
-    info, index = served.index.info, served.index.fingerprint
-    asked = Asked(sha256, prompt, settings_of(method), info.fingerprint, info.tunable, index)
-    enough = [(effort.first, ended) for ended in (DECIDED.format(first=effort.first), ALL_LIKELY)] if effort else []
-    for weighed in (None, *enough):
-        with suppress(MissingAsset, DamagedAsset):
-            return served.results.load(replace(asked, weighed=weighed).id)
-    return None
+    return keeping.answered_before(served.results, served.index, sha256, prompt, method, effort)
 
 
 def answered(served: Served, question: Question) -> Generator[Step, None, None]:
@@ -137,13 +123,5 @@ def _held_out(served: Served, now: AttributionProgress | None) -> int:
 
 def _kept(served: Served, question: Question, query: Query, now: AttributionProgress, seconds: float) -> Result:
     answer = answer_of(served.attributor, query, question.method, now)
-    notes, name = question.picture.notes, question.name
-    record = record_of(answer, served.index, TOP, notes=notes, file_name=name, seconds=seconds)
-    csv = as_csv(record, matches_of(answer, served.index.catalog))
-    return served.results.save(record, csv, question.original, png_of(to_square(question.picture.rgb, QUERY_SIDE)))
-
-
-def png_of(picture: Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return buffer.getvalue()
+    picture, original, name = question.picture, question.original, question.name
+    return keeping.keep(served.results, answer, served.index, picture, original, name=name, top=TOP, seconds=seconds)

@@ -18,8 +18,8 @@ from ..examples.decoding import read_picture
 from ..methods import settings
 from ..methods.forward_inf import ForwardInf
 from ..models.generation import MAX_GUIDANCE, MAX_STEPS, GenerationRequest
+from ..records.keeping import png_of
 from . import forms, query_view, view
-from .asking import png_of
 from .scripts import script
 from .served import Served
 from .theme import html

@@ -1,0 +1,64 @@
+"""From an answer to what is kept of it: the record, every weighed image as CSV, and the picture in two forms.
+
+And back again: the kept answer to a question that was asked before.
+"""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..attribution.shortlist import Effort
+from ..attribution.stages import ALL_LIKELY, DECIDED
+from ..errors import DamagedAsset, MissingAsset
+from ..examples.decoding import Picture, to_square
+from ..methods.protocol import AttributionMethod, settings_of
+from .csv import as_csv
+from .recording import matches_of, record_of
+from .store import Asked, RecordStore, Result
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ..attribution.answer import Answer
+    from ..index.store import Index
+
+QUERY_SIDE = 384  # pixels, of the picture that an answer keeps to be shown
+
+
+def answered_before(
+    store: RecordStore, index: Index, sha256: str, prompt: str, method: AttributionMethod, effort: Effort | None
+) -> Result | None:
+    """The kept answer to the same question: one that weighed every image, or else enough of them; None without one."""
+    info = index.info
+    asked = Asked(sha256, prompt, settings_of(method), info.fingerprint, info.tunable, index.fingerprint)
+    enough = [(effort.first, ended) for ended in (DECIDED.format(first=effort.first), ALL_LIKELY)] if effort else []
+    for weighed in (None, *enough):
+        with suppress(MissingAsset, DamagedAsset):
+            return store.load(replace(asked, weighed=weighed).id)
+    return None
+
+
+def keep(
+    store: RecordStore,
+    answer: Answer,
+    index: Index,
+    picture: Picture,
+    original: bytes,
+    *,
+    name: str,
+    top: int,
+    seconds: float,
+) -> Result:
+    """Keep an answer about `picture`, a file `name` of `original` bytes, with its `top` images in the record."""
+    record = record_of(answer, index, top, notes=picture.notes, file_name=name, seconds=seconds)
+    csv = as_csv(record, matches_of(answer, index.catalog))
+    return store.save(record, csv, original, png_of(to_square(picture.rgb, QUERY_SIDE)))
+
+
+def png_of(picture: Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
