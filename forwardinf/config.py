@@ -15,6 +15,7 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 PRECISIONS = ("float32", "float16")
 EMOJI_INDEX = ASSETS / "emoji-index"
 EMOJI_ANSWERS = ASSETS / "answers"
+RESULTS = Path(".local/share/forwardinf/results")  # below the user's home
 
 
 def _default_host() -> str:
@@ -36,6 +37,9 @@ class Settings(BaseSettings):
     embedder: str | None = Field(None, description="CLIP or DINOv2 that the index was made with: folder or Hub id")
     results: Path | None = Field(
         None, description="folder for finished attributions; by default ~/.local/share/forwardinf/results"
+    )
+    review_url: str | None = Field(
+        None, description="SQLAlchemy URL of the database of cases; by default review.sqlite beside the results"
     )
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, mps")
     dtype: str | None = Field(

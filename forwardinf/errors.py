@@ -9,6 +9,7 @@ ForwardInfError
 ├── NonFinite             a model computes a loss, or anything else, that is not a finite number
 ├── OutOfMemory           the device has too little memory for even a single picture
 ├── UnsupportedModel      a checkpoint that no model family here can read
+├── StorageFailed         a database of cases that cannot be opened, read or written
 ├── WorkersLost           the processes or machines that a sweep ran on ended, or none could be had
 └── UnreadablePicture     an uploaded file that cannot be used as a picture
 
@@ -52,6 +53,10 @@ class OutOfMemory(ForwardInfError):
 
 
 class UnsupportedModel(ForwardInfError):
+    pass
+
+
+class StorageFailed(ForwardInfError):
     pass
 
 

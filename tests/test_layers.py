@@ -15,7 +15,7 @@ PACKAGE = ROOT / "forwardinf"
 # The rooms from the ground up: a room imports itself and the rooms above it in this list.
 ROOMS = (
     *("types", "errors", "config", "draws", "files", "examples", "models", "embedders", "sweep", "gradients", "index"),
-    *("scoring", "methods", "attribution", "records", "training", "studies", "web", "cli"),
+    *("scoring", "methods", "attribution", "records", "review", "training", "studies", "web", "cli"),
 )
 ALLOWED = {room: {*ROOMS[:number], room, "__version__"} for number, room in enumerate(ROOMS)}
 ALLOWED["types"] = ALLOWED["errors"] = {"__version__"}
@@ -28,6 +28,8 @@ LIBRARIES = {
     "transformers": {"embedders", "models", "training"},
     "faiss": {"index"},
     "ray": {"sweep/executors/ray.py"},
+    "sqlalchemy": {"review"},
+    "alembic": {"review"},
 }
 # Rooms that know a model only by what the protocols say of it, so that a new family is one file.
 BY_PROTOCOL = {"sweep", "gradients", "index", "scoring", "methods"}
@@ -86,7 +88,8 @@ def test_the_check_sees_relative_imports(tmp_path: Path):
 
 
 def test_the_package_imports_without_gradio_torch_or_ray():
-    blocked = "import sys; sys.modules.update(dict.fromkeys(['gradio', 'torch', 'ray', 'diffusers', 'faiss'])); "
+    libraries = ["gradio", "torch", "ray", "diffusers", "faiss", "sqlalchemy"]
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({libraries})); "
     rooms = ("errors", "config", "types", "models", "embedders", "index.neighbours", "cli")
     modules = ", ".join(["forwardinf", *(f"forwardinf.{room}" for room in rooms)])
     done = subprocess.run([sys.executable, "-c", blocked + f"import {modules}"], capture_output=True, text=True)

@@ -19,6 +19,7 @@ from ..errors import ForwardInfError, InvalidRequest
 from ..methods import settings
 from ..methods.settings import help_of
 from .answers import answers
+from .case import case
 from .index import index
 from .methods import methods
 from .options import (
@@ -65,6 +66,7 @@ app.add_typer(artwork, name="artwork")
 app.add_typer(train, name="train")
 app.add_typer(model, name="model")
 app.add_typer(answers, name="answers")
+app.add_typer(case, name="case")
 
 EMOJI, EMOJI_DIFFUSION = ASSETS / "emoji", ASSETS / "emoji-diffusion"
 

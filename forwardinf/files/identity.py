@@ -6,6 +6,16 @@ import hashlib
 import json
 
 
+def canonical(value: object) -> bytes:
+    """`value` as JSON that anyone writes to the same bytes: keys sorted, no white space, UTF-8 (RFC 8785).
+
+    Numbers that are no integers are written as Python does, which RFC 8785 does too from 0.0001 up to 1e16. Raises
+    ValueError for numbers that are not finite and TypeError for what is none of JSON's types.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "replace")
+
+
 def digest_of(ingredients: object, digits: int = 64) -> str:
     """SHA-256 of `ingredients` as canonical JSON, by its first hexadecimal digits.
 

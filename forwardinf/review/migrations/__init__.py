@@ -1,0 +1,1 @@
+"""How a database of cases became what it is, one file in `versions/` per change."""
