@@ -8,6 +8,7 @@ ForwardInfError
 ├── IndexMismatch         an index that belongs to another model, or was made otherwise
 ├── NonFinite             a model computes a loss, or anything else, that is not a finite number
 ├── OutOfMemory           the device has too little memory for even a single picture
+├── StopRequested         whoever waited for a result does not want it any more
 ├── UnsupportedModel      a checkpoint that no model family here can read
 ├── StorageFailed         a database of cases that cannot be opened, read or written
 ├── WorkersLost           the processes or machines that a sweep ran on ended, or none could be had
@@ -49,6 +50,10 @@ class NonFinite(ForwardInfError):
 
 
 class OutOfMemory(ForwardInfError):
+    pass
+
+
+class StopRequested(ForwardInfError):
     pass
 
 

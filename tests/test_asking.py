@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 import pytest
+import torch
 from PIL import Image
 
 from conftest import tiny_pipeline, write_patches
@@ -111,6 +112,38 @@ def test_a_question_that_is_stopped_keeps_nothing(served: Served):
     assert isinstance(last, Stopped)
     assert "Nothing was kept" in last.status
     assert not (served.folder.parent / "results").exists()
+
+
+class Pressed(threading.Event):
+    """Stop, pressed when it is looked for the `count`-th time."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count, self.looked = count, 0
+
+    def is_set(self) -> bool:
+        self.looked += 1
+        return self.looked >= self.count
+
+
+@pytest.mark.parametrize("effort", [None, Effort(first=2, at_once=2, at_most=4, sample=2)])
+def test_a_question_is_left_wherever_stop_is_pressed(served: Served, effort: Effort | None):
+    never = Pressed(10**9)
+    list(served.worker.steps(asking.answered(served, replace(question(png("red")), effort=effort, stop=never))))
+    for count in range(1, never.looked, never.looked // 8):
+        stop = Pressed(count)
+        asked = replace(question(png("green")), effort=effort, stop=stop)
+        *_, last = served.worker.steps(asking.answered(served, asked))
+        assert isinstance(last, Stopped)
+        assert stop.looked <= count + 1 + torch.get_num_threads()
+
+
+def test_a_picture_that_is_being_generated_for_a_question_is_left(served: Served, page: Page, monkeypatch):
+    monkeypatch.setattr(attribute, "Run", lambda _stop, sha256: Run(Pressed(20), sha256))
+    *_, last = attribute._finder(page, None)(ADA, None, "patch 1", 0, 5, 1, *METHOD)
+    assert "Nothing was kept" in last[page.answer.status]
+    assert page.form.picture not in last
+    assert served.running == {}
 
 
 def test_all_of_the_page_touches_the_model_in_the_workers_thread_only(served: Served, page: Page, threads: set[str]):

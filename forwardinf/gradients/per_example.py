@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +13,7 @@ import torch
 from ..errors import OutOfMemory
 from ..files.rows import RowCache
 from ..models.protocol import SavingMemory
+from ..stopping import check, is_heeded
 from ..sweep.parts import Parts
 from ..types import Draws, LatentBatch
 
@@ -74,7 +76,7 @@ def _mean_gradient(
     model: AttributableModel, objective: Objective, batch: LatentBatch, draws: Draws
 ) -> tuple[float, dict[str, Tensor]]:
     def of(*part: Any) -> tuple[float, dict[str, Tensor]]:  # noqa: ANN401
-        with torch.enable_grad():
+        with torch.enable_grad(), _stopping_on_the_way_back():
             mean = objective(*part).mean()
             return float(mean.detach()), weight_gradients(model, mean)
 
@@ -84,6 +86,16 @@ def _mean_gradient(
         for name, part in gradients.items():
             total[name] = total[name].add_(part, alpha=share) if name in total else part * share
     return value, total
+
+
+def _stopping_on_the_way_back() -> AbstractContextManager[Any]:
+    """Where a stop is heeded, a backward looks for it with each tensor that the forward kept for it."""
+
+    def taken(kept: Tensor) -> Tensor:
+        check()
+        return kept
+
+    return torch.autograd.graph.saved_tensors_hooks(torch.Tensor.detach, taken) if is_heeded() else nullcontext()
 
 
 def _in_parts(
@@ -98,6 +110,7 @@ def _in_parts(
     parts = Parts.within(limit, batch.latents[0, 0].numel() * (1 if alone else count))
 
     def on(part: slice) -> Result:
+        check()
         if alone:
             return work(batch, draws.part(every, part))
         return work(batch.rows(part.start, part.stop), draws.part(part, every))

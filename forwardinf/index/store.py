@@ -27,6 +27,7 @@ from ..examples.catalog import FILE_NAME as CATALOG
 from ..examples.catalog import Catalog
 from ..files.atomic import writing
 from ..files.manifest import Manifest
+from ..stopping import check
 from ..types import LatentBatch
 from .curvature_file import FISHER, KRONECKER, read_fisher, read_kronecker, weights_of
 from .info import INFO, REMEDY, IndexInfo, read_info
@@ -176,6 +177,7 @@ class Index:
     def shards(self) -> Iterator[Shard]:
         """Every shard in order; raises DamagedAsset where one was changed since the index was opened."""
         for number in range(self.info.shard_count):
+            check()
             shard = self.shard(number)
             yield shard if self.only is None else shard.part(self.only)
 
@@ -264,6 +266,7 @@ class Index:
             return whole[[image.id in self.only for image in self.catalog.images]]
         parts = []
         for number in range(self.info.shard_count):
+            check()
             parts.append(load(self.manifest.read_bytes(shard_name(number)))[name].clone())
         return torch.cat(parts)
 

@@ -18,6 +18,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from ..config import require_precision
 from ..examples.decoding import to_square
+from ..stopping import check
 from ..types import Draws, LatentBatch, ModelSpec
 from .captions import Captions
 from .checkpoint import require_device
@@ -71,6 +72,8 @@ class LatentDiffusion(ABC):
         for name, network in networks.items():
             network.to(spec.device, torch.float32 if name == "unet" else self._dtype)
         self.unet, self.vae = pipeline.unet.to(memory_format=torch.channels_last), pipeline.vae
+        for network in networks.values():
+            _heed_stops(network)
         self._captions = Captions(self._read, [networks[name] for name in encoders], spec.device)
         self._tunable = TunableWeights(self.unet, spec.tunable, self._dtype)
         self.picture_size: int = side_of(self.unet) * pipeline.vae_scale_factor
@@ -192,6 +195,13 @@ class LatentDiffusion(ABC):
             callback_on_step_end=report,
         )
         return result.images[0]
+
+
+def _heed_stops(network: torch.nn.Module) -> None:
+    """Let every block of a network look whether its output is still wanted, before it computes it."""
+    for block in network.modules():
+        if any(True for _ in block.children()):
+            block.register_forward_pre_hook(lambda _block, _inputs: check())
 
 
 @cache

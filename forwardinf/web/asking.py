@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..attribution.answer import answer_of
 from ..attribution.shortlist import Effort
+from ..errors import StopRequested
 from ..examples.decoding import Picture
 from ..methods.forward_inf import ForwardInf
 from ..records import keeping
 from ..records.store import Result
+from ..stopping import heeded, heeding
 from . import results_view
 from .served import Served
 
@@ -68,23 +70,31 @@ def answered(served: Served, question: Question) -> Generator[Step, None, None]:
     """
     start = time.perf_counter()
     yield Running(results_view.preparing("Taking a training step on the picture…"))
-    query = served.attributor.query(question.picture.rgb, question.prompt, question.picture.sha256)
-    now = yield from _swept(served, question, query)
-    if now is None or (now.done < now.total and not now.stages):
+    query, now = _query(served, question), None
+    if query is not None:
+        now = yield from _swept(served, question, query)
+    if query is None or now is None or (now.done < now.total and not now.stages):
         done, total = (now.done, now.total) if now else (0, served.index.count)
         yield Stopped(results_view.stopped(done, total, _held_out(served, now)))
         return
     yield _kept(served, question, query, now, round(time.perf_counter() - start, 1))
 
 
+def _query(served: Served, question: Question) -> Query | None:
+    """The question's picture as the model sees it; None where it was stopped."""
+    picture = question.picture
+    with suppress(StopRequested), heeding(question.stop.is_set):
+        return served.attributor.query(picture.rgb, question.prompt, picture.sha256)
+    return None
+
+
 def _swept(served: Served, question: Question, query: Query) -> Generator[Step, None, AttributionProgress | None]:
     """The sweep over the training images, as far as it came."""
     now, reports = None, _Reports(served)
     # Closed, so that the model is as it was before anyone else may use it, however this ends.
-    with closing(served.attributor.follow(query, question.method, question.effort)) as sweep:
-        for now in sweep:
-            if question.stop.is_set():
-                break
+    sweep = served.attributor.follow(query, question.method, question.effort)
+    with suppress(StopRequested), closing(heeded(sweep, question.stop.is_set)) as steps:
+        for now in steps:
             if now.done < now.total and (report := reports.due(now)):
                 yield report
     return now

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import gradio as gr
 
 from ..attribution.shortlist import Effort
-from ..errors import ForwardInfError, IndexMismatch, InvalidRequest
+from ..errors import ForwardInfError, IndexMismatch, InvalidRequest, StopRequested
 from ..examples.decoding import read_picture
+from ..models.generation import GenerationRequest
 from ..records.store import Result
+from ..stopping import heeding
 from . import asking, forms, match_view, query, query_view, results_view, view
 from .asking import Question, Step, Stopped
 from .query import QueryForm
@@ -165,14 +167,28 @@ def _found(
         return
     with served.lock:
         if not run.sha256:
-            shown = query.drawn(served, form, visitor, forms.generation_request(prompt, *fields[:3]))
-            run.sha256 = str(shown[form.picture])
+            shown = _drawn(page, visitor, run, forms.generation_request(prompt, *fields[:3]))
             yield shown
+            if run.sha256 is None:
+                return
         kept = served.pictures.read(visitor, run.sha256)
         read = read_picture(kept.data, name=kept.name)
         question = Question(read, kept.data, kept.name, prompt, method, effort, run.stop)
         for step in served.worker.steps(asking.answered(served, question)):
             yield _step(page, step)
+
+
+def _drawn(page: Page, visitor: str, run: Run, request: GenerationRequest) -> Updates:
+    """The page with the picture to ask about, or without any where it was stopped."""
+    served, form = page.served, page.form
+    try:
+        with heeding(run.stop.is_set):
+            shown = query.drawn(served, form, visitor, request)
+    except StopRequested:
+        status = results_view.stopped(0, served.index.count, served.held_out)
+        return page.answer.cleared(status, running=False)
+    run.sha256 = str(shown[form.picture])
+    return shown
 
 
 def _step(page: Page, step: Step) -> Updates:

@@ -81,7 +81,7 @@ class Served:
         return theme.url_of(self.catalog.path_of(self.catalog.by_id[example_id]))
 
     def stop(self, session: str | None, unless: str | None = None) -> None:
-        """Ask a session's attribution to stop, which it does within one batch, `unless` it is of this picture."""
+        """Ask a session's attribution to stop, within a block of a network, `unless` it is of this picture."""
         run = self.running.get(session or "")
         if run and (unless is None or run.sha256 != unless):
             run.stop.set()

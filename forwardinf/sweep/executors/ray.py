@@ -10,8 +10,10 @@ A worker that is lost costs the tasks that it had: another one does them, and a 
 
 from __future__ import annotations
 
+import math
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
@@ -22,6 +24,7 @@ import numpy as np
 import torch
 
 from ...errors import InvalidSettings, WorkersLost
+from ...stopping import check
 from ..job import SweepJob
 from ..journal import TaskJournal
 from ..packing import Packed, packed, unpacked
@@ -44,6 +47,7 @@ AHEAD = 2  # tasks that a worker has at a time, so that it need not wait for the
 TRIES = 3  # of a task, each on a worker that was lost; and starts of a worker
 CONNECTING = 5  # seconds that a head node has to answer
 STARTING = 120  # seconds without any worker
+LOOKING = 0.2  # seconds after which it is looked again whether a sweep is to stop
 SHORT_OF_MEMORY = "A machine may be short of memory: try --ray-workers with a smaller number."
 Ref: TypeAlias = Any  # of an object in the store
 Handle: TypeAlias = Any  # of a worker
@@ -182,7 +186,7 @@ class _Pool:
         """Tasks that are finished or lost; none where a worker got ready meanwhile. Raises WorkersLost without any."""
         if not running and not self._starting:
             raise WorkersLost(f"All workers of the Ray cluster were lost, {TRIES} times in a row. {SHORT_OF_MEMORY}")
-        done, _ = ray.wait([*running, *self._starting], timeout=None if running else STARTING)
+        done = _first_of([*running, *self._starting], math.inf if running else STARTING)
         if not done:
             raise WorkersLost(
                 f"No worker was ready on the Ray cluster within {STARTING} s. Its {self._kind}s may all be in use, as "
@@ -217,6 +221,16 @@ class _Pool:
             else:
                 finished.append((task, torch.tensor(values)))
         return finished
+
+
+def _first_of(refs: list[Ref], seconds: float) -> list[Ref]:
+    """Those that are ready as soon as one is; none after so many `seconds`. Raises StopRequested meanwhile."""
+    end = time.monotonic() + seconds
+    while True:
+        check()
+        done: list[Ref] = ray.wait(refs, timeout=max(0.0, min(LOOKING, end - time.monotonic())))[0]
+        if done or time.monotonic() >= end:
+            return done
 
 
 def _result(ref: Ref) -> Any:  # noqa: ANN401

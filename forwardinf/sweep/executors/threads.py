@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ...stopping import check
 from ...types import LatentBatch
 from ..job import SweepJob
 from ..journal import TaskJournal
@@ -81,6 +83,7 @@ def measured_by_batch(
         waiting = _in_parts(batches, examples)
         pending: deque[tuple[LatentBatch, Future[Tensor]]] = deque()
         while True:
+            check()
             for batch in islice(waiting, workers.ahead - len(pending)):
                 pending.append((batch, workers.submit(partial(measured, batch))))
             if not pending:
@@ -113,7 +116,7 @@ class _Workers:
 
     def submit(self, work: Callable[[], Tensor]) -> Future[Tensor]:
         if self._pool:
-            return self._pool.submit(work)
+            return self._pool.submit(copy_context().run, work)  # so that it heeds a stop
         future: Future[Tensor] = Future()
         try:
             future.set_result(work())
