@@ -37,7 +37,8 @@ from ..sweep.rounds import Measured
 from ..types import InfluenceScores, ModelSpec, Query
 from .foresight import Foresight
 from .null_changes import changes_under
-from .progress import AttributionProgress, Pace
+from .paid import Paid
+from .progress import AttributionProgress, Pace, ids_of
 from .shortlist import Effort, Shortlist, worded
 from .stages import followed_by_stages
 from .training_set import IndexedImages, batches_of
@@ -103,49 +104,78 @@ class Attributor:
         seen = IndexedImages(self.index, self.cache, self.similarities, self.model.spec.device)
         return method.prepare(self.model, query, seen)
 
-    def jobs(self, state: QueryState, method: AttributionMethod = DEFAULT_METHOD) -> list[SweepJob]:
-        """The rounds that `state`, the method's, asks for, over the images that the index visits."""
+    def jobs(
+        self, state: QueryState, method: AttributionMethod = DEFAULT_METHOD, paid: Paid | None = None
+    ) -> list[SweepJob]:
+        """The rounds that `state`, the method's, asks for, over the images that the index visits.
+
+        Without those of which it is known already, where something is `paid`.
+        """
         only = self.index.only
         rounds = [r if r.example_ids or only is None else replace(r, example_ids=tuple(only)) for r in state.rounds]
+        if paid is not None:
+            rounds = [left for r in rounds if (left := paid.rest_of(r, ids_of(self.index))) is not None]
         index = IndexRef(str(self.index.folder), self.index.fingerprint)
         return [SweepJob(self.model.spec, index, method, state, r, self.index.info.plan) for r in rounds]
 
     def sweep(
-        self, state: QueryState, method: AttributionMethod = DEFAULT_METHOD, batch_size: int | None = None
+        self,
+        state: QueryState,
+        method: AttributionMethod = DEFAULT_METHOD,
+        batch_size: int | None = None,
+        paid: Paid | None = None,
     ) -> Generator[Measured, None, None]:
         """What `method` measures of every example under the weights that its `state` moves, task by task.
 
-        Closing the generator restores the model and stops.
+        Only what is not `paid` yet. Closing the generator restores the model and stops.
         """
         batches = partial(batches_of, self.index, device=self.model.spec.device)
         executor = self.executor or ThreadExecutor(self.model, batches, batch_size)
-        return executor.run(self.jobs(state, method), TaskJournal(self.journal) if self.journal else None)
+        return executor.run(self.jobs(state, method, paid), TaskJournal(self.journal) if self.journal else None)
 
     def follow(
-        self, query: Query, method: AttributionMethod = DEFAULT_METHOD, effort: Effort | None = None
+        self,
+        query: Query,
+        method: AttributionMethod = DEFAULT_METHOD,
+        effort: Effort | None = None,
+        paid: Paid | None = None,
     ) -> Generator[AttributionProgress, None, None]:
         """The influence of the training images on a query, as it comes in; the last progress has the answer.
 
         With an `effort` only the most likely training images are weighed, where the method moves the size of the
         prediction and the index has sketches; the first progress has their order then, and no score. Otherwise all
-        images are, the held-out ones for comparison only. Closing the generator restores the model and leaves nothing
-        behind.
+        images are, the held-out ones for comparison only. What is `paid` for the same question, or found in the
+        journal, is not measured again, and what is measured is added to it. Closing the generator restores the model.
         """
-        began = time.perf_counter()
-        state, null = self.prepare(query, method), self.null(method)
+        began, paid = time.perf_counter(), Paid() if paid is None else paid
+        state = self._prepared(query, method, paid)
         found = self.shortlist(query, state, method, effort) if effort else None
         if found is not None:
-            yield from followed_by_stages(self, state, method, found, began)
+            yield from followed_by_stages(self, state, method, found, paid, began)
             return
-        pace, results = Pace(state.rounds, self.index.count), []
-        with closing(self.sweep(state, method)) as sweep:
+        results = list(paid.of(ids_of(self.index)))
+        pace = Pace(state.rounds, self.index.count, results)
+        now = AttributionProgress(
+            **pace.now(), method=method, state=state, results=tuple(results), index=self.index, null=self.null(method)
+        )
+        if pace.begun:
+            yield now
+        with closing(self.sweep(state, method, paid=paid)) as sweep:
             for measured in sweep:
                 results.append(measured)
+                paid.add(measured)
                 pace.pay(measured)
                 if pace.begun:
-                    yield AttributionProgress(
-                        **pace.now(), method=method, state=state, results=tuple(results), index=self.index, null=null
-                    )
+                    yield replace(now, **pace.now(), results=tuple(results))
+
+    def _prepared(self, query: Query, method: AttributionMethod, paid: Paid) -> QueryState:
+        """The method's state for a query, unless it is `paid`; what the journal has of its rounds is taken as paid."""
+        if paid.state is None:
+            paid.state = self.prepare(query, method)
+        if self.journal is not None:
+            for measured in TaskJournal(self.journal).found(self.jobs(paid.state, method)):
+                paid.add(measured)
+        return paid.state
 
     def shortlist(self, query: Query, state: QueryState, method: AttributionMethod, effort: Effort) -> Shortlist | None:
         """The training images to weigh, most likely first; None where that cannot be foreseen, or would be all."""

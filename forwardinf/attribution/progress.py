@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -65,10 +65,14 @@ class AttributionProgress:
 class Pace:
     """How far a sweep over so many images is, by the forwards that are paid."""
 
-    def __init__(self, rounds: Sequence[Round], images: int) -> None:
+    def __init__(self, rounds: Sequence[Round], images: int, before: Iterable[Measured] = ()) -> None:
+        """What was measured `before` is paid, but says nothing of how fast the sweep is."""
         unpaid = 0 if forwards(rounds, images) else 1  # a round without forwards is free, unless none has any
         self._cost = {r.quantity: len(r.draws) or unpaid for r in rounds}
         self._images, self._paid, self._start = images, 0, time.perf_counter()
+        for measured in before:
+            self.pay(measured)
+        self._before = self._paid
 
     def pay(self, measured: Measured) -> None:
         self._paid += len(measured.example_ids) * self._cost[measured.quantity]
@@ -79,11 +83,12 @@ class Pace:
 
     def now(self) -> dict[str, Any]:
         """The first fields of an AttributionProgress."""
-        share = self._paid / (self._images * sum(self._cost.values()))
+        everything = self._images * sum(self._cost.values())
+        share, now = self._paid / everything, (self._paid - self._before) / everything
         seconds = max(time.perf_counter() - self._start, 1e-9)
-        left = seconds * (1 - share) / share if share else float("inf")
+        left = seconds * (1 - share) / now if now else 0.0 if share == 1 else float("inf")
         done = round(share * self._images)
-        return {"done": done, "total": self._images, "rate": share * self._images / seconds, "seconds_left": left}
+        return {"done": done, "total": self._images, "rate": now * self._images / seconds, "seconds_left": left}
 
 
 def ids_of(index: Index) -> tuple[str, ...]:

@@ -6,11 +6,12 @@ import time
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from ..methods.protocol import AttributionMethod, QueryState
-from ..sweep.executors.threads import ThreadExecutor
-from ..sweep.rounds import Measured
+from ..sweep.executors.threads import Batches, ThreadExecutor
+from .paid import Paid
 from .progress import AttributionProgress, Pace
 from .shortlist import Shortlist
 from .training_set import Held, examples_of
@@ -25,37 +26,44 @@ ALL_LIKELY = "all likely images were weighed"
 
 
 def followed_by_stages(
-    attributor: Attributor, state: QueryState, method: AttributionMethod, found: Shortlist, began: float
+    attributor: Attributor, state: QueryState, method: AttributionMethod, found: Shortlist, paid: Paid, began: float
 ) -> Generator[AttributionProgress, None, None]:
     """The scores after each stage of a shortlist, and how far it is in between.
 
-    Each progress has the scores of the stages that are whole; the first has none. `began` is when the question was
-    asked, by `time.perf_counter`, from which the effort's time limit counts.
+    Each progress has the scores of the stages that are whole; the first has none. What is measured is added to what is
+    `paid`. `began` is when the question was asked, by `time.perf_counter`, from which the effort's time limit counts.
     """
     images = tuple(dict.fromkeys(example_id for stage in found.stages for example_id in stage))
-    whole, pace = attributor.index, Pace(state.rounds, len(images))
+    whole, pace = attributor.index, Pace(state.rounds, len(images), paid.of(images))
     now = AttributionProgress(
         **pace.now(), method=method, state=state, results=(), index=whole, null=attributor.null(method), shortlist=found
     )
     yield now
-    held = Held(examples_of(whole, images))
-    latents = LATENTS if attributor.model.spec.device == "cpu" else None
-    executor = attributor.executor or ThreadExecutor(attributor.model, held, latents)
-    results: list[Measured] = []
+    executor = attributor.executor or _held(attributor, state, images, paid)
+    weighed: list[str] = []
     for number, stage in enumerate(found.stages, 1):
         if stage:
+            weighed.extend(stage)
             sweeper = replace(attributor, index=whole.part(stage), executor=executor)
-            with closing(sweeper.sweep(state, method)) as sweep:
+            with closing(sweeper.sweep(state, method, paid=paid)) as sweep:
                 for measured in sweep:
-                    results.append(measured)
+                    paid.add(measured)
                     pace.pay(measured)
                     yield replace(now, **pace.now())
-        now = replace(now, **pace.now(), results=tuple(results), stages=number)
+        now = replace(now, **pace.now(), results=paid.of(weighed), stages=number)
         if ended := _ended(now, began):
             now = replace(now, done=len(now.table.example_ids), total=len(now.table.example_ids), ended=ended)
         yield now
         if ended:
             return
+
+
+def _held(attributor: Attributor, state: QueryState, images: tuple[str, ...], paid: Paid) -> ThreadExecutor:
+    """Threads of this process, over the examples that are still to be measured, which are read once."""
+    unknown = frozenset(chain.from_iterable(paid.unknown(r, images) for r in state.rounds))
+    held: Batches = Held(examples_of(attributor.index, unknown)) if unknown else lambda _: []
+    latents = LATENTS if attributor.model.spec.device == "cpu" else None
+    return ThreadExecutor(attributor.model, held, latents)
 
 
 def _ended(now: AttributionProgress, began: float) -> str:

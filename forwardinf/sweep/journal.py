@@ -7,7 +7,8 @@ SHA-256 of the rest of it; one that is torn or damaged counts as absent, and its
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ..files.atomic import write_bytes
 from ..files.identity import digest_of
 from ..types import LatentBatch
 from .job import SweepJob
+from .rounds import Measured
 
 DIGEST = hashlib.sha256().digest_size
 NAME = 32  # hexadecimal digits of the name of a folder or file
@@ -36,15 +38,20 @@ class JobJournal:
     def get(self, example_ids: Sequence[str]) -> Tensor | None:
         """What a task with these examples found, `[b columns ...]`; None where it was not finished."""
         path = self._path(example_ids)
-        content = path.read_bytes() if path.is_file() else b""
-        if content[:DIGEST] != hashlib.sha256(content[DIGEST:]).digest():
-            return None
-        return load(content[DIGEST:])["values"]
+        kept = _read(path)
+        return None if kept is None else kept["values"]
 
     def put(self, example_ids: Sequence[str], values: Tensor) -> None:
         """Keep what a task found; it is on disk when this returns."""
-        content = save({"values": values.contiguous()})
+        ids = torch.frombuffer(bytearray(json.dumps(list(example_ids)).encode()), dtype=torch.uint8)
+        content = save({"values": values.contiguous(), "example_ids": ids})
         write_bytes(self._path(example_ids), hashlib.sha256(content).digest() + content)
+
+    def tasks(self) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+        """The examples of every finished task and what it found, whichever sweep they belong to."""
+        for path in sorted(self.folder.glob("*.task")):
+            if (kept := _read(path)) is not None and "example_ids" in kept:
+                yield tuple(json.loads(kept["example_ids"].numpy().tobytes())), kept["values"]
 
     def remembering(self, measure: Callable[[LatentBatch], Tensor]) -> Callable[[LatentBatch], Tensor]:
         """`measure`, but of a batch that was measured before what it found then."""
@@ -71,6 +78,20 @@ class TaskJournal:
     def of(self, jobs: Sequence[SweepJob]) -> list[JobJournal]:
         """Where the finished tasks of each of these jobs are."""
         return [JobJournal(self.folder / name[:NAME]) for name in identities(jobs)]
+
+    def found(self, jobs: Sequence[SweepJob]) -> Iterator[Measured]:
+        """All that is known of these jobs, of whichever examples; some may come twice."""
+        for job, kept in zip(jobs, self.of(jobs), strict=True):
+            for example_ids, values in kept.tasks():
+                yield job.found(example_ids, values)
+
+
+def _read(path: Path) -> dict[str, Tensor] | None:
+    """A task's file; None where there is none that is whole."""
+    content = path.read_bytes() if path.is_file() else b""
+    if content[:DIGEST] != hashlib.sha256(content[DIGEST:]).digest():
+        return None
+    return load(content[DIGEST:])
 
 
 def identities(jobs: Sequence[SweepJob]) -> list[str]:

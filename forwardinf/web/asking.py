@@ -13,7 +13,9 @@ from ..attribution.answer import answer_of
 from ..attribution.shortlist import Effort
 from ..errors import StopRequested
 from ..examples.decoding import Picture
+from ..files.identity import digest_of
 from ..methods.forward_inf import ForwardInf
+from ..methods.protocol import settings_of
 from ..records import keeping
 from ..records.store import Result
 from ..stopping import heeded, heeding
@@ -92,7 +94,8 @@ def _swept(served: Served, question: Question, query: Query) -> Generator[Step, 
     """The sweep over the training images, as far as it came."""
     now, reports = None, _Reports(served)
     # Closed, so that the model is as it was before anyone else may use it, however this ends.
-    sweep = served.attributor.follow(query, question.method, question.effort)
+    asked = digest_of([query.sha256, query.prompt, settings_of(question.method)])
+    sweep = served.attributor.follow(query, question.method, question.effort, served.paid.of(asked))
     with suppress(StopRequested), closing(heeded(sweep, question.stop.is_set)) as steps:
         for now in steps:
             if now.done < now.total and (report := reports.due(now)):

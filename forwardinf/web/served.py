@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..attribution.attributor import Attributor
+from ..attribution.paid import PaidQuestions
 from ..config import EMOJI_INDEX
 from ..examples.catalog import Catalog
 from ..index.store import Index, read_info
@@ -43,6 +44,7 @@ class Served:
     worker: Worker  # loads the attributor, and does everything with it
     folder: Path  # for temporary files; removed when the app ends
     finished: ShippedAnswers = field(default_factory=ShippedAnswers)  # the answers on the first screen
+    paid: PaidQuestions = field(default_factory=PaidQuestions)  # for the model's thread alone
     lock: threading.Lock = field(default_factory=threading.Lock)
     running: dict[str, Run] = field(default_factory=dict)  # by browser session
 
