@@ -51,15 +51,15 @@ def test_a_refusal_names_the_file_without_its_folder_or_control_characters() -> 
 
 
 def test_the_child_imports_neither_numpy_nor_torch_for_an_ordinary_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    command = sandbox._command("PNG")
+    command = sandbox._command(sandbox.DECODER, "PNG", ())
     start = command.index("-c") + 1
     command[start] += "; assert not {'torch', 'gradio', 'numpy', 'site'} & set(sys.modules), sorted(sys.modules)"
-    monkeypatch.setattr(sandbox, "_command", lambda format: command)
+    monkeypatch.setattr(sandbox, "_command", lambda *_: command)
     read_picture(file_of(gradient()))
 
 
 def child_that(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "_command", lambda format: [sys.executable, "-I", "-S", "-c", code])
+    monkeypatch.setattr(sandbox, "_command", lambda *_: [sys.executable, "-I", "-S", "-c", code])
 
 
 @pytest.mark.parametrize(
@@ -113,11 +113,11 @@ def test_what_the_decoder_prints_is_a_note() -> None:
 
 def real_child_with(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real child process, after `code`, in which `child` is its module."""
-    command = sandbox._command("PNG")
+    command = sandbox._command(sandbox.DECODER, "PNG", ())
     start = command.index("-c") + 1
     before = f"\nimport {child.__name__} as child\n{code}\nmain("
     command[start] = command[start].replace("; main(", before)
-    monkeypatch.setattr(sandbox, "_command", lambda format: command)
+    monkeypatch.setattr(sandbox, "_command", lambda *_: command)
 
 
 def child_that_refuses_with(expression: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,20 +55,26 @@ def case_run(
     embedder: EmbedderFolder = None,
     device: TorchDevice = None,
     results: ResultsFolder = None,
+    training_images: Annotated[
+        Path | None,
+        typer.Option(help="folder of the training images, whose files are searched for rights and opt-outs"),
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="weigh every training image, not only the likely ones")] = False,
 ) -> None:
     """Attribute each picture of a case that has no answer yet; a run that was cut off goes on."""
     from ..attribution.attributor import DEFAULT_METHOD
     from ..attribution.shortlist import Effort
+    from ..examples import metadata
     from ..records.store import FolderStore
     from ..review.cases import load_case
     from ..review.run import TOP, CaseRun
 
     database = open_database(results)
     chosen = load_case(database, name)
+    files = metadata.training_images(training_images) if training_images else None
     attributor = load_attributor(index, None, None, model=model, embedder=embedder, device=device)
     store, effort = FolderStore.open(results_folder(results)), None if every else Effort.to_decide(TOP)
-    _report(CaseRun(database, attributor, store, DEFAULT_METHOD, effort), chosen.name)
+    _report(CaseRun(database, attributor, store, DEFAULT_METHOD, effort, files), chosen.name)
 
 
 @case.command("list")

@@ -12,6 +12,7 @@ from ..attribution.attributor import Attributor
 from ..attribution.progress import AttributionProgress
 from ..attribution.shortlist import Effort
 from ..errors import DamagedAsset, ForwardInfError, MissingAsset, StorageFailed
+from ..examples.catalog import Catalog
 from ..examples.decoding import read_picture
 from ..methods.protocol import AttributionMethod
 from ..records.keeping import answered_before, keep
@@ -19,6 +20,7 @@ from ..records.store import RecordStore, Result
 from .cases import Case, Picture, original_of, pictures_of
 from .database import Database
 from .findings import finding_of, is_answered, keep_answer
+from .signals import note_answer
 
 TOP = 20  # images that an answer lists, as in the app
 
@@ -41,6 +43,7 @@ class CaseRun:
     store: RecordStore
     method: AttributionMethod
     effort: Effort | None  # None weighs every image
+    training_images: Catalog | None = None  # the folder that holds their files, to be searched for statements
     on_progress: Callable[[AttributionProgress], None] = lambda progress: None
 
     def waiting(self, case: Case) -> list[Picture]:
@@ -56,6 +59,7 @@ class CaseRun:
         for picture in self.waiting(case):
             try:
                 result = self._answered(picture)
+                note_answer(self.database, result.record, result.original, self.training_images)
                 keep_answer(self.database, picture, result, phashes)
             except StorageFailed:
                 raise

@@ -11,6 +11,7 @@ from .database import Database
 from .decisions import decisions_of
 from .findings import FoundMatch, finding_of
 from .overview import Line
+from .signals import Signal, signals_of
 
 NOT_ANSWERED = "not answered yet"
 
@@ -33,8 +34,9 @@ def picture_as_text(database: Database, case: Case, picture: Picture) -> str:
         f"Picture {picture.number} of “{case.name}”: {picture.file_name}",
         f"prompt: {picture.prompt or '–'}",
         f"SHA-256: {picture.sha256}",
+        *(_signal(one) for one in signals_of(database, picture.sha256)),
         f"The machine: {finding.verdict if finding else NOT_ANSWERED}",
-        *(_match(match) for match in (finding.matches if finding else ())),
+        *(line for match in (finding.matches if finding else ()) for line in _match_with_signals(database, match)),
         "People:",
         *(decision_as_text(one) for one in decisions_of(database, case) if one.picture == picture.sha256),
     ]
@@ -60,6 +62,15 @@ def agreement_as_text(agreement: Agreement, found: Sequence[Contradiction]) -> s
         where = "on the very same" if one.same else "on near-duplicates"
         lines += [f"Contradiction {where}:", decision_as_text(one.first), decision_as_text(one.second)]
     return "\n".join(lines)
+
+
+def _match_with_signals(database: Database, match: FoundMatch) -> list[str]:
+    return [_match(match), *(f"     {_signal(one)}" for one in signals_of(database, match.sha256))]
+
+
+def _signal(signal: Signal) -> str:
+    value = " ".join(signal.value.split())[:200]
+    return f"{signal.name}: {value} ({signal.read_from}, read {signal.read_at})"
 
 
 def _match(match: FoundMatch) -> str:

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +29,7 @@ TIMEOUT = 30.0  # seconds of wall clock for one child; its limit of CPU time str
 MAX_WAIT = 45.0  # seconds for a free decoder; longer than TIMEOUT, so that the smallest file is never refused
 
 SLOTS = DecoderSlots(2)  # each may take 1.5 GiB for a moment
+DECODER = f"{__package__}.child"
 _SIGXCPU = 24
 
 
@@ -35,20 +37,27 @@ def decode_apart(data: bytes, format: str) -> Decoded:
     """What `decoder.decode` gives, from a child process; raises UnreadablePicture also if the child takes too long,
     dies or gives no usable answer, or if no decoder is free in time.
     """
+    answer, complaints = answered_apart(DECODER, format, data)
+    decoded = _parsed(answer)
+    return replace(decoded, notes=(*decoded.notes, *_complained(complaints)))
+
+
+def answered_apart(child: str, format: str, data: bytes, packages: Sequence[str] = ()) -> tuple[bytes, bytes]:
+    """What `main(format)` of the module `child` answers to `data`, and the beginning of what it complains about.
+
+    In a process of its own, which has `packages` beside those of the decoder; raises what `decode_apart` raises.
+    """
     # Files, not pipes: the child's limit on file sizes bounds them. They have no names, so none is left over.
     with SLOTS.one(len(data), MAX_WAIT), tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as complaints:
-        _run_child(data, format, answer, complaints)
+        _run_child(_command(child, format, packages), data, answer, complaints)
         answer.seek(0)
         complaints.seek(0)
-        decoded = _parsed(answer.read(MAX_ANSWER))
-        return replace(decoded, notes=(*decoded.notes, *_complained(complaints.read(1000))))
+        return answer.read(MAX_ANSWER), complaints.read(1000)
 
 
-def _run_child(data: bytes, format: str, answer: IO[bytes], complaints: IO[bytes]) -> None:
+def _run_child(command: list[str], data: bytes, answer: IO[bytes], complaints: IO[bytes]) -> None:
     try:
-        child = subprocess.run(
-            _command(format), input=data, stdout=answer, stderr=complaints, timeout=TIMEOUT, env=_ENVIRONMENT
-        )
+        child = subprocess.run(command, input=data, stdout=answer, stderr=complaints, timeout=TIMEOUT, env=_ENVIRONMENT)
     except subprocess.TimeoutExpired as error:
         raise UnreadablePicture(f"took longer than {TIMEOUT:g} seconds to decode. {EXPORT_AS_PNG}") from error
     if child.returncode:
@@ -68,11 +77,11 @@ _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"} | {
 }
 
 
-def _command(format: str) -> list[str]:
+def _command(child: str, format: str, packages: Sequence[str]) -> list[str]:
     """Isolated (-I, -S: no user site, no .pth files), with the same packages that this process uses."""
-    packages = [find_spec(package) for package in ("forwardinf", "PIL", "numpy", "simplejpeg")]
-    folders = dict.fromkeys(str(Path(spec.origin).parents[1]) for spec in packages if spec and spec.origin)
-    start = f"import sys; sys.path.extend(sys.argv[2:]); from {__package__}.child import main; main(sys.argv[1])"
+    found = [find_spec(package) for package in ("forwardinf", "PIL", "numpy", "simplejpeg", *packages)]
+    folders = dict.fromkeys(str(Path(spec.origin).parents[1]) for spec in found if spec and spec.origin)
+    start = f"import sys; sys.path.extend(sys.argv[2:]); from {child} import main; main(sys.argv[1])"
     return [sys.executable, "-I", "-S", "-c", start, format, *folders]
 
 
