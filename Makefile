@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export GRADIO_ANALYTICS_ENABLED ?= False
 
-.PHONY: run test check bench bench-anytime bench-gpu bench-ray
+.PHONY: run test check bench bench-anytime bench-gpu bench-ray bench-review
 
 run: .venv/run
 	$(BIN)/python app.py
@@ -25,6 +25,10 @@ bench: .venv/dev
 # Ray workers beside threads, on every core of this machine.
 bench-ray: .venv/dev
 	$(BIN)/python benchmarks/workers.py
+
+# A hundred kills while decisions are written, and how long a pack of 50 matches takes.
+bench-review: .venv/dev
+	$(BIN)/python benchmarks/review.py
 
 # Eight minutes on a GPU, for which torch has to be built; `--small --device cpu` runs anywhere.
 bench-gpu: .venv/dev

@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     review_url: str | None = Field(
         None, description="SQLAlchemy URL of the database of cases; by default review.sqlite beside the results"
     )
+    signing_key: Path | None = Field(None, description="Ed25519 private key (PEM) that evidence packs are signed with")
+    timestamp_url: str | None = Field(None, description="RFC 3161 server that evidence packs are stamped by")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, mps")
     dtype: str | None = Field(
         None, description="what the networks run in: float32 or float16; by default as the index was built"

@@ -24,13 +24,14 @@ ALLOWED["web"] -= {"training", "studies"}  # what is shown was made beforehand
 # Where a library may be imported: in a room, or in a single file.
 LIBRARIES = {
     "gradio": {"web"},
-    "jinja2": {"web"},
+    "jinja2": {"review", "web"},
     "diffusers": {"models", "training"},
     "transformers": {"embedders", "models", "training"},
     "faiss": {"index"},
     "ray": {"sweep/executors/ray.py"},
     "sqlalchemy": {"review"},
     "alembic": {"review"},
+    "fpdf": {"review"},
     "c2pa": {"examples"},
 }
 # Rooms that know a model only by what the protocols say of it, so that a new family is one file.

@@ -27,7 +27,7 @@ from forwardinf.review import overview
 from forwardinf.review.cases import Given, add_pictures, list_cases, load_case, pictures_of
 from forwardinf.review.database import Database
 from forwardinf.review.decisions import decide, decisions_of
-from forwardinf.review.migrations.versions import r0001_cases
+from forwardinf.review.migrations.versions import r0001_cases, r0002_timestamps
 from forwardinf.review.overview import Wanted
 from forwardinf.review.schema import metadata
 
@@ -220,7 +220,8 @@ def test_migrations_and_queries_are_postgresql_too(tmp_path: Path):
         dialect_name="postgresql", opts={"as_sql": True, "output_buffer": written, "target_metadata": metadata}
     )
     with Operations.context(context):
-        r0001_cases.upgrade()
+        for migration in (r0001_cases, r0002_timestamps):
+            migration.upgrade()
     for table in metadata.tables:
         assert f"CREATE TABLE {table} (" in written.getvalue()
     assert "BEFORE UPDATE OR DELETE ON decisions" in written.getvalue()

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from typer.testing import CliRunner
 
 from conftest import Counted
 from forwardinf.cli.main import app
-from forwardinf.errors import InvalidRequest, StorageFailed
+from forwardinf.errors import DamagedAsset, InvalidRequest, StorageFailed
+from forwardinf.records.record import Record
 from forwardinf.records.store import FolderStore
+from forwardinf.review import again
 from forwardinf.review import run as case_run
 from forwardinf.review.run import TOP
 
 from made_cases import png  # isort: skip
+
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 
 
 @pytest.fixture
@@ -137,3 +145,45 @@ def test_broken_pictures_are_named_and_end_badly_only_where_nothing_is_left(forw
     forwardinf("case", "add", "Bo", pictures / "b.png", fails=SystemExit)
     assert "Bo" not in forwardinf("case", "list")
     assert "cannot be named" in forwardinf("case", "add", "a/b", pictures, fails=InvalidRequest)
+
+
+# Proof
+
+
+def test_a_pack_from_the_command_line_is_verified_run_again_and_refused_once_changed(
+    forwardinf, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "key.pem").write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "public.pem").write_bytes(public)
+    monkeypatch.setenv("FORWARDINF_SIGNING_KEY", str(tmp_path / "key.pem"))
+    forwardinf("case", "add", "Ada", pictures, "--prompt", "patch 1")
+    forwardinf("case", "run", "Ada")
+    pack = tmp_path / "pack.zip"
+    assert "2 pictures, 0 decisions" in forwardinf("case", "pack", "Ada", "-o", pack)
+    with zipfile.ZipFile(pack) as archive:
+        assert [name for name in archive.namelist() if name.startswith("thumbnails/")]
+    told = forwardinf("verify", pack, "--key", tmp_path / "public.pem", "--again")
+    assert "2 answers run again, and the same" in told
+    model_run = again.record_of
+    monkeypatch.setattr(again, "record_of", lambda *given: changed(model_run(*given)))
+    refused = forwardinf("verify", pack, "--again", fails=DamagedAsset)
+    assert "picture 1: the score of" in refused
+    pack.write_bytes(pack.read_bytes().replace(b"patch 1", b"patch 2", 1))
+    assert "is not as it was" in forwardinf("verify", pack, fails=DamagedAsset)
+
+
+def changed(record: Record) -> Record:
+    first, *others = record.results
+    return record.model_copy(update={"results": (first.model_copy(update={"score": first.score + 0.1}), *others)})
+
+
+def test_reports_and_rows_are_written_as_their_names_end(forwardinf, pictures: Path, tmp_path: Path):
+    forwardinf("case", "add", "Ada", pictures / "0.png")
+    for name, begins in {"a.html": b"<!doctype html>", "a.pdf": b"%PDF"}.items():
+        forwardinf("case", "report", "Ada", "-o", tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(begins)
+    forwardinf("case", "export", "Ada", "-o", tmp_path / "a.json")
+    assert [row["file_name"] for row in json.loads((tmp_path / "a.json").read_bytes())] == ["0.png"]
+    assert "must end in .csv or .json" in forwardinf("case", "export", "Ada", "-o", "a.txt", fails=InvalidRequest)
+    assert "does not exist" in forwardinf("case", "pack", "Ada", "-o", tmp_path / "no" / "a.zip", fails=InvalidRequest)

@@ -46,6 +46,7 @@ from .options import (
     progress_bar,
     require_folder_of,
 )
+from .proof import verify
 from .suite import study
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ model = typer.Typer(no_args_is_help=True, help="Release and measure the shipped 
 app.add_typer(index, name="index")
 app.add_typer(study, name="study")
 app.command()(methods)
+app.command()(verify)
 app.add_typer(artwork, name="artwork")
 app.add_typer(train, name="train")
 app.add_typer(model, name="model")
@@ -169,6 +171,13 @@ def serve(
     index: IndexFolder = None,
     embedder: EmbedderFolder = None,
     results: Annotated[Path | None, typer.Option(help="folder for finished attributions")] = None,
+    review_url: Annotated[str | None, typer.Option(help="SQLAlchemy URL of the database of cases")] = None,
+    signing_key: Annotated[
+        Path | None, typer.Option(help="Ed25519 key (PEM) that evidence packs are signed with")
+    ] = None,
+    timestamp_url: Annotated[
+        str | None, typer.Option(help="RFC 3161 server that evidence packs are stamped by")
+    ] = None,
     device: TorchDevice = None,
     dtype: Dtype = None,
     executor: SweepExecutor = None,

@@ -27,10 +27,10 @@ def as_csv(record: Record, matches: Iterable[Match]) -> str:
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
     query, verdict = record.query, verdict_of(record).headline
-    asked = [query.sha256, *map(_inert, (query.prompt, query.fallback_caption or "", verdict))]
+    asked = [query.sha256, *map(inert, (query.prompt, query.fallback_caption or "", verdict))]
     for match in matches:
-        credit = [_inert(getattr(match, key)) for key in CREDIT]
-        writer.writerow([_inert(match.id), *_numbers(match), *credit, *asked])
+        credit = [inert(getattr(match, key)) for key in CREDIT]
+        writer.writerow([inert(match.id), *_numbers(match), *credit, *asked])
     return text.getvalue()
 
 
@@ -40,6 +40,6 @@ def _numbers(match: Match) -> list[object]:
     return [match.rank, match.score, *sureness, match.similarity, match.similarity_rank]
 
 
-def _inert(cell: str) -> str:
+def inert(cell: str) -> str:
     """A cell that no spreadsheet runs (OWASP, CSV injection)."""
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

@@ -33,8 +33,6 @@ class Contradiction:
 
 def agreement_of(decisions: Iterable[Decision]) -> Agreement:
     """Krippendorff's alpha of the decisions that stand (Krippendorff 2004, ch. 11; nominal, data may be missing)."""
-    from nltk.metrics.agreement import AnnotationTask
-
     stand = standing(decisions).values()
     by_subject: dict[str, dict[str, str]] = {}
     for one in stand:
@@ -44,7 +42,14 @@ def agreement_of(decisions: Iterable[Decision]) -> Agreement:
     disputed = sum(len(set(said.values())) > 1 for said in shared.values())
     rows = [(author, subject, verdict) for subject, said in shared.items() for author, verdict in said.items()]
     varied = len({verdict for _, _, verdict in rows}) > 1
-    return Agreement(reviewers, len(shared), disputed, float(AnnotationTask(rows).alpha()) if varied else None)
+    return Agreement(reviewers, len(shared), disputed, _alpha(rows) if varied else None)
+
+
+def _alpha(rows: list[tuple[str, str, str]]) -> float:
+    """Krippendorff's alpha of (author, subject, verdict)."""
+    from nltk.metrics.agreement import AnnotationTask  # takes a second to import
+
+    return float(AnnotationTask(rows).alpha())
 
 
 def contradictions(decisions: Iterable[Decision], phashes: Mapping[str, str]) -> list[Contradiction]:

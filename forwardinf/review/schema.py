@@ -135,3 +135,10 @@ decisions = Table(
     Column("hash", String(64), nullable=False, unique=True),
     UniqueConstraint("case_id", "number"),
 )
+
+timestamps = Table(
+    "timestamps",
+    metadata,
+    Column("manifest", String(64), primary_key=True),
+    Column("token", LargeBinary, nullable=False),
+)
