@@ -101,7 +101,7 @@ def test_an_interrupted_build_goes_on_and_gives_the_same_bytes(
     small_shards = replace(PLAN, shard_size=5)
     out = tmp_path / "cut"
 
-    def stop(done: int, total: int) -> None:
+    def stop(stage: str, done: int, total: int) -> None:
         if done == 5:
             raise KeyboardInterrupt
 

@@ -119,9 +119,17 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
     (images / "metadata.jsonl").write_text("\n".join(rows))
     model = ["--model", str(tiny_checkpoint)]
 
-    built = forwardinf("index", "build", str(images), "--out", str(index), "--draws", "2", "--embedder", "vae",
-                       "--tunable", "attention", "--kronecker", *model)  # fmt: skip
+    build = ["index", "build", str(images), "--out", str(index), "--draws", "2", "--embedder", "vae", "--tunable",
+             "attention", "--kronecker", *model]  # fmt: skip
+    planned = forwardinf(*build, "--dry-run")
+    stages = ["stage", "images", "Fisher", "Kronecker factors", "sketches", "null pictures", "all"]
+    assert [line.split("  ")[0] for line in planned.stdout.splitlines()[:7]] == stages
+    assert "5 images, on this machine alone" in planned.stdout
+    assert not index.exists()
+    built = forwardinf(*build)
     assert built.returncode == 0, built.stderr
+    assert "images: 5 of 5 in " in built.stderr
+    assert "null pictures: 2 of 2 in " in built.stderr
     info = json.loads(forwardinf("index", "info", str(index)).stdout)
     assert (info["examples"], info["embedder"], info["tunable"]) == (5, "vae", "attention")
     assert "5 images, 2 draws each, 1 null pictures" in built.stdout

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,17 +20,28 @@ from .options import (
     RayWorkers,
     SweepExecutor,
     TorchDevice,
-    progress_bar,
-    reporting_to,
 )
+from .telling import Telling, spoken
 
 if TYPE_CHECKING:
-    from ..attribution.attributor import Attributor
     from ..examples.catalog import Catalog
+    from ..index.build import BuildPlan
     from ..index.store import Index
     from ..models.protocol import PictureModel
 
 WEIGHTS = "cross-attention k,v | attention | all | a regular expression over names of the UNet's weights"
+
+HeldOut = Annotated[
+    int | None,
+    typer.Option(
+        "--null-pictures",
+        min=0,
+        help="held-out images to run as queries, so that answers can say what stands out; by default 29",
+    ),
+]
+Sketch = Annotated[
+    bool, typer.Option(help="keep 4 KB an image that say where to look first, so that answers weigh few images")
+]
 
 index = typer.Typer(no_args_is_help=True, help="Build and inspect the index of a training set.")
 
@@ -49,20 +62,15 @@ def index_build(
     embedder: Annotated[
         str, typer.Option(help="visual similarity by: unet | vae | Hub id or folder of a CLIP or DINOv2 checkpoint")
     ] = "unet",
-    null_pictures: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="held-out images to run as queries, so that answers can say what stands out; by default 29"
-        ),
-    ] = None,
+    null_pictures: HeldOut = None,
     kronecker: Annotated[bool, typer.Option("--kronecker", help="keep what curvature=kronecker needs")] = False,
-    sketch: Annotated[
-        bool, typer.Option(help="keep 4 KB an image that say where to look first, so that answers weigh few images")
-    ] = True,
+    sketch: Sketch = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it takes, from 30 s of measuring")] = False,
 ) -> None:
     """Index an image folder (metadata.jsonl with file_name and text) or a folder with a catalog.parquet."""
-    from ..attribution.attributor import Attributor
-    from ..attribution.build_null import QUERIES
+    from ..attribution.attributor import DEFAULT_METHOD, Attributor
+    from ..attribution.build_null import QUERIES, build_null
+    from ..attribution.build_sketch import build_sketch
     from ..attribution.executor import load_executor
     from ..embedders.registry import load_embedder
     from ..examples.metadata import training_images
@@ -75,14 +83,17 @@ def index_build(
     sweeps = load_executor(settings)
     loaded = load_model(settings.model_spec(tunable))
     plan = BuildPlan(draws=draws or BuildPlan.draws, seed=seed, embedder=embedder, kronecker=kronecker)
-    with progress_bar("img") as bar:
-        built = build_index(loaded, source, out, plan, reporting_to(bar))
-    if sketch:
-        built = _with_sketch(loaded, built)
-    asked = min(QUERIES if null_pictures is None else null_pictures, len(built.catalog.of_split("held_out").images))
-    if asked:
-        attributor = Attributor(loaded, built, load_embedder(embedder, loaded), executor=sweeps)
-        built = _with_null(attributor, source, asked, seed)
+    asked = min(QUERIES if null_pictures is None else null_pictures, len(source.of_split("held_out").images))
+    if dry_run:
+        typer.echo(_cost(loaded, source, plan, sketch, asked))
+        return
+    with closing(Telling()) as tell:
+        built = build_index(loaded, source, out, plan, tell)
+        if sketch:
+            built = build_sketch(loaded, built, on_progress=partial(tell, "sketches"))
+        if asked:
+            attributor = Attributor(loaded, built, load_embedder(embedder, loaded), executor=sweeps)
+            built = build_null(attributor, DEFAULT_METHOD, source, asked, seed, partial(tell, "null pictures"))
     typer.echo(f"{out}: {_summary(built, asked)}")
 
 
@@ -92,19 +103,29 @@ def _summary(built: Index, asked: int) -> str:
     return f"{built.info.examples:,} images, {made}"
 
 
-def _with_sketch(model: PictureModel, built: Index) -> Index:
-    from ..attribution.build_sketch import build_sketch
+def _cost(model: PictureModel, source: Catalog, plan: BuildPlan, sketch: bool, null_pictures: int) -> str:
+    """What a build takes, as a table."""
+    from ..attribution.cost import cost_of
 
-    with progress_bar("img") as bar:
-        return build_sketch(model, built, on_progress=reporting_to(bar))
+    cost = cost_of(model, source, plan, sketch, null_pictures)
+    over = "over " if cost.at_least else ""
+    rows = [("stage", "forwards", "backwards", "disk", "time")]
+    for s in (*cost.stages, cost.total):
+        rows.append((s.name, f"{s.forwards:,}", f"{s.backwards:,}", _size(s.disk), over + spoken(s.seconds)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join([f"{name:{widths[0]}}", *map(str.rjust, row, widths[1:])]) for name, *row in rows]
+    where = "on this machine alone, from building the index of"
+    lines += ["", f"{cost.images:,} images, {where} {cost.measured_on} of them. Nothing was written."]
+    if cost.at_least:
+        lines.append("Even that took too long to be finished, so that times are no more than lower bounds.")
+    return "\n".join(lines)
 
 
-def _with_null(attributor: Attributor, source: Catalog, count: int, seed: int) -> Index:
-    from ..attribution.attributor import DEFAULT_METHOD
-    from ..attribution.build_null import build_null
-
-    with progress_bar("picture") as bar:
-        return build_null(attributor, DEFAULT_METHOD, source, count, seed, reporting_to(bar))
+def _size(size: int) -> str:
+    number, unit = next(
+        (size / n, unit) for n, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")) if size >= n or n == 1
+    )
+    return f"{number:.3g} {unit}"
 
 
 @index.command("info")

@@ -72,9 +72,8 @@ def kronecker_fisher(
 
     Convolutions, biases, norms and matrices with a side beyond LONGEST_SIDE keep their diagonal, equal to
     `diagonal_fisher`. Cost: twice that of `diagonal_fisher`, as its backward passes are needed once for the bases and
-    once for the moments. Deterministic on one machine.
+    once for the moments, so that `batches` are walked through twice. Deterministic on one machine.
     """
-    batches = list(batches)
     bases = _eigenbases(model, batches, plan)
     zeros = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in model.tunable_parameters().items()}
     total = {name: WeightCurvature(moments, *bases.get(name, ())) for name, moments in zeros.items()}

@@ -31,6 +31,7 @@ from .info import INFO, SCHEMA, IndexInfo
 from .neighbours import FILE_NAME as NEIGHBOURS
 from .neighbours import write_neighbours
 from .null_file import SCORES, SETTINGS
+from .progress import Watched
 from .sketch_file import INFO as SKETCH_INFO
 from .sketch_file import SKETCHES
 from .store import Index, Shard, load_shard, shard_name, write_shard
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from ..models.protocol import PictureModel
 
 THUMBNAIL = 128  # pixels
+OnProgress = Callable[[str, int, int], None]  # of a stage, what is done, and what there is to do
+IMAGES, FISHER_STAGE, KRONECKER_STAGE = "images", "Fisher", "Kronecker factors"
 # Of the pictures that are encoded at once: 64 of 64 × 64 on a CPU; elsewhere 8 of 512 × 512, some 5 GB in float32.
 CPU_PIXELS, GPU_PIXELS = 2**18, 2**21
 
@@ -65,9 +68,11 @@ def build_index(
     source: Catalog,
     out: Path,
     plan: BuildPlan = BuildPlan(),
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: OnProgress = lambda stage, done, total: None,
 ) -> Index:
     """Write the index of `source` for `model` under `out`; one that is whole there stays as it is.
+
+    `on_progress` is told the stage, and how much of it is done: at its start, at its end and in between.
 
     Raises IndexMismatch where another one was begun there, UnsupportedModel for an embedder that cannot be loaded,
     NonFinite naming the image whose latents or losses are no numbers, and MissingAsset, DamagedAsset or
@@ -79,10 +84,12 @@ def build_index(
     embedder = load_embedder(plan.embedder, model)
     info = _info(model, replace(source, images=images), plan, embedder)
     indexed = Catalog(out, tuple(replace(image, file_name=_thumbnail(n)) for n, image in enumerate(images)))
-    build = _Build(model, embedder, replace(source, images=images), IndexFolder.begin(out, info, indexed), info)
+    folder = IndexFolder.begin(out, info, indexed)
+    build = _Build(model, embedder, replace(source, images=images), folder, info, on_progress)
+    on_progress(IMAGES, 0, len(images))
     for number in range(info.shard_count):
         build.write_part(number)
-        on_progress(min((number + 1) * plan.shard_size, len(images)), len(images))
+        on_progress(IMAGES, min((number + 1) * plan.shard_size, len(images)), len(images))
     build.write_neighbours()
     build.write_curvature(plan.kronecker)
     added_later = (SETTINGS, SCORES, SKETCH_INFO, SKETCHES)
@@ -120,6 +127,7 @@ class _Build:
     source: Catalog
     folder: IndexFolder
     info: IndexInfo
+    on_progress: OnProgress
 
     def names(self, kronecker: bool) -> list[str]:
         """Every file of the index in the end, but for what is added to it later."""
@@ -139,7 +147,7 @@ class _Build:
             return
         batch, embeddings = self._encoded(images, start)
         self._write_embeddings(number, embeddings)
-        write_shard(self.folder.folder, number, self._measured(batch))
+        write_shard(self.folder.folder, number, self._measured(batch, start))
         written = [_thumbnail(n) for n in thumbnails[: len(images)]]
         self.folder.add(_embeddings(number), shard_name(number), *written)
 
@@ -157,10 +165,12 @@ class _Build:
 
         draws = DrawPlan(self.info.draw_seed + 1, self.info.fisher_draws)
         if not self.folder.is_sound(FISHER):
-            write_fisher(self.folder.folder, diagonal_fisher(self.model, self._chosen, draws))
+            chosen = Watched(self._chosen, partial(self.on_progress, FISHER_STAGE))
+            write_fisher(self.folder.folder, diagonal_fisher(self.model, chosen, draws))
             self.folder.add(FISHER)
         if kronecker and not self.folder.is_sound(KRONECKER):
-            write_kronecker(self.folder.folder, kronecker_fisher(self.model, self._chosen, draws))
+            chosen = Watched(self._chosen, partial(self.on_progress, KRONECKER_STAGE), passes=2)
+            write_kronecker(self.folder.folder, kronecker_fisher(self.model, chosen, draws))
             self.folder.add(KRONECKER)
 
     def _has_tensors(self, number: int) -> bool:
@@ -182,6 +192,7 @@ class _Build:
                 latents.append(seen.latents)
                 conditioning.append(seen.conditioning)
                 embeddings.append(embedded)
+            self._report(start, min(at + at_once, len(images)), 0)
         ids = tuple(image.id for image in images)
         return LatentBatch(ids, torch.cat(latents), torch.cat(conditioning)), torch.cat(embeddings)
 
@@ -202,7 +213,12 @@ class _Build:
             return self.embedder.embed_latents(latents)
         return self.embedder.embed(pictures)
 
-    def _measured(self, batch: LatentBatch) -> Shard:
+    def _report(self, start: int, encoded: int, measured: int) -> None:
+        """How much of all images is done, where encoding one counts as much as a loss of it."""
+        steps = encoded + self.info.plan.count * measured
+        self.on_progress(IMAGES, start + steps // (1 + self.info.plan.count), self.info.examples)
+
+    def _measured(self, batch: LatentBatch, start: int) -> Shard:
         import torch
 
         from ..sweep.executors.threads import measured_by_batch
@@ -216,8 +232,12 @@ class _Build:
             draws = self.info.plan.draws(part.example_ids, part.latents.shape[1:], self.model.spec.device)
             return torch.stack(losses_and_sizes(self.model, part, draws), dim=1)  # [b 2 d]
 
-        found = measured_by_batch(self.model, [batch], self.info.plan.count, measure)
-        losses, sizes = torch.cat([values for _, values in found]).unbind(dim=1)
+        found, measured = [], 0
+        for part, values in measured_by_batch(self.model, [batch], self.info.plan.count, measure):
+            self._report(start, len(ids), measured)
+            measured += len(part.example_ids)
+            found.append(values)
+        losses, sizes = torch.cat(found).unbind(dim=1)
         require_finite(losses, ids, "The loss of", by_draw=True)
         require_finite(sizes, ids, "The size of the prediction for", by_draw=True)
         return Shard(batch, losses, sizes)
