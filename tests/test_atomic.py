@@ -21,7 +21,7 @@ from forwardinf.files.atomic import PREFIX, clear_leftovers, write_json, write_t
 from forwardinf.files.rows import RowCache
 from forwardinf.index.curvature_file import FISHER, write_fisher
 from forwardinf.index.neighbours import write_neighbours
-from forwardinf.index.store import Shard, write_shard
+from forwardinf.index.shards import Shard, write_shard
 from forwardinf.types import LatentBatch
 
 

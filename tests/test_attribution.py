@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import math
 import shutil
@@ -30,7 +31,8 @@ from forwardinf.files.manifest import Manifest, sha256_of
 from forwardinf.gradients.curvature import WeightCurvature, diagonal_fisher, kronecker_fisher, preconditioned
 from forwardinf.index.build import BuildPlan, build_index
 from forwardinf.index.curvature_file import FISHER, KRONECKER, read_fisher, weights_of, write_fisher, write_kronecker
-from forwardinf.index.store import Index, shard_name
+from forwardinf.index.shards import shard_name
+from forwardinf.index.store import Index
 from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.methods.protocol import settings_of
 from forwardinf.methods.registry import load_method
@@ -133,7 +135,7 @@ def test_base_losses_and_sizes_are_those_of_the_stored_latents(model: StableDiff
 def test_thumbnails_carry_no_metadata_and_the_credit_is_kept(index: Index):
     image = index.catalog.images[3]
     assert (image.creator, image.licence, image.caption) == ("Ada", "CC0-1.0", "patch 3")
-    with Image.open(index.catalog.path_of(image)) as thumbnail:
+    with Image.open(io.BytesIO(index.thumbnail_files.read(image.file_name))) as thumbnail:
         assert not thumbnail.getexif()
 
 
@@ -165,7 +167,7 @@ def test_the_index_and_a_query_see_the_same_picture(model: StableDiffusion, tmp_
     seen = read_picture((tmp_path / "00.png").read_bytes()).rgb
     (shard,) = built.shards()
     torch.testing.assert_close(shard.batch.latents, model.encode_image([to_square(seen, model.picture_size)]).half())
-    with Image.open(built.catalog.path_of(built.catalog.images[0])) as thumbnail:
+    with Image.open(io.BytesIO(built.thumbnail_files.read(built.catalog.images[0].file_name))) as thumbnail:
         assert thumbnail.tobytes() == seen.tobytes()
 
 
@@ -316,7 +318,7 @@ def test_the_shipped_index_finds_a_training_image_among_all_of_them():
     attributor = Attributor.load()
     trained = attributor.index.catalog.of_split("train").images
     image = trained[1000]
-    with Image.open(attributor.index.catalog.path_of(image)) as file:
+    with Image.open(io.BytesIO(attributor.index.thumbnail_files.read(image.file_name))) as file:
         query = attributor.query(file.convert("RGB"), image.caption)
     *_, last = attributor.follow(query, effort=Effort())
     assert len(last.scores().example_ids) < 900 < len(trained) == 3065

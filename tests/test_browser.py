@@ -206,9 +206,14 @@ def test_no_page_breaks_a_rule_of_accessibility(browser, app_url, path, scheme):
 
 def test_only_the_pictures_are_served_as_files(app_url, small_index):
     index = small_index.folder.resolve()
-    with urllib.request.urlopen(f"{app_url}/gradio_api/file={index}/thumbnails/000000.webp") as answer:
-        assert answer.status == 200
-    for path in (index / "catalog.parquet", ROOT / "app.py", index / "thumbnails/../catalog.parquet"):
+    with urllib.request.urlopen(f"{app_url}/thumbnails/000000.webp?{small_index.fingerprint[:12]}") as answer:
+        assert answer.headers["content-type"] == "image/webp"
+        assert answer.read() == small_index.thumbnail_files.read("thumbnails/000000.webp")
+    for name in ("999999.webp", "00000.safetensors", "..%2Fcatalog.parquet", "x.webp"):
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            urllib.request.urlopen(f"{app_url}/thumbnails/{name}")
+        assert refusal.value.code == 404
+    for path in (index / "catalog.parquet", ROOT / "app.py", index / "thumbnails/00000.safetensors"):
         with pytest.raises(urllib.error.HTTPError) as refusal:
             urllib.request.urlopen(f"{app_url}/gradio_api/file={path}")
         assert refusal.value.code in (403, 404)

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from scipy.stats import mannwhitneyu
 
 from conftest import tiny_pipeline, write_patches
@@ -318,9 +317,8 @@ def test_a_null_distribution_serves_only_the_weights_it_was_measured_with(refere
 
 def _raw_among_others(attributor: Attributor, query_id: str, prompt: str) -> Changes:
     """What an indexed picture finds where it has no row of its own, as no picture has that an answer is sought for."""
-    catalog = attributor.index.catalog
-    with Image.open(catalog.path_of(catalog.by_id[query_id])) as file:
-        query = attributor.query(file.convert("RGB"), prompt)
+    catalog = attributor.index.thumbnails
+    query = attributor.query(catalog.picture(catalog.by_id[query_id]), prompt)
     others = attributor.index.part({image.id for image in catalog.images} - {query_id})
     *_, last = replace(attributor, index=others, against_null=False).follow(query, METHOD)
     return last.changes
@@ -341,7 +339,7 @@ def test_an_answer_without_a_prompt_is_compared_with_pictures_asked_without_one(
     expected = highest(captioned, trained, bare)
     assert torch.allclose(unseen, expected, rtol=1e-3, atol=1e-3)
     assert not torch.allclose(unseen, referenced.null_scores(METHOD), rtol=1e-2)
-    query = referenced.query(_picture(catalog))
+    query = referenced.query(_picture(referenced.index.thumbnails))
     *_, last = referenced.follow(query, METHOD)
     answer = answer_of(referenced, query, METHOD, last)
     told = dict(zip(answer.scores.example_ids, answer.confidence.p_values.tolist(), strict=True))
@@ -364,7 +362,7 @@ def test_an_answer_without_a_prompt_is_compared_with_pictures_asked_without_one(
 
 
 def test_answers_are_held_against_the_null_distribution_unless_told_otherwise(referenced: Attributor):
-    picture = _picture(referenced.index.catalog)
+    picture = _picture(referenced.index.thumbnails)
     raw = with_null(referenced, METHOD, referenced.index.catalog, 0).attribute(picture, "patch 0", METHOD)
     *_, last = referenced.follow(referenced.query(picture, "patch 0"), METHOD)
     reference = referenced.index.null_changes
@@ -537,8 +535,7 @@ def test_an_index_without_held_out_pictures_has_nothing_to_compare_with(
 
 
 def _picture(pictures):
-    with Image.open(pictures.path_of(pictures.images[0])) as file:
-        return file.convert("RGB")
+    return pictures.picture(pictures.images[0])
 
 
 def _rows(shard):

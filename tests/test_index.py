@@ -30,13 +30,14 @@ from forwardinf.examples.metadata import training_images
 from forwardinf.files.manifest import Manifest
 from forwardinf.index.build import BuildPlan, build_index
 from forwardinf.index.info import INFO
-from forwardinf.index.store import Index, shard_name
+from forwardinf.index.shards import shard_name
+from forwardinf.index.store import Index
 from forwardinf.models.sd import StableDiffusion
 from forwardinf.types import ModelSpec
 
 COUNT = 6
 PLAN = BuildPlan(draws=2, fisher_images=3, fisher_draws=1, shard_size=4)
-THUMBNAIL = "thumbnails/000001.webp"
+PACK = "thumbnails/00000.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def test_a_finished_index_is_left_as_it_is(folder: Path, model: StableDiffusion,
     [
         (shard_name(0), 4, 4),
         (shard_name(1), 2, 2),
-        (THUMBNAIL, 1, 0),
+        (PACK, 4, 0),
         ("neighbours.faiss", 6, 6),
         ("fisher.safetensors", 0, 0),
         ("catalog.parquet", 0, 0),
@@ -370,7 +371,8 @@ def test_latents_that_half_precision_cannot_hold_are_refused(
 READERS: dict[str, Callable[[Index], object]] = {
     shard_name(1): lambda index: list(index.shards()),
     f"{shard_name(1)}#losses": lambda index: index.base_losses,
-    f"{shard_name(1)}#mean": lambda index: index.mean_latents,
+    f"{shard_name(1)}#examples": lambda index: index.examples([index.catalog.images[-1].id]),
+    "mean.safetensors": lambda index: index.mean_latents,
     "fisher.safetensors": lambda index: index.fisher(),
     "neighbours.faiss": lambda index: index.neighbours,
 }

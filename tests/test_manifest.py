@@ -121,6 +121,32 @@ def test_what_is_read_is_what_was_recorded(folder: Path):
         opened.read_bytes("other.json")
 
 
+def test_a_verified_file_is_read_again_only_where_it_was_written_to(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(manifest, "SETTLED", 10**18)
+    names = sorted(Manifest.read(folder).files)
+    name, read = names[0], list[str]()
+    hashed = manifest.sha256_of
+    monkeypatch.setattr(manifest, "sha256_of", lambda path: read.append(str(path)) or hashed(path))
+    kept = Manifest.read(folder)
+    kept.verify()
+    assert kept.verified(name) == folder / name
+    assert len(read) == len(names) + 1  # it is too new for its times to tell a later write
+    monkeypatch.setattr(manifest, "SETTLED", -1)
+    kept.verified(name)
+    read.clear()
+    assert kept.verified(name) == kept.without_files(names[-1]).verified(name) == folder / name
+    assert read == []
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content)
+    kept.verified(name)
+    assert len(read) == 1
+    (folder / name).write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    with pytest.raises(DamagedAsset, match="differs"):
+        kept.verified(name)
+    with pytest.raises(MissingAsset, match="records no"):
+        kept.verified("another")
+
+
 def test_files_may_be_added_and_dropped_without_reading_the_others_again(folder: Path):
     first = Manifest.read(folder)
     (folder / "unet" / "weights.bin").write_bytes(b"damaged")  # and does not become sound by what is recorded beside it

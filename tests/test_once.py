@@ -17,7 +17,8 @@ from forwardinf.draws import DrawPlan, _shared
 from forwardinf.examples.metadata import training_images
 from forwardinf.files.manifest import Manifest
 from forwardinf.index.build import BuildPlan, build_index
-from forwardinf.index.store import Index, Shard
+from forwardinf.index.shards import Shard
+from forwardinf.index.store import Index
 from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.models.captions import CPU_AT_ONCE, Captions
 from forwardinf.models.sd import StableDiffusion

@@ -15,7 +15,6 @@ from forwardinf.attribution.attributor import Attributor
 from forwardinf.errors import InvalidRequest
 from forwardinf.examples.catalog import Catalog
 from forwardinf.examples.metadata import training_images
-from forwardinf.files.manifest import sha256_of
 from forwardinf.index.build import BuildPlan, build_index
 from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.models.sd import StableDiffusion
@@ -48,9 +47,8 @@ def journal(tmp_path: Path) -> Journal:
 
 
 def trials_of(attributor: Attributor, journal: Journal, study: SelfRetrieval = STUDY, **more: object) -> list[Trial]:
-    catalog = attributor.index.catalog  # whose thumbnails are as good as the pictures they were made of
-    images = tuple(replace(image, sha256=sha256_of(catalog.path_of(image))) for image in catalog.images)
-    return self_retrieval.run(study, attributor, METHOD, Catalog(catalog.folder, images), journal, **more)
+    pictures = attributor.index.thumbnails  # which are as good as the pictures they were made of
+    return self_retrieval.run(study, attributor, METHOD, pictures, journal, **more)
 
 
 @pytest.mark.parametrize(

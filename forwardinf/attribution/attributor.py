@@ -223,9 +223,7 @@ class Attributor:
     def null(self, method: AttributionMethod) -> NullDistribution | None:
         """Each indexed image's null distribution; None where the index has none for `method`, or too small a one."""
         kept = self.null_changes(method)
-        if kept is None or len(kept.queries) < FEWEST_FOR_Z_SCORES:
-            return None
-        return NullDistribution.of([image.id for image in self.index.catalog.images], kept.per_draw)
+        return None if kept is None or len(kept.queries) < FEWEST_FOR_Z_SCORES else self._null
 
     def null_scores(self, method: AttributionMethod, prompted: bool = True) -> Tensor | None:
         """The highest score that any training image has under each null picture, `[m]`.
@@ -249,6 +247,12 @@ class Attributor:
     def _nearest(self, picture: Image, count: int = 1) -> list[str]:
         """The training images most similar to a picture; raises what `similarities` raises."""
         return self.index.neighbours.nearest(self._embedder.embed([picture])[0], self.index.trained_mask, count)
+
+    @cached_property
+    def _null(self) -> NullDistribution:
+        """The index's null distribution, which is the same for every answer."""
+        assert self.index.null_changes is not None
+        return NullDistribution.of([image.id for image in self.index.catalog.images], self.index.null_changes.per_draw)
 
     @cached_property
     def _highest_prompted(self) -> Tensor:

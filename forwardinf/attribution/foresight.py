@@ -37,7 +37,7 @@ class Foresight:
 
     def changes(self, example_ids: Sequence[str]) -> Tensor:
         """The changes of the root of the size that are foreseen for these images, `[b]`."""
-        rows = self._rows
+        rows = self.index.catalog.numbers
         return self.sketches.products(self.move, torch.tensor([rows[i] for i in example_ids], dtype=torch.long))
 
     @cached_property
@@ -56,7 +56,3 @@ class Foresight:
             z = NullDistribution.of(ids, columns).z_scores(ids, z)
         best = z[:, 0].argsort(descending=True, stable=True).tolist()
         return [ids[i] for i in best if ids[i] in self.index.trained]
-
-    @cached_property
-    def _rows(self) -> dict[str, int]:
-        return {image.id: row for row, image in enumerate(self.index.catalog.images)}

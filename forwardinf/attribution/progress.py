@@ -93,7 +93,7 @@ class Pace:
 
 def ids_of(index: Index) -> tuple[str, ...]:
     """The images that `index` visits, in its order."""
-    return tuple(image.id for image in index.catalog.images if index.only is None or image.id in index.only)
+    return index.visited
 
 
 def table_of(index: Index, state: QueryState, results: tuple[Measured, ...], stands_for: Tensor | None = None) -> Table:

@@ -150,14 +150,11 @@ def _moments(changes: Tensor, population: Tensor) -> Tensor:
 
 def worded(index: Index, prompt: str, count: int) -> list[str]:
     """Training images whose captions share the rarest words with a prompt."""
-    wanted = set(words_of(prompt))
-    with_word: dict[str, list[str]] = {word: [] for word in wanted}
-    for image in index.catalog.images:
-        for word in wanted.intersection(words_of(image.caption)):
-            with_word[word].append(image.id)
+    images, with_word = index.catalog.images, index.catalog.with_word
     weight: dict[str, float] = {}
-    for ids in with_word.values():
-        for example_id in ids:
-            weight[example_id] = weight.get(example_id, 0.0) + 1 / len(ids)
+    for word in sorted(set(words_of(prompt)).intersection(with_word)):
+        numbers = with_word[word]
+        for number in numbers:
+            weight[images[number].id] = weight.get(images[number].id, 0.0) + 1 / len(numbers)
     best = sorted(weight, key=lambda example_id: (-weight[example_id], example_id))
     return [example_id for example_id in best if example_id in index.trained][:count]

@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from ..draws import DrawPlan
 from ..index.store import Index
 from ..types import LatentBatch
@@ -58,7 +56,7 @@ class IndexedImages:
         return self.index.kronecker(self.device)
 
     def examples(self, example_ids: Iterable[str]) -> LatentBatch:
-        return examples_of(self.index, example_ids)
+        return self.index.examples(example_ids)
 
 
 @dataclass(frozen=True)
@@ -77,14 +75,6 @@ class IndexShards:
 
     def read(self, shard: int) -> LatentBatch:
         return self.index.shard(shard).batch
-
-
-def examples_of(index: Index, example_ids: Iterable[str]) -> LatentBatch:
-    """These examples of an index together, in its order."""
-    parts = list(batches_of(index.part(example_ids)))
-    ids = tuple(example_id for part in parts for example_id in part.example_ids)
-    latents, conditioning = torch.cat([p.latents for p in parts]), torch.cat([p.conditioning for p in parts])
-    return LatentBatch(ids, latents, conditioning)
 
 
 def batches_of(index: Index, example_ids: tuple[str, ...] | None = None, device: str = "cpu") -> Iterator[LatentBatch]:

@@ -102,13 +102,11 @@ def _gathered(name: str, index: Path | None, results: Path | None, thumbnails: b
 
 def _thumbnails_of(index: Path | None) -> Thumbnail:
     """The thumbnails in an index, verified as they are read; none where it is not the index that answered."""
-    from ..files.manifest import Manifest
     from ..index.store import Index
 
     folder = load_settings(index=index).index
     try:
-        fingerprint = Manifest.read(folder).fingerprint
-        opened = Index.open_verified(folder, fingerprint)
+        opened = Index.recorded_in(folder)
     except ForwardInfError as error:
         typer.echo(f"Without thumbnails: {error}", err=True)
         return lambda fingerprint, match: None
@@ -117,7 +115,7 @@ def _thumbnails_of(index: Path | None) -> Thumbnail:
         image = opened.catalog.by_id.get(match.example_id)  # type: ignore[attr-defined]
         if answered_by != opened.fingerprint or image is None:
             return None
-        return opened.manifest.read_bytes(image.file_name)
+        return opened.thumbnail_files.read(image.file_name)
 
     return thumbnail
 

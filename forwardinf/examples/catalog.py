@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,7 +56,7 @@ class TrainingImage:
     repeats: int  # how often an epoch of training showed it
 
 
-FIELDS = tuple(field.name for field in fields(TrainingImage))
+FIELDS = tuple(one.name for one in fields(TrainingImage))
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Catalog:
 
     folder: Path
     images: tuple[TrainingImage, ...]
+    read: Callable[[str], bytes] | None = field(default=None, compare=False)  # a picture's file; None: from the folder
 
     @classmethod
     def load(cls, folder: Path) -> Catalog:
@@ -79,7 +82,8 @@ class Catalog:
         """The catalog that a Parquet file holds; raises DamagedAsset."""
         try:
             table = pq.read_table(pa.BufferReader(content), columns=list(FIELDS))
-            return cls(folder, tuple(TrainingImage(**row) for row in table.to_pylist()))
+            columns = [_values(table.column(name)) for name in FIELDS]
+            return cls(folder, tuple(TrainingImage(*row) for row in zip(*columns, strict=True)))
         except (pa.ArrowException, OSError, TypeError) as error:
             raise DamagedAsset(f"“{folder.name}/{FILE_NAME}” cannot be read as a catalog: {error}") from error
 
@@ -117,7 +121,7 @@ class Catalog:
         where = f"The picture of “{image.id}” ({self.folder.name}/{image.file_name})"
         remedy = "Restore it, or gather the training images anew."
         try:
-            content = self.path_of(image).read_bytes()
+            content = self.read(image.file_name) if self.read else self.path_of(image).read_bytes()
         except OSError as error:
             raise MissingAsset(f"{where} cannot be read: {error.strerror}. {remedy}") from error
         if hashlib.sha256(content).hexdigest() != image.sha256:
@@ -134,7 +138,7 @@ class Catalog:
             self.read_bytes(image)
 
     def of_split(self, split: str) -> Catalog:
-        return Catalog(self.folder, tuple(image for image in self.images if image.split == split))
+        return replace(self, images=tuple(image for image in self.images if image.split == split))
 
     def path_of(self, image: TrainingImage) -> Path:
         return self.folder / image.file_name
@@ -144,13 +148,36 @@ class Catalog:
         return {image.id: image for image in self.images}
 
     @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The place of each image in their order, by id."""
+        return {image.id: number for number, image in enumerate(self.images)}
+
+    @cached_property
+    def with_word(self) -> Mapping[str, Sequence[int]]:
+        """The numbers of the images, in their order, whose captions have a lower-case word."""
+        found: dict[str, array[int]] = {}
+        for number, image in enumerate(self.images):
+            for word in set(words_of(image.caption)):
+                found.setdefault(word, array("I")).append(number)
+        return found
+
+    @cached_property
     def words(self) -> frozenset[str]:
         """Every lower-case word of a training caption: what a prompt can hope to be understood for."""
         return frozenset(word for image in self.images if image.split == "train" for word in words_of(image.caption))
 
 
+def _values(column: pa.ChunkedArray) -> Iterable[Any]:
+    """A column's values; equal texts are one object, as most of a large training set's are repeated."""
+    if not pa.types.is_string(column.type):
+        return column.to_pylist()
+    encoded = column.combine_chunks().dictionary_encode()
+    texts = encoded.dictionary.to_pylist()
+    return [None if i is None else texts[i] for i in encoded.indices.to_pylist()]
+
+
 def words_of(text: str) -> list[str]:
-    return "".join(c if c.isalnum() else " " for c in text.lower()).split()
+    return re.findall(r"[^\W_]+", text.lower())
 
 
 def counted(images: Iterable[TrainingImage], key: Callable[[TrainingImage], str]) -> list[tuple[str, int]]:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -23,6 +26,10 @@ from .identity import digest_of
 
 NAME = "manifest.json"
 SCHEMA = 1
+READERS = 4  # files that are read at once
+SETTLED = 10**9  # nanoseconds without a change after which a file's times tell one content from another
+State = tuple[int, int, int, int]  # when a file's entry and its content changed, its size and its inode
+Seen = tuple[str, State]  # the digest of a file in some state
 Content = TypeVar("Content")
 RESTORE = "Restore the folder from where it came from."
 
@@ -39,6 +46,7 @@ class Manifest:
     folder: Path
     files: Mapping[str, str]
     remedy: str = RESTORE  # what to do where a file is not as recorded
+    _seen: dict[str, Seen] = field(default_factory=dict, compare=False, repr=False)  # files that were as recorded
 
     @classmethod
     def read(cls, folder: Path, remedy: str = RESTORE) -> Manifest:
@@ -59,14 +67,29 @@ class Manifest:
 
     def verify(self) -> None:
         """Read every file; raises MissingAsset or DamagedAsset naming the first that is not as recorded."""
-        for name in self.files:
-            self._check(name, self._opened(name, sha256_of))
+        with ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as readers:
+            try:
+                for name, digest in zip(self.files, readers.map(self._digest_of, self.files), strict=True):
+                    self._check(name, digest)
+            finally:
+                readers.shutdown(cancel_futures=True)
+
+    def verified(self, name: str) -> Path:
+        """Where a file lies whose content is as recorded; raises MissingAsset or DamagedAsset where it is not.
+
+        One that was verified is not read again unless it was written to, by what the file system says of it.
+        """
+        if name not in self.files:
+            raise self._unrecorded(name)
+        if self._seen.get(name) != (self.files[name], self._opened(name, _state_of)):
+            self._check(name, self._digest_of(name))
+        return self.folder / name
 
     def read_bytes(self, name: str) -> bytes:
         """The content of a file, which is as recorded; raises MissingAsset or DamagedAsset where it is not."""
         content = self._opened(name, _content_of) if name in self.files else None
         if content is None:
-            raise MissingAsset(f"“{self.folder.name}/{NAME}” records no {name}. {self.remedy}")
+            raise self._unrecorded(name)
         self._check(name, hashlib.sha256(content).hexdigest())
         return content
 
@@ -82,11 +105,10 @@ class Manifest:
     def with_files(self, *names: str) -> Manifest:
         """The same with these files as they are now, in the order of names."""
         files = {**self.files, **{name: sha256_of(self.folder / name) for name in names}}
-        return Manifest(self.folder, dict(sorted(files.items())), self.remedy)
+        return replace(self, files=dict(sorted(files.items())))
 
     def without_files(self, *names: str) -> Manifest:
-        files = {name: digest for name, digest in self.files.items() if name not in names}
-        return Manifest(self.folder, files, self.remedy)
+        return replace(self, files={name: digest for name, digest in self.files.items() if name not in names})
 
     def write(self) -> None:
         atomic.write_text(self.folder / NAME, self._text)
@@ -94,6 +116,18 @@ class Manifest:
     @property
     def _text(self) -> str:
         return json.dumps({"schema": SCHEMA, "files": dict(self.files)}, indent=1, ensure_ascii=False) + "\n"
+
+    def _digest_of(self, name: str) -> str:
+        """The SHA-256 of a file as it is, noted beside the state that the file was in."""
+        before = self._opened(name, _state_of)
+        digest = self._opened(name, sha256_of)
+        settled = time.time_ns() - before[0] > SETTLED  # a write right after this could leave the same time
+        if settled and self._opened(name, _state_of) == before:
+            self._seen[name] = digest, before
+        return digest
+
+    def _unrecorded(self, name: str) -> MissingAsset:
+        return MissingAsset(f"“{self.folder.name}/{NAME}” records no {name}. {self.remedy}")
 
     def _opened(self, name: str, read: Callable[[str], Content]) -> Content:
         try:
@@ -149,6 +183,11 @@ def _fault_of(fields: object) -> str:
         if not isinstance(digest, str) or not fullmatch("[0-9a-f]{64}", digest):
             return f"it records no SHA-256 for “{name}”"
     return ""
+
+
+def _state_of(path: str) -> State:
+    found = os.stat(path)
+    return found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _content_of(path: str) -> bytes:

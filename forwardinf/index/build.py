@@ -28,13 +28,16 @@ from .curvature_file import FISHER, KRONECKER, write_fisher, write_kronecker
 from .finite import require_finite
 from .folder import BUILDING, IndexFolder
 from .info import INFO, SCHEMA, IndexInfo
+from .mean_file import MEAN, write_mean
 from .neighbours import FILE_NAME as NEIGHBOURS
 from .neighbours import write_neighbours
 from .null_file import SCORES, SETTINGS
 from .progress import Watched
+from .shards import Shard, load_shard, shard_name, write_shard
 from .sketch_file import INFO as SKETCH_INFO
 from .sketch_file import SKETCHES
-from .store import Index, Shard, load_shard, shard_name, write_shard
+from .store import Index
+from .thumbnails import name_of, pack_name, thumbnail_of, write_pack
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,7 +45,6 @@ if TYPE_CHECKING:
 
     from ..models.protocol import PictureModel
 
-THUMBNAIL = 128  # pixels
 OnProgress = Callable[[str, int, int], None]  # of a stage, what is done, and what there is to do
 IMAGES, FISHER_STAGE, KRONECKER_STAGE = "images", "Fisher", "Kronecker factors"
 # Of the pictures that are encoded at once: 64 of 64 × 64 on a CPU; elsewhere 8 of 512 × 512, some 5 GB in float32.
@@ -83,7 +85,7 @@ def build_index(
         raise InvalidRequest(f"“{source.folder.name}” has no image of the split train, so there is nothing to index.")
     embedder = load_embedder(plan.embedder, model)
     info = _info(model, replace(source, images=images), plan, embedder)
-    indexed = Catalog(out, tuple(replace(image, file_name=_thumbnail(n)) for n, image in enumerate(images)))
+    indexed = Catalog(out, tuple(replace(image, file_name=name_of(n)) for n, image in enumerate(images)))
     folder = IndexFolder.begin(out, info, indexed)
     build = _Build(model, embedder, replace(source, images=images), folder, info, on_progress)
     on_progress(IMAGES, 0, len(images))
@@ -92,10 +94,16 @@ def build_index(
         on_progress(IMAGES, min((number + 1) * plan.shard_size, len(images)), len(images))
     build.write_neighbours()
     build.write_curvature(plan.kronecker)
-    added_later = (SETTINGS, SCORES, SKETCH_INFO, SKETCHES)
+    added_later = (SETTINGS, SCORES, SKETCH_INFO, SKETCHES, MEAN)
     derived = added_later if plan.kronecker else (KRONECKER, *added_later)
     build.folder.finish(build.names(plan.kronecker), derived)
-    return Index.open(out)
+    for n in range(info.examples):  # as indexes were before
+        (out / name_of(n)).unlink(missing_ok=True)
+    index = Index.open(out)
+    if MEAN in index.manifest.files:
+        return index
+    write_mean(out, index.mean_latents)
+    return index.with_files(MEAN)
 
 
 def _info(model: PictureModel, source: Catalog, plan: BuildPlan, embedder: Embedder) -> IndexInfo:
@@ -132,24 +140,24 @@ class _Build:
     def names(self, kronecker: bool) -> list[str]:
         """Every file of the index in the end, but for what is added to it later."""
         numbers = range(self.info.shard_count)
-        thumbnails = [_thumbnail(n) for n in range(self.info.examples)]
-        return [INFO, CATALOG, NEIGHBOURS, FISHER, *map(shard_name, numbers), *thumbnails, *[KRONECKER] * kronecker]
+        packs = map(pack_name, numbers)
+        return [INFO, CATALOG, NEIGHBOURS, FISHER, *map(shard_name, numbers), *packs, *[KRONECKER] * kronecker]
 
     def write_part(self, number: int) -> None:
         """The shard, embeddings and thumbnails of one part; its pictures are read once, and only if need be."""
         start, size = number * self.info.shard_size, self.info.shard_size
-        images, thumbnails = self.source.images[start : start + size], range(start, start + size)
+        images = self.source.images[start : start + size]
         if self._has_tensors(number):
-            wanted = [n for n in thumbnails[: len(images)] if not self.folder.is_sound(_thumbnail(n))]
-            for n in wanted:
-                self._write_thumbnail(n, self.source.picture(self.source.images[n]))
-            self.folder.add(*map(_thumbnail, wanted))
+            if not self.folder.is_sound(pack_name(number)):
+                numbers = range(start, start + len(images))
+                write_pack(self.folder.folder, number, [self._thumbnail(n) for n in numbers])
+                self.folder.add(pack_name(number))
             return
-        batch, embeddings = self._encoded(images, start)
+        batch, embeddings, thumbnails = self._encoded(images, start)
         self._write_embeddings(number, embeddings)
+        write_pack(self.folder.folder, number, thumbnails)
         write_shard(self.folder.folder, number, self._measured(batch, start))
-        written = [_thumbnail(n) for n in thumbnails[: len(images)]]
-        self.folder.add(_embeddings(number), shard_name(number), *written)
+        self.folder.add(_embeddings(number), shard_name(number), pack_name(number))
 
     def write_neighbours(self) -> None:
         import numpy as np
@@ -177,24 +185,24 @@ class _Build:
         embedded = self.folder.is_sound(NEIGHBOURS) or self.folder.is_sound(_embeddings(number))
         return embedded and self.folder.is_sound(shard_name(number))
 
-    def _encoded(self, images: Sequence[TrainingImage], start: int) -> tuple[LatentBatch, Tensor]:
-        """Images as the model sees them, with latents in float16, and embeddings `[n f]`; thumbnails on the way."""
+    def _encoded(self, images: Sequence[TrainingImage], start: int) -> tuple[LatentBatch, Tensor, list[bytes]]:
+        """Images as the model sees them, with latents in float16; embeddings `[n f]`; files of thumbnails."""
         import torch
 
-        latents, conditioning, embeddings = [], [], []
+        latents, conditioning, embeddings, thumbnails = [], [], [], list[bytes]()
         at_once = self._encoding.most
         for at in range(0, len(images), at_once):
             examples = []
-            for n, image in enumerate(images[at : at + at_once], start + at):
+            for image in images[at : at + at_once]:
                 examples.append(CaptionedPicture(image.id, self.source.picture(image), image.caption))
-                self._write_thumbnail(n, examples[-1].picture)
+                thumbnails.append(thumbnail_of(examples[-1].picture))
             for _, (seen, embedded) in self._encoding.over(len(examples), partial(self._seen, examples)):
                 latents.append(seen.latents)
                 conditioning.append(seen.conditioning)
                 embeddings.append(embedded)
             self._report(start, min(at + at_once, len(images)), 0)
         ids = tuple(image.id for image in images)
-        return LatentBatch(ids, torch.cat(latents), torch.cat(conditioning)), torch.cat(embeddings)
+        return LatentBatch(ids, torch.cat(latents), torch.cat(conditioning)), torch.cat(embeddings), thumbnails
 
     @cached_property
     def _encoding(self) -> Parts:
@@ -251,13 +259,11 @@ class _Build:
         with writing(self.folder.folder / _embeddings(number)) as aside:
             np.save(aside, embeddings.numpy())
 
-    def _write_thumbnail(self, number: int, picture: Image) -> None:
-        """Without metadata."""
-        path = self.folder.folder / _thumbnail(number)
-        path.parent.mkdir(exist_ok=True)
-        small = picture.copy()
-        small.thumbnail((THUMBNAIL, THUMBNAIL))
-        small.save(path, lossless=True, method=4, exif=b"", xmp=b"", icc_profile=b"")
+    def _thumbnail(self, number: int) -> bytes:
+        """An image's thumbnail, as it is there or from the picture."""
+        if self.folder.is_sound(name_of(number)):
+            return (self.folder.folder / name_of(number)).read_bytes()
+        return thumbnail_of(self.source.picture(self.source.images[number]))
 
     @cached_property
     def _chosen(self) -> list[LatentBatch]:
@@ -281,10 +287,6 @@ class _Build:
                     alone = slice(row, row + 1)
                     latents, conditioning = batch.latents[alone].clone(), batch.conditioning[alone].clone()
                     yield start + row, LatentBatch(batch.example_ids[alone], latents, conditioning)
-
-
-def _thumbnail(number: int) -> str:
-    return f"thumbnails/{number:06}.webp"
 
 
 def _embeddings(number: int) -> str:

@@ -28,11 +28,10 @@ class Neighbours:
     def read(cls, manifest: Manifest, example_ids: Sequence[str]) -> Neighbours:
         """Those of an index; raises DamagedAsset where it does not hold one embedding per example."""
         import faiss
-        import numpy as np
 
-        name = f"“{manifest.folder.name}/{FILE_NAME}”"
+        name, path = f"“{manifest.folder.name}/{FILE_NAME}”", manifest.verified(FILE_NAME)
         try:
-            flat = faiss.deserialize_index(np.frombuffer(manifest.read_bytes(FILE_NAME), np.uint8))
+            flat = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)  # mapped, as they are many
         except RuntimeError as error:
             raise DamagedAsset(f"{name} cannot be read. {manifest.remedy}") from error
         if flat.ntotal != len(example_ids):

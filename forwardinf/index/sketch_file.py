@@ -78,14 +78,13 @@ def read_sketches(manifest: Manifest, examples: int) -> Sketches | None:
     Raises DamagedAsset where they are not as they should be.
     """
     import faiss
-    import numpy as np
 
     info = read_info(manifest)
     if info is None:
         return None
-    content = manifest.read_bytes(SKETCHES)
+    path = manifest.verified(SKETCHES)
     try:
-        kept = faiss.deserialize_index(np.frombuffer(content, np.uint8))
+        kept = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)  # mapped, as they are many
     except RuntimeError as error:
         raise DamagedAsset(UNREADABLE.format(index=manifest.folder.name, remedy=manifest.remedy)) from error
     if (kept.ntotal, kept.d) != (examples, info.dimensions):

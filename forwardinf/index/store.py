@@ -3,12 +3,13 @@
 index.json                  fingerprints of the model and of the training images, draw plan, tunable weights, embedder,
                             counts
 catalog.parquet             one row per example
-thumbnails/                 pictures to show, at most 128 px, without metadata
+thumbnails/                 pictures to show, at most 128 px, without metadata; see thumbnails.py
 shards/00000.safetensors    latents [n c h w] in float16, conditioning [n ...], base_losses and base_sizes [n d]
                             in float32
 fisher.safetensors          diagonal Fisher of the tunable weights; see curvature_file.py
 kronecker.safetensors       where it was asked for: the Fisher in Kronecker-factored eigenbases, in float32
 neighbours.faiss            an embedding per example
+mean.safetensors            mean latents of the examples trained on; an index of before has none
 reference.json, .npz        the null: changes under pictures that the model never saw; see null_file.py
 sketch.json, .faiss          where to look first for what a query changes most; see sketch_file.py
 manifest.json               SHA-256 of every file above
@@ -25,17 +26,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import IndexMismatch, InvalidRequest
 from ..examples.catalog import FILE_NAME as CATALOG
 from ..examples.catalog import Catalog
-from ..files.atomic import writing
 from ..files.manifest import Manifest
 from ..stopping import check
 from ..types import LatentBatch
 from .curvature_file import FISHER, KRONECKER, read_fisher, read_kronecker, weights_of
 from .info import INFO, REMEDY, IndexInfo, read_info
+from .mean_file import MEAN, read_mean
 from .neighbours import Neighbours
 from .null_file import FILES, NullChanges, read_null
+from .shards import Shard, load_rows, load_shard, load_tensor, shard_name
 from .sketch_file import INFO as SKETCH_INFO
 from .sketch_file import SKETCHES, Sketches, read_sketches
 from .sketch_file import read_info as read_sketch_info
+from .thumbnails import Thumbnails
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,18 +47,6 @@ if TYPE_CHECKING:
     from ..models.protocol import AttributableModel
 
 Curvature = TypeVar("Curvature")
-
-
-@dataclass(frozen=True)
-class Shard:
-    batch: LatentBatch
-    base_losses: Tensor  # [n d]
-    base_sizes: Tensor  # [n d], mean squares of what the model predicts
-
-    def part(self, example_ids: frozenset[str]) -> Shard:
-        """The rows of these examples, in this shard's order."""
-        rows = [i for i, example_id in enumerate(self.batch.example_ids) if example_id in example_ids]
-        return Shard(self.batch.at(rows), self.base_losses[rows], self.base_sizes[rows])
 
 
 @dataclass(frozen=True)
@@ -72,7 +63,7 @@ class Index:
     @classmethod
     def open(cls, folder: Path) -> Index:
         """Check every file; raises MissingAsset or DamagedAsset naming it, or IndexMismatch for another schema."""
-        index = cls._recorded_in(folder)
+        index = cls.recorded_in(folder)
         index.manifest.verify()
         return index
 
@@ -82,7 +73,7 @@ class Index:
 
         Raises IndexMismatch where the folder holds another index, and what `open` raises.
         """
-        index = cls._recorded_in(folder)
+        index = cls.recorded_in(folder)
         if index.fingerprint != fingerprint:
             raise IndexMismatch(
                 f"“{folder.name}” holds another index ({index.fingerprint[:12]}…) than the one that is swept "
@@ -91,7 +82,8 @@ class Index:
         return index
 
     @classmethod
-    def _recorded_in(cls, folder: Path) -> Index:
+    def recorded_in(cls, folder: Path) -> Index:
+        """The index that a folder says it holds, whose files are verified when they are read; raises as `open`."""
         read_info(folder)  # what is no index, or one of another schema, is refused as that
         manifest = Manifest.read(folder, REMEDY)
         info = IndexInfo.parse(folder.name, manifest.read_bytes(INFO))
@@ -113,15 +105,27 @@ class Index:
     def folder(self) -> Path:
         return self.manifest.folder
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of all that a score depends on; the sketches only say where to look first."""
-        return self._scoring.fingerprint
+        """SHA-256 of all that a score depends on: not of what only says where to look first, or spares reading."""
+        whole = self._whole
+        return self._scoring.fingerprint if whole is None or whole.manifest is not self.manifest else whole.fingerprint
 
     @property
     def count(self) -> int:
         """How many examples a sweep visits."""
         return self.info.examples if self.only is None else len(self.only)
+
+    @cached_property
+    def visited(self) -> tuple[str, ...]:
+        """The examples that a sweep visits, in the index's order."""
+        images = self.catalog.images
+        return tuple(image.id for image in (images if self.only is None else (images[row] for row in self._rows)))
+
+    @cached_property
+    def _rows(self) -> list[int]:
+        """Of the examples that a part of the index visits, ascending."""
+        return sorted(self.catalog.numbers[example_id] for example_id in self.only or ())
 
     @cached_property
     def measured_fingerprint(self) -> str:
@@ -130,7 +134,7 @@ class Index:
 
     @cached_property
     def _scoring(self) -> Manifest:
-        return self.manifest.without_files(SKETCH_INFO, SKETCHES)
+        return self.thumbnail_files.unpacked.without_files(SKETCH_INFO, SKETCHES, MEAN)
 
     def require(self, model: AttributableModel) -> None:
         """Raise IndexMismatch unless this index was made with `model`, and knows every weight that a query may move.
@@ -170,7 +174,7 @@ class Index:
     def part(self, example_ids: Iterable[str]) -> Index:
         """This index, sweeping these examples alone; raises InvalidRequest naming one that it does not hold."""
         only = frozenset(example_ids)
-        if unknown := only - self.catalog.by_id.keys():
+        if unknown := [example_id for example_id in only if example_id not in self.catalog.by_id]:
             raise InvalidRequest(f"“{self.folder.name}” holds no training image “{min(unknown)}”.")
         return replace(self, only=only, _whole=self._whole or self)
 
@@ -184,6 +188,19 @@ class Index:
     def shard(self, number: int) -> Shard:
         """One shard with all its examples; raises as `shards` does."""
         return load_shard(self.manifest.read_bytes(shard_name(number)), self.shard_ids[number])
+
+    def examples(self, example_ids: Iterable[str]) -> LatentBatch:
+        """These examples together, in the index's order; reads nothing else. Raises as `shards` does."""
+        import torch
+
+        wanted, parts = frozenset(example_ids), list[LatentBatch]()
+        for number, ids in enumerate(self.shard_ids):
+            if rows := [row for row, example_id in enumerate(ids) if example_id in wanted]:
+                check()
+                parts.append(load_rows(self.manifest.verified(shard_name(number)), ids, rows))
+        found = tuple(example_id for part in parts for example_id in part.example_ids)
+        latents, conditioning = torch.cat([p.latents for p in parts]), torch.cat([p.conditioning for p in parts])
+        return LatentBatch(found, latents, conditioning)
 
     @cached_property
     def shard_ids(self) -> list[tuple[str, ...]]:
@@ -205,10 +222,12 @@ class Index:
     def mean_latents(self) -> Tensor:
         """Mean over the examples that the model was trained on, whichever of them a sweep visits; `[c h w]` in float32.
 
-        Reads every shard, once.
+        Reads every shard, once, where the index was built before it kept the mean.
         """
         import torch
 
+        if MEAN in self.manifest.files:
+            return read_mean(self.manifest)
         shards = (shard.batch for shard in self.part(self.trained).shards())
         total = sum((batch.latents.double().sum(dim=0) for batch in shards), torch.zeros(()))
         return (total / len(self.trained)).float()
@@ -231,11 +250,11 @@ class Index:
     @cached_property
     def thumbnails(self) -> Catalog:
         """The catalog whose pictures are the thumbnails, known by the SHA-256 of their own files."""
-        images = self.catalog.images
-        return replace(
-            self.catalog,
-            images=tuple(replace(image, sha256=self.manifest.files[image.file_name]) for image in images),
-        )
+        return self.thumbnail_files.shown_by(self.catalog)
+
+    @cached_property
+    def thumbnail_files(self) -> Thumbnails:
+        return Thumbnails(self.manifest, self.info.shard_size, self.info.shard_count)
 
     @cached_property
     def neighbours(self) -> Neighbours:
@@ -259,42 +278,16 @@ class Index:
 
     def _of_all_shards(self, name: str) -> Tensor:
         import torch
-        from safetensors.torch import load
 
         if self.only is not None and self._whole is not None:  # which has read it, or will only read it once
             whole: Tensor = getattr(self._whole, name)
-            return whole[[image.id in self.only for image in self.catalog.images]]
+            return whole[self._rows]
         parts = []
         for number in range(self.info.shard_count):
             check()
-            parts.append(load(self.manifest.read_bytes(shard_name(number)))[name].clone())
+            parts.append(load_tensor(self.manifest.verified(shard_name(number)), name))
         return torch.cat(parts)
 
     @cached_property
     def _weights(self) -> frozenset[str]:
         return weights_of(self.folder)
-
-
-def shard_name(number: int) -> str:
-    return f"shards/{number:05}.safetensors"
-
-
-def load_shard(content: bytes, example_ids: tuple[str, ...]) -> Shard:
-    from safetensors.torch import load
-
-    tensors = load(content)
-    batch = LatentBatch(example_ids, tensors["latents"], tensors["conditioning"])
-    return Shard(batch, tensors["base_losses"], tensors["base_sizes"])
-
-
-def write_shard(folder: Path, number: int, shard: Shard) -> None:
-    from safetensors.torch import save_file
-
-    tensors = {
-        "latents": shard.batch.latents.contiguous(),
-        "conditioning": shard.batch.conditioning.contiguous(),
-        "base_losses": shard.base_losses.contiguous(),
-        "base_sizes": shard.base_sizes.contiguous(),
-    }
-    with writing(folder / shard_name(number)) as aside:
-        save_file(tensors, aside)

@@ -22,8 +22,8 @@ from ..errors import InvalidRequest
 from ..examples.catalog import Catalog, TrainingImage
 from ..examples.decoding import to_square
 from ..examples.metadata import training_images
-from ..index.build import THUMBNAIL
 from ..index.store import Index
+from ..index.thumbnails import THUMBNAIL
 from ..methods.protocol import AttributionMethod
 from .degraded import DEGRADED, IN_TURN, VARIANTS
 from .intervals import wilson_interval

@@ -129,11 +129,10 @@ def serve(settings: Settings) -> None:
 
 def mounted(served: Served, lifespan: site.Lifespan) -> FastAPI:
     """The pages, the files they need and the files of kept results, as one web application."""
-    gr.set_static_paths([served.index.folder / "thumbnails"])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="SSR mode")  # it is off
         return gr.mount_gradio_app(
-            site.routes(served.results, lifespan),
+            site.routes(served.results, served.index.thumbnail_files, lifespan),
             build(served).queue(api_open=False),
             path="/",
             enable_monitoring=False,

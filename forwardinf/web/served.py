@@ -17,7 +17,6 @@ from ..examples.catalog import Catalog
 from ..index.store import Index, read_info
 from ..records.shipped import ShippedAnswers
 from ..records.store import RecordStore
-from . import theme
 from .pictures import Pictures
 from .worker import Worker
 
@@ -79,8 +78,8 @@ class Served:
         return self.index.count - len(self.index.trained)
 
     def url_of(self, example_id: str) -> str:
-        """Where the browser finds an image of the index."""
-        return theme.url_of(self.catalog.path_of(self.catalog.by_id[example_id]))
+        """Where the browser finds an image of the index; another index has other addresses."""
+        return f"{self.catalog.by_id[example_id].file_name}?{self.index.fingerprint[:12]}"
 
     def stop(self, session: str | None, unless: str | None = None) -> None:
         """Ask a session's attribution to stop, within a block of a network, `unless` it is of this picture."""

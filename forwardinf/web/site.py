@@ -16,6 +16,7 @@ from jinja2 import ChoiceLoader, DictLoader
 from starlette.staticfiles import StaticFiles
 
 from ..errors import ForwardInfError
+from ..index.thumbnails import Thumbnails
 from ..records.store import RecordStore
 from .templates import render, source_of
 
@@ -33,10 +34,11 @@ class Head:
     description: str
 
 
-def routes(results: RecordStore, lifespan: Lifespan) -> FastAPI:
-    """An application that serves icons and the files of kept results; pages are to be mounted in it."""
+def routes(results: RecordStore, thumbnails: Thumbnails, lifespan: Lifespan) -> FastAPI:
+    """An application that serves icons, thumbnails and the files of kept results; pages are to be mounted in it."""
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=ERRORS)
     app.add_api_route("/results/{result_id}/{name}", _files_of(results))
+    app.add_api_route("/thumbnails/{name}", _thumbnail_of(thumbnails))
     app.add_api_route("/favicon.ico", lambda: FileResponse(STATIC / "favicon.ico"))
     app.mount("/site", StaticFiles(directory=STATIC))
     return app
@@ -67,6 +69,19 @@ async def _not_found(request: Request, error: Exception) -> Response:
 
 
 ERRORS: dict[int | type[Exception], Any] = {404: _not_found}
+
+
+def _thumbnail_of(thumbnails: Thumbnails) -> Callable[[str], Response]:
+    """A route for the thumbnails of an index. They stay the same under their addresses, which name the index."""
+
+    def thumbnail_of(name: str) -> Response:
+        try:
+            content = thumbnails.read(f"thumbnails/{name}")
+        except ForwardInfError as error:
+            raise HTTPException(404, "There is no such file.") from error
+        return Response(content, media_type="image/webp", headers={"Cache-Control": "max-age=31536000, immutable"})
+
+    return thumbnail_of
 
 
 def _files_of(results: RecordStore) -> Callable[[str, str], Response]:

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from ..examples.catalog import Catalog, TrainingImage, counted
-from . import forms, theme, training_view, view
+from . import forms, training_view, view
 from .served import Served
 from .theme import html
 
@@ -34,7 +34,7 @@ def add(served: Served) -> None:
     catalog = served.catalog
 
     def url_of(image: TrainingImage) -> str:
-        return theme.url_of(catalog.path_of(image))
+        return served.url_of(image.id)
 
     def choose(event: gr.EventData) -> str:
         image = catalog.by_id.get(event.id)
