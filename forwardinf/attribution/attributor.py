@@ -179,6 +179,8 @@ class Attributor:
 
     def shortlist(self, query: Query, state: QueryState, method: AttributionMethod, effort: Effort) -> Shortlist | None:
         """The training images to weigh, most likely first; None where that cannot be foreseen, or would be all."""
+        if effort.at_once >= len(self.index.trained):
+            return None
         sketches, move = self.index.sketches, next((r for r in state.rounds if r.quantity == "size"), None)
         if sketches is None or move is None or sketches.info.draws != move.draws or self.index.only is not None:
             return None

@@ -5,6 +5,7 @@ Heavy imports happen inside the commands, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import time
@@ -71,6 +72,9 @@ app.add_typer(answers, name="answers")
 app.add_typer(case, name="case")
 
 EMOJI, EMOJI_DIFFUSION = ASSETS / "emoji", ASSETS / "emoji-diffusion"
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+GOES_ON = "builds, studies and sweeps with a journal go on from what was finished"
 
 Images = Annotated[int, typer.Option(help="train until this many images have been seen, over all sittings")]
 Device = Annotated[str, typer.Option(help="torch device")]
@@ -268,9 +272,15 @@ def model_figures(
 
 
 def main() -> None:
-    """Entry point: an error raised on purpose is one line on stderr and exit status 2."""
+    """Entry point: an error raised on purpose, or a full disk, is one line on stderr and exit status 2."""
     try:
         app()
     except ForwardInfError as error:
         typer.echo(f"forwardinf: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        name = f" on which “{Path(error.filename).name}” was to be written" if error.filename else ""
+        typer.echo(f"forwardinf: The disk{name} is full. Make room, and run the same again: {GOES_ON}.", err=True)
         sys.exit(2)

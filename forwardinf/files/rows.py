@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,13 +22,17 @@ class RowCache:
 
     @classmethod
     def open(cls, path: Path, count: int, width: int) -> RowCache:
-        """The file at `path`, made aside and renamed where there is none; raises DamagedAsset for another shape."""
+        """The file at `path`, made aside and renamed where there is none.
+
+        Raises DamagedAsset for another shape, OSError where there is no room for it on the disk.
+        """
         import numpy as np
         from numpy.lib.format import open_memmap
 
         if not path.is_file():
             with writing(path) as aside:
                 empty = open_memmap(aside, "w+", np.float32, (count, width))
+                _take_room(aside)
                 empty[:] = np.nan
                 empty.flush()
         try:
@@ -47,3 +52,10 @@ class RowCache:
 
     def put(self, row: int, values: np.ndarray) -> None:
         self.rows[row] = values
+
+
+def _take_room(path: Path) -> None:
+    """Have the disk set aside all of a file; writing to a mapped one that has no room would end the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
