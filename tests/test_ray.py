@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -15,13 +17,15 @@ import pytest
 import ray
 import torch
 
-from conftest import Counted
+from conftest import Counted, write_patches
 from forwardinf.attribution.attributor import Attributor
 from forwardinf.attribution.executor import load_executor
 from forwardinf.attribution.progress import table_of
+from forwardinf.cli.main import main
 from forwardinf.config import load_settings
 from forwardinf.errors import WorkersLost
 from forwardinf.examples.catalog import Catalog
+from forwardinf.index.store import Index
 from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.sweep.executors import ray as executor_module
 from forwardinf.sweep.executors.ray import RayExecutor
@@ -124,3 +128,34 @@ def test_a_task_that_ends_its_workers_is_named(
     monkeypatch.setattr(executor_module, "TRIES", 2)
     with pytest.raises(WorkersLost, match=r"2 workers .* 4 images of shard 1, from “04.png” on"):
         list(on_ray.sweep(state, Watched(folder=str(tmp_path), deadly="05.png")))
+
+
+def test_the_command_line_builds_and_attributes_on_workers_with_the_same_bits(
+    tiny_checkpoint: Path, executor: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    write_patches(folder, 8)
+    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    for row in rows[:4]:
+        row["split"] = "held_out"
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["forwardinf", *arguments, "--model", str(tiny_checkpoint)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        return capsys.readouterr().out
+
+    answers = {}
+    for where in ("threads", "ray"):
+        here = ["--executor", where, *(["--ray-workers", "2"] if where == "ray" else [])]
+        index = tmp_path / where
+        run("index", "build", str(folder), "--out", str(index), "--draws", "2", "--null-pictures", "2", *here)
+        asked = ["attribute", str(folder / "05.png"), "--index", str(index), "--prompt", "patch 5", "--all", "--json"]
+        record = json.loads(run(*asked, *here))
+        answers[where] = (Index.open(index).manifest.files, record["results"], record["confidence"])
+    assert answers["ray"] == answers["threads"]
+    assert executor_module.ray.is_initialized()
