@@ -202,14 +202,11 @@ def test_where_the_effort_would_weigh_all_or_nothing_is_foreseen_all_images_are_
     attributor: Attributor, plain: Index, model: StableDiffusion, query: Query
 ):
     everything = last(attributor, query, None).scores().scores
-    for other, effort, method in (
-        (attributor, Effort(), METHOD),  # more than there are
-        (Attributor(model, plain), SMALL, METHOD),  # no sketches
-    ):
-        progress = last(other, query, effort, method)
-        assert progress.shortlist is None
-        torch.testing.assert_close(progress.scores().scores, everything)
-    assert last(attributor, query, SMALL, ForwardInf(size_draws=0)).shortlist is None
+    progress = last(attributor, query, Effort())  # for more than there are
+    assert progress.shortlist is None
+    torch.testing.assert_close(progress.scores().scores, everything)
+    for other in (attributor, Attributor(model, plain)):  # with sketches and without
+        assert last(other, query, SMALL, ForwardInf(size_draws=0)).shortlist is None
 
 
 def test_a_sweep_closed_in_any_stage_leaves_the_model_as_it_was(attributor: Attributor, query: Query):

@@ -237,3 +237,12 @@ def test_a_page_whose_model_cannot_be_loaded_says_so(index: Index, tmp_path: Pat
     broken = Served(index, tmp_path, loading, FolderStore(tmp_path), Worker(), tmp_path)
     *_, failed = attribute._finder(replace(page, served=broken), None)(ADA, None, "patch 1", 0, 1, 1, *METHOD)
     assert query.FAILED in failed[page.form.notice]
+
+
+def test_without_sketches_nothing_is_shown_as_likely_before_sizes_are_measured(served: Served):
+    few = Effort(first=2, at_once=2, at_most=4, similar=1, worded=1, sample=2)
+    asked = replace(question(png("blue")), effort=few)
+    *steps, result = served.worker.steps(asking.answered(served, asked))
+    assert isinstance(steps[1], Running)
+    assert steps[1].tiles is None
+    assert result.record.weighed.images < 12

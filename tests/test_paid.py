@@ -24,6 +24,7 @@ from forwardinf.examples.catalog import Catalog
 from forwardinf.examples.decoding import read_picture
 from forwardinf.examples.metadata import training_images
 from forwardinf.index.build import BuildPlan, build_index
+from forwardinf.index.sketch_file import INFO, SKETCHES
 from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.methods.protocol import Unmoved
 from forwardinf.models.sd import StableDiffusion
@@ -230,3 +231,24 @@ def test_the_page_weighs_all_for_the_difference(attributor: Attributor, pictures
     assert rest == DRAWS * COUNT - staged
     assert [result.record.weighed is None for result in results] == [False, True]
     assert results[0].id != results[1].id
+
+
+def test_without_sketches_sizes_come_first_and_only_likely_images_are_weighed(
+    attributor: Attributor, query, whole, counted: Counted
+):
+    index = attributor.index
+    bare = replace(attributor, index=replace(index, manifest=index.manifest.without_files(INFO, SKETCHES)))
+    paid = Paid()
+    step = forwards(counted, lambda: attributor.prepare(query, METHOD))
+    found: list[AttributionProgress] = []
+    all_of_it = forwards(counted, lambda: found.extend(bare.follow(query, METHOD, FEW, paid)))
+    weighed = found[-1].table.example_ids
+    assert SMALL.at_once < len(weighed) < COUNT
+    assert all_of_it == step + COUNT + (DRAWS - 1) * len(weighed)
+    assert [p.stages for p in found] == sorted(p.stages for p in found)
+    change = (whole.table["size"].sqrt() - whole.table.base_sizes_of("size").sqrt()).mean(dim=1)
+    best = [whole.table.example_ids[i] for i in change.argsort(descending=True).tolist()]
+    assert list(found[-1].shortlist.likely[:3]) == best[:3]
+    rest = forwards(counted, lambda: found.extend(bare.follow(query, METHOD, None, paid)))
+    assert rest == (DRAWS - 1) * (COUNT - len(weighed))
+    assert_as(found[-1], whole)

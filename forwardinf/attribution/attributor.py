@@ -40,6 +40,7 @@ from .null_changes import changes_under
 from .paid import Paid
 from .progress import AttributionProgress, Pace, ids_of
 from .shortlist import Effort, Shortlist, worded
+from .sizes_first import MeasuredSizes, can_measure_sizes_first, sizes_measured
 from .stages import followed_by_stages
 from .training_set import IndexedImages, batches_of
 
@@ -129,9 +130,13 @@ class Attributor:
 
         Only what is not `paid` yet. Closing the generator restores the model and stops.
         """
+        return self.run(self.jobs(state, method, paid), batch_size)
+
+    def run(self, jobs: list[SweepJob], batch_size: int | None = None) -> Generator[Measured, None, None]:
+        """What these jobs measure, task by task, as `sweep`."""
         batches = partial(batches_of, self.index, device=self.model.spec.device)
         executor = self.executor or ThreadExecutor(self.model, batches, batch_size)
-        return executor.run(self.jobs(state, method, paid), TaskJournal(self.journal) if self.journal else None)
+        return executor.run(jobs, TaskJournal(self.journal) if self.journal else None)
 
     def follow(
         self,
@@ -143,13 +148,14 @@ class Attributor:
         """The influence of the training images on a query, as it comes in; the last progress has the answer.
 
         With an `effort` only the most likely training images are weighed, where the method moves the size of the
-        prediction and the index has sketches; the first progress has their order then, and no score. Otherwise all
-        images are, the held-out ones for comparison only. What is `paid` for the same question, or found in the
-        journal, is not measured again, and what is measured is added to it. Closing the generator restores the model.
+        prediction; the first progress has their order then, and no score. Which these are the index's sketches say; or
+        without any the sizes of all images, which are measured first. Otherwise all images are weighed, the held-out
+        ones for comparison only. What is `paid` for the same question, or found in the journal, is not measured again,
+        and what is measured is added to it. Closing the generator restores the model.
         """
         began, paid = time.perf_counter(), Paid() if paid is None else paid
         state = self._prepared(query, method, paid)
-        found = self.shortlist(query, state, method, effort) if effort else None
+        found = (yield from self._first(query, state, method, effort, paid)) if effort else None
         if found is not None:
             yield from followed_by_stages(self, state, method, found, paid, began)
             return
@@ -177,17 +183,31 @@ class Attributor:
                 paid.add(measured)
         return paid.state
 
-    def shortlist(self, query: Query, state: QueryState, method: AttributionMethod, effort: Effort) -> Shortlist | None:
-        """The training images to weigh, most likely first; None where that cannot be foreseen, or would be all."""
-        if effort.at_once >= len(self.index.trained):
+    def _first(
+        self, query: Query, state: QueryState, method: AttributionMethod, effort: Effort, paid: Paid
+    ) -> Generator[AttributionProgress, None, Shortlist | None]:
+        """The training images to weigh, most likely first; None where that cannot be known, or would be all."""
+        if effort.at_once >= len(self.index.trained) or self.index.only is not None:
             return None
+        foresight: Foresight | MeasuredSizes | None = self.foresight(state)
+        if foresight is None and can_measure_sizes_first(state):
+            foresight = yield from sizes_measured(self, state, method, paid, effort)
+        return None if foresight is None else self.shortlist(query, foresight, method, effort)
+
+    def foresight(self, state: QueryState) -> Foresight | None:
+        """What the index's sketches say of where a method's state moves sizes; None where they do not."""
         sketches, move = self.index.sketches, next((r for r in state.rounds if r.quantity == "size"), None)
-        if sketches is None or move is None or sketches.info.draws != move.draws or self.index.only is not None:
+        if sketches is None or move is None or sketches.info.draws != move.draws:
             return None
-        info, kept = sketches.info, self.null_changes(method)
-        null = kept if kept and len(kept.queries) >= FEWEST_FOR_Z_SCORES else None
-        whitening = Whitening(self.index.fisher(), info.damping, info.dimensions, info.seed)
-        foresight = Foresight(self.index, sketches, whitening.of_move(move.deltas))
+        kept = sketches.info
+        whitening = Whitening(self.index.fisher(), kept.damping, kept.dimensions, kept.seed)
+        return Foresight(self.index, sketches, whitening.of_move(move.deltas))
+
+    def shortlist(
+        self, query: Query, foresight: Foresight | MeasuredSizes, method: AttributionMethod, effort: Effort
+    ) -> Shortlist | None:
+        """The training images to weigh, most likely first; None where these would be all."""
+        null = None if self.null(method) is None else self.null_changes(method)
         similar = self._nearest(query.picture, effort.similar) if query.picture else []
         caption = query.prompt if query.fallback_caption is None else query.fallback_caption
         others = [*similar, *worded(self.index, caption, effort.worded)]

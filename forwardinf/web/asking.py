@@ -124,7 +124,7 @@ class _Reports:
         images = self.served.index.catalog.by_id
         if now.shortlist and not now.stages:
             likely = [images[i] for i in now.shortlist.likely[:TOP]]
-            return Running(status, results_view.foreseen(likely, self.served.url_of))
+            return Running(status, results_view.foreseen(likely, self.served.url_of) if likely else None)
         scored = [(images[i], score, error) for i, score, error in now.scores().top(TOP)]
         return Running(status, results_view.so_far(now.done / now.total, scored, self.served.url_of))
 

@@ -256,7 +256,8 @@ def _opened(page: Page, browser: gr.Request, result_id: str) -> Updates:
 
 
 def _waiting(served: Served) -> str:
-    return results_view.waiting(len(served.index.trained), served.index.is_sketched)
+    trained = len(served.index.trained)
+    return results_view.waiting(trained, trained > Effort.at_once)
 
 
 def _lead(served: Served) -> str:

@@ -27,9 +27,9 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # heads, and rows of cell
 # While the answer comes in
 
 
-def waiting(trained: int, sketched: bool) -> str:
-    """What will happen, before there is a picture; with sketches only the likely images are weighed."""
-    return render("how_it_works.html", trained=trained, sketched=sketched)
+def waiting(trained: int, likely_only: bool) -> str:
+    """What will happen, before there is a picture; of a large training set only the likely images are weighed."""
+    return render("how_it_works.html", trained=trained, likely_only=likely_only)
 
 
 def preparing(text: str) -> str:

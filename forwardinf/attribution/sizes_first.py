@@ -1,0 +1,91 @@
+"""Where to look first in an index without sketches: the size of the prediction is measured for every image.
+
+That is one draw of the plan instead of all. What a sketch only foresees is known then, and the images are weighed in
+stages as with one (shortlist.py).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..methods.protocol import AttributionMethod, QueryState
+from ..scoring.null import NullDistribution
+from .foresight import POPULATION
+from .paid import Paid
+from .progress import AttributionProgress, Pace
+from .shortlist import Effort, Shortlist
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..index.null_file import NullChanges
+    from ..index.store import Index
+    from .attributor import Attributor
+
+SIZE = "size"  # the quantity
+
+
+@dataclass(frozen=True)
+class MeasuredSizes:
+    """What a Foresight says of the images of an index, from what was measured of them."""
+
+    index: Index
+    measured: Tensor  # [n], changes of the root of the size, meant over the draws that measure it
+    draws: int  # how many these are, the last of the plan
+
+    def changes(self, example_ids: Sequence[str]) -> Tensor:
+        """The changes of these images, `[b]`."""
+        return self.measured[[self.index.catalog.numbers[example_id] for example_id in example_ids]]
+
+    @cached_property
+    def population(self) -> Tensor:
+        """The changes of the training images, or of a random sample of them, `[p]`."""
+        trained = sorted(self.index.trained)
+        return self.changes(random.Random(0).sample(trained, min(POPULATION, len(trained))))
+
+    def order(self, null: NullChanges | None) -> list[str]:
+        """Training images by the z-score of their change, the highest first."""
+        ids = [image.id for image in self.index.catalog.images]
+        z = ((self.measured - self.population.mean()) / self.population.std().clamp(min=1e-12)).clamp(min=0)[:, None]
+        if null is not None:
+            z = NullDistribution.of(ids, null.per_draw[:, :, -self.draws :].mean(dim=2, keepdim=True)).z_scores(ids, z)
+        return [ids[i] for i in z[:, 0].argsort(descending=True, stable=True).tolist() if ids[i] in self.index.trained]
+
+
+def can_measure_sizes_first(state: QueryState) -> bool:
+    """Whether a method measures sizes, and something else that is worth sparing."""
+    quantities = {r.quantity for r in state.rounds if r.draws}
+    return SIZE in quantities and len(quantities) > 1
+
+
+def sizes_measured(
+    attributor: Attributor, state: QueryState, method: AttributionMethod, paid: Paid, effort: Effort
+) -> Generator[AttributionProgress, None, MeasuredSizes]:
+    """Measure the sizes of all images; how far that is comes on the way, without any score."""
+    index, sizes = attributor.index, next(r for r in state.rounds if r.quantity == SIZE)
+    ids = [image.id for image in index.catalog.images]
+    nothing = Shortlist((), (), (), {}, torch.zeros(1), len(index.trained), effort)
+    pace = Pace([sizes], len(ids), [m for m in paid.of(ids) if m.quantity == SIZE])
+    now = AttributionProgress(
+        **pace.now(), method=method, state=state, results=(), index=index, null=None, shortlist=nothing
+    )
+    yield now
+    jobs = [job for job in attributor.jobs(state, method, paid) if job.round.quantity == SIZE]
+    with closing(attributor.run(jobs)) as sweep:
+        for measured in sweep:
+            paid.add(measured)
+            pace.pay(measured)
+            yield AttributionProgress(**{**vars(now), **pace.now()})
+    after = torch.empty(len(ids), len(sizes.draws))
+    for measured in paid.of(ids):
+        if measured.quantity == SIZE:
+            after[[index.catalog.numbers[example_id] for example_id in measured.example_ids]] = measured.values
+    before = index.base_sizes[:, list(sizes.draws)]
+    return MeasuredSizes(index, (after.sqrt() - before.sqrt()).mean(dim=1), len(sizes.draws))
