@@ -45,6 +45,7 @@ from .options import (
     load_attributor,
     method_from,
     progress_bar,
+    reporting_to,
     require_folder_of,
 )
 from .proof import verify
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Which training images made this picture?")
 artwork = typer.Typer(no_args_is_help=True, help="The shipped training set.")
-train = typer.Typer(no_args_is_help=True, help="Train the shipped model; every command resumes where it stopped.")
+train = typer.Typer(no_args_is_help=True, help="Train the shipped model, resumably, and the embedder.")
 model = typer.Typer(no_args_is_help=True, help="Release and measure the shipped model.")
 app.add_typer(index, name="index")
 app.add_typer(study, name="study")
@@ -248,6 +249,20 @@ def train_diffusion(images: Images, work: Work = WORK, device: Device = "cpu") -
     from ..training.diffusion import train_diffusion as run
 
     run(EMOJI, work, images, device)
+
+
+@train.command("embedder")
+def train_embedder(
+    out: Annotated[Path, typer.Option(help="folder to write")] = ASSETS / "artwork-embedder",
+    copies: Annotated[int, typer.Option(min=1, help="disguised copies of each training picture")] = 4,
+    seed: Annotated[int, typer.Option(help="of the disguises")] = 0,
+) -> None:
+    """Fit the embedder `artwork` to the training pictures; takes half a minute and needs no WORK."""
+    from ..training.embedder import fit_embedder
+
+    with progress_bar("img") as bar:
+        fit_embedder(EMOJI, out, copies, seed, reporting_to(bar))
+    typer.echo(f"{out}: written")
 
 
 @model.command("release")
