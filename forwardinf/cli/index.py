@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     from ..models.protocol import PictureModel
 
 WEIGHTS = "cross-attention k,v | attention | all | a regular expression over names of the UNet's weights"
+Embedders = Annotated[
+    str,
+    typer.Option(
+        "--embedder",
+        help="visual similarity by: unet | vae | artwork | Hub id or folder of a CLIP or DINOv2 checkpoint",
+    ),
+]
 
 HeldOut = Annotated[
     int | None,
@@ -59,9 +66,7 @@ def index_build(
     draws: Annotated[int | None, typer.Option(min=1, help="draws per image, by default 4")] = None,
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
     tunable: Annotated[str, typer.Option(help=f"weights that a query may move: {WEIGHTS}")] = ModelSpec.tunable,
-    embedder: Annotated[
-        str, typer.Option(help="visual similarity by: unet | vae | Hub id or folder of a CLIP or DINOv2 checkpoint")
-    ] = "unet",
+    embedder: Embedders = "unet",
     null_pictures: HeldOut = None,
     kronecker: Annotated[bool, typer.Option("--kronecker", help="keep what curvature=kronecker needs")] = False,
     sketch: Sketch = True,
@@ -126,6 +131,32 @@ def _size(size: int) -> str:
         (size / n, unit) for n, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")) if size >= n or n == 1
     )
     return f"{number:.3g} {unit}"
+
+
+@index.command("embed")
+def index_embed(
+    folder: Path,
+    images: Annotated[Path, typer.Option(help="folder that the index was built from")],
+    out: Annotated[Path, typer.Option(help="new folder to write")],
+    embedder: Embedders = "artwork",
+    model: Model = None,
+    device: TorchDevice = None,
+) -> None:
+    """Copy an index, with another embedder; its null has to be measured again, by `index build`."""
+    from ..embedders.registry import load_embedder
+    from ..examples.metadata import training_images
+    from ..index.embed import embed_anew
+    from ..index.store import Index
+    from ..models.registry import load_model
+
+    opened = Index.open(folder)
+    settings = load_settings(model=model, device=device)
+    loaded = load_model(settings.model_spec(opened.info.tunable, opened.info.dtype))
+    opened.require(loaded)
+    with closing(Telling()) as tell:
+        by = load_embedder(embedder, loaded)
+        made = embed_anew(opened, by, training_images(images), out, partial(tell, "embeddings"))
+    typer.echo(f"{out}: {made.info.examples:,} images by {made.info.embedder}, no null, {made.fingerprint[:12]}…")
 
 
 @index.command("info")
