@@ -45,11 +45,11 @@ from .options import (
     load_attributor,
     method_from,
     progress_bar,
-    reporting_to,
     require_folder_of,
 )
 from .proof import verify
 from .suite import study
+from .train import train
 
 if TYPE_CHECKING:
     from ..attribution.answer import Answer
@@ -60,7 +60,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Which training images made this picture?")
 artwork = typer.Typer(no_args_is_help=True, help="The shipped training set.")
-train = typer.Typer(no_args_is_help=True, help="Train the shipped model, resumably, and the embedder.")
 model = typer.Typer(no_args_is_help=True, help="Release and measure the shipped model.")
 app.add_typer(index, name="index")
 app.add_typer(study, name="study")
@@ -76,9 +75,6 @@ EMOJI, EMOJI_DIFFUSION = ASSETS / "emoji", ASSETS / "emoji-diffusion"
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 GOES_ON = "builds, studies and sweeps with a journal go on from what was finished"
-
-Images = Annotated[int, typer.Option(help="train until this many images have been seen, over all sittings")]
-Device = Annotated[str, typer.Option(help="torch device")]
 
 
 @app.command()
@@ -217,52 +213,6 @@ def artwork_verify(folder: Annotated[Path, typer.Argument(help="folder of pictur
     catalog = Catalog.load(folder)
     catalog.verify()
     typer.echo(f"{folder}: {len(catalog.images):,} pictures, each as catalogued")
-
-
-@train.command("continue")
-def train_continue(work: Work = WORK) -> None:
-    """Lay the shipped model out in WORK, so that its training continues there."""
-    from ..training.release import unrelease
-
-    unrelease(EMOJI_DIFFUSION, work)
-
-
-@train.command("vae")
-def train_vae(images: Images, work: Work = WORK, device: Device = "cpu") -> None:
-    """Train the autoencoder and write it to WORK/pipeline/vae."""
-    from ..training.vae import train_vae as run
-
-    run(EMOJI, work, images, device)
-
-
-@train.command("decoder")
-def train_decoder(images: Images, work: Work = WORK, device: Device = "cpu") -> None:
-    """Train only the autoencoder's decoder further; latents, and so the UNet, are not touched."""
-    from ..training.vae import train_decoder as run
-
-    run(EMOJI, work, images, device)
-
-
-@train.command("diffusion")
-def train_diffusion(images: Images, work: Work = WORK, device: Device = "cpu") -> None:
-    """Train the text encoder and the UNet on the latents of WORK/pipeline/vae, and write WORK/pipeline."""
-    from ..training.diffusion import train_diffusion as run
-
-    run(EMOJI, work, images, device)
-
-
-@train.command("embedder")
-def train_embedder(
-    out: Annotated[Path, typer.Option(help="folder to write")] = ASSETS / "artwork-embedder",
-    copies: Annotated[int, typer.Option(min=1, help="disguised copies of each training picture")] = 4,
-    seed: Annotated[int, typer.Option(help="of the disguises")] = 0,
-) -> None:
-    """Fit the embedder `artwork` to the training pictures; takes half a minute and needs no WORK."""
-    from ..training.embedder import fit_embedder
-
-    with progress_bar("img") as bar:
-        fit_embedder(EMOJI, out, copies, seed, reporting_to(bar))
-    typer.echo(f"{out}: written")
 
 
 @model.command("release")
