@@ -19,8 +19,10 @@ from forwardinf.attribution.shortlist import Effort
 from forwardinf.errors import StopRequested
 from forwardinf.examples.catalog import Catalog
 from forwardinf.examples.metadata import training_images
+from forwardinf.files.manifest import Manifest
 from forwardinf.gradients.per_example import mean_gradient
 from forwardinf.index.build import BuildPlan, build_index
+from forwardinf.index.mean_file import MEAN
 from forwardinf.methods.forward_inf import ForwardInf
 from forwardinf.models.generation import GenerationRequest
 from forwardinf.models.sd import StableDiffusion
@@ -148,11 +150,12 @@ def test_a_sweep_stops_within_a_batch(model, attributor: Attributor, query: Quer
 def test_an_index_is_not_read_to_its_end(attributor: Attributor, monkeypatch: pytest.MonkeyPatch):
     read: list[str] = []
     index = replace(attributor.index)  # which has read nothing yet
-    whole = type(index.manifest).read_bytes
-    monkeypatch.setattr(
-        type(index.manifest), "read_bytes", lambda manifest, name: read.append(name) or whole(manifest, name)
-    )
-    for reading in (lambda: index.mean_latents, lambda: index.base_losses):
+    bare = replace(index, manifest=index.manifest.without_files(MEAN))
+    for name in ("read_bytes", "verified"):
+        wrapped = getattr(Manifest, name)
+        noting = lambda manifest, name, wrapped=wrapped: read.append(name) or wrapped(manifest, name)  # noqa: E731
+        monkeypatch.setattr(Manifest, name, noting)
+    for reading in (lambda: bare.mean_latents, lambda: index.base_losses, lambda: index.examples(index.visited)):
         read.clear()
         with heeding(After(2)), pytest.raises(StopRequested):
             reading()
