@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export GRADIO_ANALYTICS_ENABLED ?= False
 
-.PHONY: run test check bench bench-anytime bench-gpu bench-large bench-ray bench-review
+.PHONY: run test check bench bench-anytime bench-gpu bench-looks bench-large bench-ray bench-review
 
 run: .venv/run
 	$(BIN)/python app.py
@@ -41,6 +41,10 @@ bench-gpu: .venv/dev
 # Answers that weigh the likely images beside complete sweeps, on pictures that the shipped model generates.
 bench-anytime: .venv/dev
 	$(BIN)/python benchmarks/anytime.py
+
+# Which caption a picture without a prompt is given: disguised training images, and held-out ones by another artist.
+bench-looks: .venv/dev
+	$(BIN)/python benchmarks/looks.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
