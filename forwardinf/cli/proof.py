@@ -52,13 +52,15 @@ def case_pack(name: Name, out: Out, index: IndexFolder = None, results: ResultsF
     """Write the evidence pack of a case: reports, decisions, answers, original bytes, and a manifest of them."""
     from ..review.pack import packed
     from ..review.seal import load_key
+    from ..review.text import many
 
     settings = load_settings()
     _require_ending(out, ".zip")
     key = load_key(settings.signing_key) if settings.signing_key else None
     dossier, database = _gathered(name, index, results)
     _write(out, packed(dossier, database, key, settings.timestamp_url))
-    typer.echo(f"{out}: {len(dossier.entries)} pictures, {len(dossier.decisions)} decisions, head {dossier.head}")
+    held = f"{many(dossier.entries, 'picture')}, {many(dossier.decisions, 'decision')}"
+    typer.echo(f"{out}: {held}, head {dossier.head}")
 
 
 def verify(
@@ -104,9 +106,8 @@ def _thumbnails_of(index: Path | None) -> Thumbnail:
     """The thumbnails in an index, verified as they are read; none where it is not the index that answered."""
     from ..index.store import Index
 
-    folder = load_settings(index=index).index
     try:
-        opened = Index.recorded_in(folder)
+        opened = Index.recorded_in(load_settings(index=index).index)
     except ForwardInfError as error:
         typer.echo(f"Without thumbnails: {error}", err=True)
         return lambda fingerprint, match: None

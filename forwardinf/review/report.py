@@ -11,7 +11,7 @@ from .. import __version__
 from ..examples.decoding.signatures import format_of
 from .dossier import LIMITS, METHOD, Dossier, Entry
 from .findings import FoundMatch
-from .text import agreement_as_text
+from .text import agreement_as_text, many
 
 _ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("templates")),
@@ -26,6 +26,7 @@ def report_as_html(dossier: Dossier) -> str:
     """Pictures, what was found and decided, by whom, when and why, credits, method and limits."""
     return _ENVIRONMENT.get_template("report.html").render(
         dossier=dossier,
+        many=many,
         version=__version__,
         method=METHOD,
         limits=LIMITS,

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fpdf import FPDF
-from fpdf.enums import WrapMode, XPos, YPos
+from fpdf.enums import Align, WrapMode, XPos, YPos
 from fpdf.fonts import TTFFont
 from PIL import Image
 
@@ -15,11 +15,11 @@ from .. import __version__
 from .dossier import LIMITS, METHOD, Dossier, Entry
 from .findings import FoundMatch
 from .signals import Signal
-from .text import agreement_as_text, decision_as_text
+from .text import agreement_as_text, decision_as_text, many
 
 FONT = Path(__file__).with_name("fonts") / "DejaVuSans.ttf"
 UNPRINTABLE = "□"  # for a character that the font lacks; the HTML report has all
-MARGIN, THUMBNAIL, PICTURE = 18, 16, 45  # millimetres
+MARGIN, THUMBNAIL, PICTURE, KEPT_TOGETHER = 18, 16, 45, 16  # millimetres
 
 
 def report_as_pdf(dossier: Dossier) -> bytes:
@@ -29,7 +29,7 @@ def report_as_pdf(dossier: Dossier) -> bytes:
     page.set_creation_date(datetime.fromisoformat(dossier.as_of))
     page.heading(dossier.case.name, 20)
     page.text_block(
-        f"{len(dossier.entries)} pictures, {len(dossier.decisions)} decisions, as of {dossier.as_of}. "
+        f"{many(dossier.entries, 'picture')}, {many(dossier.decisions, 'decision')}, as of {dossier.as_of}. "
         f"Made with Forward-INF {__version__}."
     )
     page.heading("What this is, and what it is not")
@@ -74,8 +74,8 @@ class _Page(FPDF):
             self.ln(1)
 
     def picture(self, content: bytes, side: float) -> None:
-        """A picture at most `side` wide and high, above what follows."""
-        if self.get_y() + side > self.h - MARGIN:
+        """A picture at most `side` wide and high, on one page with the first lines of what follows."""
+        if self.get_y() + side + KEPT_TOGETHER > self.h - MARGIN:
             self.add_page()
         with Image.open(io.BytesIO(content)) as image:
             rgb = image.convert("RGB")
@@ -85,7 +85,7 @@ class _Page(FPDF):
     def _write(self, text: str, height: float) -> None:
         shown = "".join(one if one == "\n" or ord(one) in self._printable else UNPRINTABLE for one in text)
         wrap = WrapMode.WORD if " " in text else WrapMode.CHAR
-        self.multi_cell(0, height, shown, new_x=XPos.LMARGIN, new_y=YPos.NEXT, wrapmode=wrap)
+        self.multi_cell(0, height, shown, new_x=XPos.LMARGIN, new_y=YPos.NEXT, wrapmode=wrap, align=Align.L)
 
 
 def _add_entry(page: _Page, entry: Entry) -> None:
@@ -123,4 +123,4 @@ def _add_match(page: _Page, entry: Entry, match: FoundMatch) -> None:
 
 
 def _signal(signal: Signal) -> str:
-    return f"    {signal.name}: {signal.value} ({signal.read_from}, read {signal.read_at})"
+    return f"– {signal.name}: {signal.value} ({signal.read_from}, read {signal.read_at})"

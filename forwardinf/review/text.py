@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 from .agreement import Agreement, Contradiction, labelled
 from .cases import Case, Picture
@@ -14,6 +14,11 @@ from .overview import Line
 from .signals import Signal, signals_of
 
 NOT_ANSWERED = "not answered yet"
+
+
+def many(things: Sized, noun: str) -> str:
+    """“1 decision”, “2 decisions”."""
+    return f"{len(things):,} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def lines_as_table(lines: Sequence[Line]) -> str:

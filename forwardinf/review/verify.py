@@ -18,6 +18,7 @@ from ..records.upgrade import read_record
 from . import seal
 from .chain import decision_from, head_of
 from .pack import COMMENT, DECISIONS, MANIFEST, SCHEMA, SEALS, SIGNATURE, STAMP, folder_of
+from .text import many
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _are_whole(pack: Pack) -> bool:
     for name in sorted(present & recorded.keys()):
         if hashlib.sha256(pack.files[name]).hexdigest() != recorded[name]:
             pack.faults.append(f"{name} is not as it was packed.")
-    pack.remarks.append(f"{len(recorded)} files compared with the manifest")
+    pack.remarks.append(f"{many(recorded, 'file')} compared with the manifest")
     return len(pack.faults) == before
 
 
@@ -127,7 +128,7 @@ def _check_decisions(pack: Pack) -> None:
     known = {picture["sha256"] for picture in manifest["pictures"]}
     strangers = [decision.number for decision in decisions if decision.picture not in known]
     pack.faults.extend(f"{DECISIONS}: decision {number} is on no picture of the pack." for number in strangers)
-    pack.remarks.append(f"{len(decisions)} decisions, each following the one before it; head {head}")
+    pack.remarks.append(f"{many(decisions, 'decision')}, each following the one before it; head {head}")
 
 
 def _check_answers(pack: Pack) -> None:
