@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,13 @@ def pack(database: Database, dossier: Dossier, tmp_path: Path) -> Path:
 
 def test_a_pack_that_is_made_again_has_the_same_bytes(database: Database, pack: Path, tmp_path: Path):
     assert packed(dossier_of(opened(tmp_path), tmp_path), database, KEY) == pack.read_bytes()
+
+
+def test_nothing_in_a_pack_tells_when_it_was_made(dossier: Dossier, pack: Path, monkeypatch: pytest.MonkeyPatch):
+    with zipfile.ZipFile(pack) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+    monkeypatch.setattr(Dossier, "as_of", "2020-01-02T03:04:05Z")
+    assert re.findall(rb"D:(\d+)", report_as_pdf(dossier)) == [b"20200102030405"]
 
 
 def test_a_further_decision_gives_another_pack(database: Database, dossier: Dossier, pack: Path, tmp_path: Path):
@@ -215,12 +223,23 @@ def test_a_manifest_that_says_other_than_the_record_is_named(pack: Path, name: s
     assert f"pictures/001: manifest and record name another {label}." in faults_of(pack, change)
 
 
+def with_decisions(files: dict[str, bytes], decisions: bytes) -> None:
+    """Put other decisions in, and their checksum in the manifest."""
+    files["decisions.jsonl"] = decisions
+    sums = json.loads(files[MANIFEST])["files"]
+    remade(files, files={**sums, "decisions.jsonl": hashlib.sha256(decisions).hexdigest()})
+
+
+def test_decisions_that_are_left_off_with_their_checksum_are_missed(pack: Path):
+    def change(files: dict[str, bytes]) -> None:
+        with_decisions(files, b"".join(files["decisions.jsonl"].splitlines(keepends=True)[:-1]))
+
+    assert any("Its last decision is not the one that the manifest names" in fault for fault in faults_of(pack, change))
+
+
 def test_a_decision_that_is_forged_with_its_checksum_is_named(pack: Path):
     def change(files: dict[str, bytes]) -> None:
-        files["decisions.jsonl"] = files["decisions.jsonl"].replace(b'"infringes"', b'"licensed"')
-        sums = json.loads(files[MANIFEST])["files"]
-        sums["decisions.jsonl"] = hashlib.sha256(files["decisions.jsonl"]).hexdigest()
-        remade(files, files=sums)
+        with_decisions(files, files["decisions.jsonl"].replace(b'"infringes"', b'"licensed"'))
 
     assert any("Decision 1 of" in fault and "is not as it was made" in fault for fault in faults_of(pack, change))
 
