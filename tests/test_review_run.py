@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -187,3 +189,20 @@ def test_reports_and_rows_are_written_as_their_names_end(forwardinf, pictures: P
     assert [row["file_name"] for row in json.loads((tmp_path / "a.json").read_bytes())] == ["0.png"]
     assert "must end in .csv or .json" in forwardinf("case", "export", "Ada", "-o", "a.txt", fails=InvalidRequest)
     assert "does not exist" in forwardinf("case", "pack", "Ada", "-o", tmp_path / "no" / "a.zip", fails=InvalidRequest)
+
+
+def test_a_pack_on_a_full_disk_leaves_what_was_there(
+    forwardinf, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    forwardinf("case", "add", "Ada", pictures / "0.png")
+    pack = tmp_path / "pack.zip"
+    pack.write_bytes(b"an earlier one")
+
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        told = forwardinf("case", "pack", "Ada", "-o", pack, fails=StorageFailed)
+    assert told.startswith("“pack.zip” cannot be written: No space left on device")
+    assert pack.read_bytes() == b"an earlier one"
