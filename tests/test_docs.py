@@ -17,6 +17,7 @@ from conftest import ASSETS
 from forwardinf.cli.main import app
 from forwardinf.cli.methods import settings_table
 from forwardinf.config import Settings
+from forwardinf.examples.layouts.keys import ALIASES
 from forwardinf.records.upgrade import read_record
 from forwardinf.studies import summary
 from forwardinf.studies.reports import read_reports
@@ -192,13 +193,17 @@ def test_python_shown_imports_what_is_there():
     assert [(module, name) for module, name in names if not hasattr(importlib.import_module(module), name)] == []
 
 
-def test_lines_of_metadata_shown_have_documented_fields():
-    table = text_of(COMMANDS).partition("### `metadata.jsonl`")[2].partition("\n## ")[0]
-    documented = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE))))
-    shown = [json.loads(line) for page in (README, COMMANDS) for block in blocks(page, "json") for line in [block]]
+def test_keys_of_metadata_are_those_that_are_read():
+    section = text_of(COMMANDS).partition("### Training images")[2].partition("\n## ")[0]
+    documented: dict[str, tuple[str, ...]] = {}
+    for fields, keys in re.findall(r"^\| (`.*?`) \| (`.*?`) \|", section, re.MULTILINE):
+        for field, read_from in zip(fields.split(", "), keys.split("; "), strict=True):
+            documented[field.strip("`")] = tuple(re.findall(r"`(\w+)`", read_from))
+    assert documented == ALIASES
+    shown = [json.loads(block) for page in (README, COMMANDS) for block in blocks(page, "json")]
     assert shown
     for line in shown:
-        assert {"file_name", "text"} <= line.keys() <= documented
+        assert {"file_name", "text"} <= line.keys() <= set().union(*ALIASES.values())
 
 
 def test_the_docker_image_is_of_what_is_pinned_and_of_what_is_here():

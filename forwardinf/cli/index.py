@@ -46,6 +46,14 @@ HeldOut = Annotated[
         help="held-out images to run as queries, so that answers can say what stands out; by default 29",
     ),
 ]
+KeyChoices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key",
+        metavar="FIELD=KEY",
+        help="which key of the metadata gives a field, as in text=description; `text=` for no captions; repeatable",
+    ),
+]
 Sketch = Annotated[
     bool, typer.Option(help="keep 4 KB an image that say where to look first, so that answers weigh few images")
 ]
@@ -57,6 +65,7 @@ index = typer.Typer(no_args_is_help=True, help="Build and inspect the index of a
 def index_build(
     folder: Path,
     out: Annotated[Path, typer.Option(help="folder to write; a build that was cut off there goes on")],
+    key: KeyChoices = None,
     model: Model = None,
     device: TorchDevice = None,
     dtype: Dtype = None,
@@ -72,17 +81,16 @@ def index_build(
     sketch: Sketch = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it takes, from 30 s of measuring")] = False,
 ) -> None:
-    """Index an image folder (metadata.jsonl with file_name and text) or a folder with a catalog.parquet."""
+    """Index a folder of training images: its metadata.jsonl, .json or .csv, or catalog.parquet."""
     from ..attribution.attributor import DEFAULT_METHOD, Attributor
     from ..attribution.build_null import QUERIES, build_null
     from ..attribution.build_sketch import build_sketch
     from ..attribution.executor import load_executor
     from ..embedders.registry import load_embedder
-    from ..examples.metadata import training_images
     from ..index.build import BuildPlan, build_index
     from ..models.registry import load_model
 
-    source = training_images(folder)
+    source = _read(folder, key or [])
     where = {"executor": executor, "ray_address": ray_address, "ray_workers": ray_workers}
     settings = load_settings(model=model, device=device, dtype=dtype, **where)
     sweeps = load_executor(settings)
@@ -100,6 +108,16 @@ def index_build(
             attributor = Attributor(loaded, built, load_embedder(embedder, loaded), executor=sweeps)
             built = build_null(attributor, DEFAULT_METHOD, source, asked, seed, partial(tell, "null pictures"))
     typer.echo(f"{out}: {_summary(built, asked)}")
+
+
+def _read(folder: Path, key: list[str]) -> Catalog:
+    """The training images of a folder; how it was read is told on stderr."""
+    from ..examples.layouts.keys import parse_choices
+    from ..examples.metadata import read_training_folder
+
+    read = read_training_folder(folder, parse_choices(key))
+    typer.echo(read.described(), err=True)
+    return read.catalog
 
 
 def _summary(built: Index, asked: int) -> str:
@@ -138,24 +156,27 @@ def index_embed(
     folder: Path,
     images: Annotated[Path, typer.Option(help="folder that the index was built from")],
     out: Annotated[Path, typer.Option(help="new folder to write")],
+    key: KeyChoices = None,
     embedder: Embedders = "artwork",
     model: Model = None,
     device: TorchDevice = None,
 ) -> None:
     """Copy an index, with another embedder; its null has to be measured again, by `index build`."""
     from ..embedders.registry import load_embedder
+    from ..examples.layouts.keys import parse_choices
     from ..examples.metadata import training_images
     from ..index.embed import embed_anew
     from ..index.store import Index
     from ..models.registry import load_model
 
     opened = Index.open(folder)
+    pictures = training_images(images, parse_choices(key or ()))
     settings = load_settings(model=model, device=device)
     loaded = load_model(settings.model_spec(opened.info.tunable, opened.info.dtype))
     opened.require(loaded)
     with closing(Telling()) as tell:
         by = load_embedder(embedder, loaded)
-        made = embed_anew(opened, by, training_images(images), out, partial(tell, "embeddings"))
+        made = embed_anew(opened, by, pictures, out, partial(tell, "embeddings"))
     typer.echo(f"{out}: {made.info.examples:,} images by {made.info.embedder}, no null, {made.fingerprint[:12]}…")
 
 

@@ -1,95 +1,132 @@
-"""A folder of training images as people have it to the rows of a catalog.
-
-One JSON object a line in `metadata.jsonl`, as the image folders of Hugging Face's datasets have it: file_name and text,
-and where they are known creator, licence, licence_url, source, url, and split (train, or held_out for images that the
-model was not trained on).
-"""
+"""A folder of training images as people have it to the rows of a catalog."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from PIL import Image
-
-from ..errors import InvalidRequest, MissingAsset, UnreadablePicture
+from ..errors import InvalidRequest, UnreadablePicture
 from .catalog import FILE_NAME, Catalog, TrainingImage
-from .decoding.signatures import format_of
+from .layouts.keys import Keys
+from .layouts.paths import Missing, normalised
+from .layouts.pictures import size_of
+from .layouts.protocol import Listing, Row
+from .layouts.registry import find_listing
 
-METADATA = "metadata.jsonl"
 SPLITS = ("train", "held_out")
-_ORIENTATION, _ON_ITS_SIDE = 0x0112, 5  # EXIF; from 5 on, width and height are swapped
+UNKNOWN = "unknown"
 
 
-def training_images(folder: Path) -> Catalog:
-    """The catalog of a folder: its `catalog.parquet`, or made from its `metadata.jsonl`. No picture is decoded.
+@dataclass(frozen=True)
+class TrainingFolder:
+    """The catalog of a folder, and for people how it was read."""
 
-    Raises MissingAsset where there is neither, and InvalidRequest naming the line that cannot be used.
+    catalog: Catalog
+    source: str  # what in the folder says so: “metadata.jsonl”
+    notes: tuple[str, ...] = ()  # one clause each
+
+    def described(self) -> str:
+        """Lines: what was read, and a note in each."""
+        head = f"{self.catalog.folder.name}: {len(self.catalog.images):,} images by {self.source}"
+        return "\n  ".join([head, *self.notes])
+
+
+def training_images(folder: Path, keys: Mapping[str, str] | None = None) -> Catalog:
+    """The catalog of a folder, as `read_training_folder` reads it."""
+    return read_training_folder(folder, keys).catalog
+
+
+def read_training_folder(folder: Path, keys: Mapping[str, str] | None = None) -> TrainingFolder:
+    """A folder by its `catalog.parquet`, or else by the first layout that knows it. No picture is decoded.
+
+    `keys` names, by field, keys of the rows to read in place of the usual ones. An id is the path below the folder.
+    Raises MissingAsset where nothing there says what its images are, and InvalidRequest naming the row that cannot be
+    used.
     """
+    folder = folder if folder.name else folder.resolve()
     if (folder / FILE_NAME).is_file():
-        return Catalog.load(folder)
-    if not (folder / METADATA).is_file():
-        raise MissingAsset(f"“{folder.name}” has neither {FILE_NAME} nor {METADATA}, so its images are not known.")
-    try:
-        lines = (folder / METADATA).read_text(encoding="utf-8").splitlines()
-    except ValueError as error:
-        raise InvalidRequest(f"“{folder.name}/{METADATA}” is not text in UTF-8. Save it as that.") from error
-    rows = [_row(folder, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not rows:
-        raise InvalidRequest(f"“{folder.name}/{METADATA}” names no image.")
-    _require_distinct(folder, rows)
-    return Catalog(folder, tuple(sorted(rows, key=lambda row: row.id)))
+        if keys:
+            raise InvalidRequest(f"“{folder.name}” has a {FILE_NAME}, whose columns are fixed: leave --key out.")
+        return TrainingFolder(Catalog.load(folder), FILE_NAME)
+    listing = find_listing(folder)
+    read = _Reading(folder, listing, Keys.among(listing.rows, keys or {}, f"“{folder.name}/{listing.source}”"))
+    images = read.images()
+    catalog = Catalog(folder, tuple(sorted(images, key=lambda image: image.id)))
+    return TrainingFolder(catalog, listing.source, read.notes(catalog))
 
 
-def _row(folder: Path, number: int, line: str) -> TrainingImage:
-    where = f"“{folder.name}/{METADATA}” line {number}"
-    try:
-        fields = json.loads(line)
-        file_name, text = str(fields["file_name"]), str(fields["text"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidRequest(f"{where} needs a JSON object with file_name and text.") from error
-    data = _read(folder, file_name, where)
-    width, height = _size_of(data, file_name, where)
-    known = {key: str(fields.get(key) or "unknown") for key in ("creator", "licence", "source")}
-    return TrainingImage(
-        id=file_name, file_name=file_name, collection=folder.name, creator=known["creator"], licence=known["licence"],
-        licence_url=str(fields.get("licence_url") or ""), source_package=known["source"], source_version="",
-        source_file=file_name, source_url=str(fields.get("url") or ""), caption=text, subject=text, group="",
-        subgroup="", tags="", width=width, height=height, sha256=hashlib.sha256(data).hexdigest(),
-        phash="", split=_split(fields, where), repeats=1,
-    )  # fmt: skip
+@dataclass(frozen=True)
+class _Reading:
+    """Rows that are being made into a catalog's."""
+
+    folder: Path
+    listing: Listing
+    keys: Keys
+
+    def images(self) -> list[TrainingImage]:
+        named = self._named()
+        missing = Missing(self.folder)
+        return [self._image(name, row, fields, missing) for name, (row, fields) in named.items()]
+
+    def notes(self, catalog: Catalog) -> tuple[str, ...]:
+        notes = [f"keys: {self.keys.described()}", *self.listing.notes]
+        if without := sum(not image.caption for image in catalog.images):
+            notes.append(f"{without:,} without a caption")
+        if not any(map(_is_credited, catalog.images)):
+            notes.append("none has a creator, licence or source, so matches cannot be credited")
+        return tuple(notes)
+
+    def _named(self) -> dict[str, tuple[Row, dict[str, str]]]:
+        """Rows and their texts by the id of their image; raises InvalidRequest where two name one file."""
+        found: dict[str, tuple[Row, dict[str, str]]] = {}
+        for row in self.listing.rows:
+            where = self._where(row)
+            fields = self.keys.texts_of(row, where)
+            name = normalised(self.folder, fields["file_name"], where)
+            if name in found:
+                raise InvalidRequest(
+                    f"{where} names “{name}”, as {found[name][0].where} does. Remove one of them: an image has one "
+                    "caption and one credit."
+                )
+            found[name] = row, fields
+        return found
+
+    def _where(self, row: Row) -> str:
+        return f"“{self.folder.name}/{self.listing.source}” {row.where}"
+
+    def _image(self, name: str, row: Row, fields: dict[str, str], missing: Missing) -> TrainingImage:
+        where = self._where(row)
+        try:
+            data = self._content(name, row, missing)
+            width, height = size_of(data)
+        except UnreadablePicture as refusal:
+            raise InvalidRequest(f"{where} names a picture that cannot be read: “{name}” {refusal}") from refusal
+        return TrainingImage(
+            id=name, file_name=name, collection=self.folder.name, creator=fields.get("creator") or UNKNOWN,
+            licence=fields.get("licence") or UNKNOWN, licence_url=fields.get("licence_url", ""),
+            source_package=fields.get("source") or UNKNOWN, source_version="", source_file=name,
+            source_url=fields.get("url", ""), caption=fields.get("text", ""), subject=fields.get("text", ""), group="",
+            subgroup="", tags="", width=width, height=height, sha256=hashlib.sha256(data).hexdigest(), phash="",
+            split=_split(fields, where), repeats=_repeats(fields, where),
+        )  # fmt: skip
+
+    def _content(self, name: str, row: Row, missing: Missing) -> bytes:
+        try:
+            return row.read() if row.read else (self.folder / name).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise UnreadablePicture(f"{missing.why(name)}.") from error
+        except OSError as error:
+            raise UnreadablePicture(f"cannot be opened: {error.strerror}.") from error
 
 
-def _read(folder: Path, file_name: str, where: str) -> bytes:
-    path = (folder / file_name).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise InvalidRequest(f"{where} names “{file_name}”, which is not a file below the folder.")
-    return path.read_bytes()
+def _is_credited(image: TrainingImage) -> bool:
+    return {image.creator, image.licence, image.source_package} != {UNKNOWN} or bool(image.source_url)
 
 
-def _size_of(data: bytes, file_name: str, where: str) -> tuple[int, int]:
-    """Width and height of an upright picture in pixels, from its header."""
-    try:
-        with Image.open(io.BytesIO(data), formats=[format_of(data)]) as header:
-            return header.size[::-1] if _is_on_its_side(header) else header.size
-    except UnreadablePicture as refusal:
-        raise InvalidRequest(f"{where} names a picture that cannot be read: “{file_name}” {refusal}") from refusal
-    except (Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-        raise InvalidRequest(f"{where} names “{file_name}”, whose header cannot be read as a picture's.") from error
-
-
-def _is_on_its_side(header: Image.Image) -> bool:
-    if header.format == "PNG" and "exif" not in header.info:  # it may come behind the pixels, which are not read here
-        return False
-    orientation: int = header.getexif().get(_ORIENTATION, 1)
-    return orientation >= _ON_ITS_SIDE
-
-
-def _split(fields: dict[str, Any], where: str) -> str:
-    split = str(fields.get("split") or "train")
+def _split(fields: Mapping[str, str], where: str) -> str:
+    split = fields.get("split") or "train"
     if split not in SPLITS:
         raise InvalidRequest(
             f"{where} has the split “{split}”; it must be train, or held_out for what was not trained on."
@@ -97,10 +134,8 @@ def _split(fields: dict[str, Any], where: str) -> str:
     return split
 
 
-def _require_distinct(folder: Path, rows: list[TrainingImage]) -> None:
-    """Raise InvalidRequest where two lines name one file: an id names one image."""
-    seen: set[str] = set()
-    for row in rows:
-        if row.id in seen:
-            raise InvalidRequest(f"“{folder.name}/{METADATA}” names “{row.id}” twice. Remove one of the lines.")
-        seen.add(row.id)
+def _repeats(fields: Mapping[str, str], where: str) -> int:
+    written = fields.get("repeats") or "1"
+    if not (written.isascii() and written.isdigit() and int(written[:10]) >= 1 and len(written) < 10):
+        raise InvalidRequest(f"{where} has “{written}” repeats; it must be a whole number from 1 on.")
+    return int(written)

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from ..errors import InvalidRequest
 from ..examples.decoding.picture import MAX_BYTES
-from ..examples.metadata import METADATA
+from ..examples.layouts.metadata_jsonl import METADATA
+from ..examples.layouts.paths import SUFFIXES
 from .cases import Given
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif")
 
 
 def given_from(paths: Iterable[Path], prompt: str = "") -> Iterator[Given]:

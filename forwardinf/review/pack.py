@@ -25,6 +25,7 @@ from sqlalchemy import insert, select
 
 from .. import __version__
 from ..examples.decoding.signatures import format_of
+from ..examples.layouts.paths import SUFFIXES
 from ..files.identity import canonical
 from ..records.store import CSV, RECORD
 from . import seal
@@ -32,7 +33,6 @@ from .database import Database
 from .dossier import Dossier, Entry
 from .exported import as_csv
 from .findings import record_bytes
-from .given import SUFFIXES
 from .report import report_as_html
 from .report_pdf import report_as_pdf
 from .schema import timestamps
