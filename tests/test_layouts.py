@@ -263,6 +263,83 @@ def test_links_of_a_folder_are_followed(folder: Path):
         training_images(folder)
 
 
+def caption(folder: Path, **captions: str) -> Path:
+    for name, text in captions.items():
+        (folder / f"{name}.txt").write_bytes(text.encode())
+    return folder
+
+
+def test_captions_beside_the_pictures_are_read_also_in_folders_below(folder: Path):
+    caption(folder, red="a red one\r\n", green="\ufeffcafé")
+    for name in ("one/red.png", "one/deep/red.PNG", ".hidden/red.png", "__MACOSX/red.png"):
+        draw(folder / "x.png")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "x.png").rename(folder / name)
+        caption((folder / name).parent, red=f"in {name}")
+    (folder / "one" / "red.caption").write_text("the .txt goes first")
+    (folder / "blue.caption").write_text("blue")
+    assert captions(folder) == {
+        "blue.png": "blue", "green.png": "café", "one/deep/red.PNG": "in one/deep/red.PNG", "one/red.png":
+        "in one/red.png", "red.png": "a red one",
+    }  # fmt: skip
+    assert {image.repeats for image in training_images(folder).images} == {1}
+
+
+def test_what_captions_leave_open_is_said(folder: Path):
+    caption(folder, red="first\nsecond", LICENSE="MIT", zebra="a picture of another kind")
+    (folder / "zebra.heic").touch()
+    shown = read_training_folder(folder).described()
+    assert "1 captions have several lines, of which the first is read" in shown
+    assert "2 captions are beside no picture" in shown
+    assert "“LICENSE.txt” and others" in shown
+    assert "2 without a caption" in shown
+    assert captions(folder)["red.png"] == "first"
+
+
+def test_folders_named_by_repeats_are_shown_and_recorded(tmp_path: Path):
+    for name in ("10_sks dog/a.png", "10_sks dog/b.png", "10_sks dog/sub/c.png", "1_dog/d.png", "e.png", "f/2_x/g.png"):
+        draw(tmp_path / name)
+    caption(tmp_path / "10_sks dog", a="a dog")
+    read = read_training_folder(tmp_path)
+    repeats = {image.id: (image.repeats, image.caption) for image in read.catalog.images}
+    assert repeats == {
+        "10_sks dog/a.png": (10, "a dog"), "10_sks dog/b.png": (10, "sks dog"), "10_sks dog/sub/c.png": (10, "sks dog"),
+        "1_dog/d.png": (1, "dog"), "e.png": (1, ""), "f/2_x/g.png": (1, ""),
+    }  # fmt: skip
+    assert "repeats by the names of folders: 3 in “10_sks dog”, 1 in “1_dog”" in read.described()
+    assert "2 in “10_sks dog” without a caption take the folder's: “sks dog”" in read.described()
+
+
+@pytest.mark.parametrize(
+    ("content", "refusal"),
+    [
+        ("é".encode("latin-1"), r"“set/red\.txt” line 1 is not UTF-8"),
+        ("é".encode("utf-16"), r"“set/red\.txt” is UTF-16"),
+    ],
+)
+def test_a_caption_in_another_encoding_is_named(folder: Path, content: bytes, refusal: str):
+    (folder / "red.txt").write_bytes(content)
+    with pytest.raises(InvalidRequest, match=refusal):
+        training_images(folder)
+
+
+def test_linked_folders_are_read_and_loops_end(folder: Path):
+    draw(folder.parent / "store" / "a.png")
+    (folder / "10_dog").symlink_to(folder.parent / "store")
+    (folder.parent / "store" / "up").symlink_to(folder)
+    assert captions(folder) == {"10_dog/a.png": "dog", "blue.png": "", "green.png": "", "red.png": ""}
+
+
+def test_metadata_goes_before_captions(folder: Path):
+    assert captions(write_rows(caption(folder, green="beside"), RED)) == {"red.png": "red"}
+
+
+def test_a_folder_that_is_repeated_no_times_is_refused(tmp_path: Path):
+    draw(tmp_path / "0_dog" / "a.png")
+    with pytest.raises(InvalidRequest, match=r"0_dog/a\.png” has “0” repeats"):
+        training_images(tmp_path)
+
+
 def build(folder: Path, *options: str) -> str:
     """What `index build` says of a folder before it finds that there is no model."""
     out = folder.parent / "index"

@@ -94,7 +94,9 @@ class _Reading:
         return found
 
     def _where(self, row: Row) -> str:
-        return f"“{self.folder.name}/{self.listing.source}” {row.where}"
+        if row.where:
+            return f"“{self.folder.name}/{self.listing.source}” {row.where}"
+        return f"“{self.folder.name}/{row.fields['file_name']}”"
 
     def _image(self, name: str, row: Row, fields: dict[str, str], missing: Missing) -> TrainingImage:
         where = self._where(row)

@@ -17,7 +17,7 @@ from typing import Protocol
 class Row:
     """What is written about one picture, by the keys that its author chose."""
 
-    where: str  # for messages: “line 3”
+    where: str  # for messages: “line 3”; empty where the picture itself is the only place
     fields: Mapping[str, object]
     read: Callable[[], bytes] | None = None  # the picture's file; None: the one below the folder that the row names
 
