@@ -149,13 +149,6 @@ def test_metadata_that_cannot_be_used_is_named(tmp_path: Path, line: str, named:
         training_images(tmp_path)
 
 
-def test_an_image_that_cannot_be_read_is_named(tmp_path: Path):
-    write_patches(tmp_path, 2)
-    (tmp_path / "01.png").write_bytes(b"no picture")
-    with pytest.raises(InvalidRequest, match=r"line 2 names a picture that cannot be read: “01\.png”"):
-        training_images(tmp_path)
-
-
 def test_the_index_and_a_query_see_the_same_picture(model: StableDiffusion, tmp_path: Path):
     write_patches(tmp_path, 1)
     patch = Image.open(tmp_path / "00.png")

@@ -116,6 +116,7 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
         Image.new("RGB", (20, 20), colour).save(images / f"{i}.png")
         split = {"split": "held_out"} if colour == "orange" else {}
         rows.append(json.dumps({"file_name": f"{i}.png", "text": f"{colour} square", "creator": "Ada"} | split))
+    rows.append('{"file_name": "gone.png", "text": "gone"}')
     (images / "metadata.jsonl").write_text("\n".join(rows))
     model = ["--model", str(tiny_checkpoint)]
 
@@ -131,8 +132,9 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
     assert "images: 5 of 5 in " in built.stderr
     assert "null pictures: 2 of 2 in " in built.stderr
     info = json.loads(forwardinf("index", "info", str(index)).stdout)
-    assert (info["examples"], info["embedder"], info["tunable"]) == (5, "vae", "attention")
-    assert "5 images, 2 draws each, 1 null pictures" in built.stdout
+    assert (info["examples"], info["skipped"], info["embedder"], info["tunable"]) == (5, 1, "vae", "attention")
+    assert "skipped line 6: “gone.png” is not there." in built.stderr
+    assert "5 images (1 skipped), 2 draws each, 1 null pictures" in built.stdout
     assert "every file as recorded" in forwardinf("index", "verify", str(index)).stdout
 
     asked = ["attribute", str(images / "2.png"), "--index", str(index), "--prompt", "blue square", *model]

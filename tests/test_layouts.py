@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from conftest import ASSETS
 from forwardinf.cli.main import app
 from forwardinf.errors import InvalidRequest, MissingAsset
 from forwardinf.examples.layouts.keys import parse_choices
 from forwardinf.examples.layouts.registry import layouts
 from forwardinf.examples.metadata import read_training_folder, training_images
+from forwardinf.index.info import INFO, IndexInfo
 
 Fields = dict[str, Any]
 
@@ -31,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 def draw(path: Path, colour: str = "red") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 6), colour).save(path)
+    Image.new("RGB", (12, 9), colour).save(path)
 
 
 def write_rows(folder: Path, *rows: Fields | str, encoding: str = "utf-8", end: str = "\n") -> Path:
@@ -338,6 +341,64 @@ def test_a_folder_that_is_repeated_no_times_is_refused(tmp_path: Path):
     draw(tmp_path / "0_dog" / "a.png")
     with pytest.raises(InvalidRequest, match=r"0_dog/a\.png” has “0” repeats"):
         training_images(tmp_path)
+
+
+def damage(folder: Path) -> Path:
+    """A folder whose rows name a sound picture, one cut short, one that is a web page and one that is not there."""
+    noise = Image.effect_noise((64, 64), 90).convert("RGB")
+    noise.save(folder / "green.png")
+    (folder / "green.png").write_bytes((folder / "green.png").read_bytes()[:2000])
+    (folder / "blue.png").write_text("<html>404</html>")
+    gone = {"file_name": "gone.png", "text": "x"}
+    return write_rows(folder, RED, GREEN, {"file_name": "blue.png", "text": "blue"}, gone)
+
+
+def test_pictures_that_cannot_be_read_are_skipped_and_listed_by_row(folder: Path):
+    read = read_training_folder(damage(folder), decode=True)
+    assert ([image.id for image in read.catalog.images], read.catalog.skipped) == (["red.png"], 3)
+    cut, page, gone = read.skipped
+    assert cut.startswith("line 2: “green.png” is PNG, but ends before")
+    assert page.startswith("line 3: “blue.png” is a web page")
+    assert gone == "line 4: “gone.png” is not there."
+    assert all(f"skipped {picture}" in read.described() for picture in read.skipped)
+
+
+def test_without_decoding_only_headers_are_looked_at(folder: Path):
+    assert captions(damage(folder)) == {"green.png": "green", "red.png": "red"}
+
+
+def test_strict_refuses_a_folder_and_names_what_cannot_be_read(folder: Path):
+    with pytest.raises(InvalidRequest, match=r"3 of 4 pictures cannot be read: line 2.*line 3.*line 4.*--strict"):
+        read_training_folder(damage(folder), decode=True, strict=True)
+    rows = [{"file_name": f"{n}.png", "text": ""} for n in range(14)]
+    with pytest.raises(InvalidRequest, match=r"line 11: .* … and 4 others"):
+        read_training_folder(write_rows(folder, RED, *rows), strict=True)
+
+
+def test_an_index_says_how_many_were_skipped_and_an_older_one_stays_as_it_is():
+    written = (ASSETS / "emoji-index" / INFO).read_bytes()
+    info = IndexInfo.parse("emoji-index", written)
+    assert (info.skipped, info.to_bytes()) == (0, written)
+    assert IndexInfo.parse("other", replace(info, skipped=3).to_bytes()).skipped == 3
+
+
+def test_a_folder_without_any_readable_picture_is_refused(folder: Path):
+    (folder / "red.png").unlink()
+    with pytest.raises(InvalidRequest, match=r"none of the pictures can be read: line 1: “red\.png” is not there"):
+        training_images(write_rows(folder, RED))
+
+
+def test_reading_is_told_as_it_goes(folder: Path):
+    told: list[tuple[int, int]] = []
+    read_training_folder(write_rows(folder, RED, GREEN), on_progress=lambda *done: told.append(done))
+    assert told == [(0, 2), (1, 2), (2, 2)]
+
+
+def test_the_command_line_skips_or_refuses(folder: Path):
+    shown = build(damage(folder))
+    assert "set: 1 images by metadata.jsonl" in shown
+    assert "skipped line 2: “green.png” is PNG, but ends" in shown
+    assert "3 of 4 pictures cannot be read" in build(folder, "--strict")
 
 
 def build(folder: Path, *options: str) -> str:

@@ -66,6 +66,7 @@ def index_build(
     folder: Path,
     out: Annotated[Path, typer.Option(help="folder to write; a build that was cut off there goes on")],
     key: KeyChoices = None,
+    strict: Annotated[bool, typer.Option("--strict", help="refuse a folder with pictures that cannot be read")] = False,
     model: Model = None,
     device: TorchDevice = None,
     dtype: Dtype = None,
@@ -90,7 +91,7 @@ def index_build(
     from ..index.build import BuildPlan, build_index
     from ..models.registry import load_model
 
-    source = _read(folder, key or [])
+    source = _read(folder, key or [], strict)
     where = {"executor": executor, "ray_address": ray_address, "ray_workers": ray_workers}
     settings = load_settings(model=model, device=device, dtype=dtype, **where)
     sweeps = load_executor(settings)
@@ -110,12 +111,14 @@ def index_build(
     typer.echo(f"{out}: {_summary(built, asked)}")
 
 
-def _read(folder: Path, key: list[str]) -> Catalog:
+def _read(folder: Path, key: list[str], strict: bool) -> Catalog:
     """The training images of a folder; how it was read is told on stderr."""
     from ..examples.layouts.keys import parse_choices
     from ..examples.metadata import read_training_folder
 
-    read = read_training_folder(folder, parse_choices(key))
+    with closing(Telling()) as tell:
+        told = partial(tell, "reading")
+        read = read_training_folder(folder, parse_choices(key), decode=True, strict=strict, on_progress=told)
     typer.echo(read.described(), err=True)
     return read.catalog
 
@@ -123,7 +126,8 @@ def _read(folder: Path, key: list[str]) -> Catalog:
 def _summary(built: Index, asked: int) -> str:
     compared = f"{len(built.null_changes.queries) if asked and built.null_changes else 'none'} null pictures"
     made = f"{built.info.draw_count} draws each, {compared}, fingerprint {built.fingerprint[:12]}…"
-    return f"{built.info.examples:,} images, {made}"
+    skipped = f" ({built.info.skipped:,} skipped)" if built.info.skipped else ""
+    return f"{built.info.examples:,} images{skipped}, {made}"
 
 
 def _cost(model: PictureModel, source: Catalog, plan: BuildPlan, sketch: bool, null_pictures: int) -> str:

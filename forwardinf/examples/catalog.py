@@ -66,6 +66,7 @@ class Catalog:
     folder: Path
     images: tuple[TrainingImage, ...]
     read: Callable[[str], bytes] | None = field(default=None, compare=False)  # a picture's file; None: from the folder
+    skipped: int = field(default=0, compare=False)  # pictures of the folder that could not be read
 
     @classmethod
     def load(cls, folder: Path) -> Catalog:

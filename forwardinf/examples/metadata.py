@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InvalidRequest, UnreadablePicture
 from .catalog import FILE_NAME, Catalog, TrainingImage
+from .decoding.decoder import decode
+from .decoding.signatures import format_of
 from .layouts.keys import Keys
 from .layouts.paths import Missing, normalised
 from .layouts.pictures import size_of
@@ -17,6 +19,8 @@ from .layouts.registry import find_listing
 
 SPLITS = ("train", "held_out")
 UNKNOWN = "unknown"
+SHOWN = 10  # pictures that a refusal names
+OnProgress = Callable[[int, int], None]  # of what is done, and what there is to do
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,13 @@ class TrainingFolder:
     catalog: Catalog
     source: str  # what in the folder says so: “metadata.jsonl”
     notes: tuple[str, ...] = ()  # one clause each
+    skipped: tuple[str, ...] = ()  # pictures that cannot be read, each with its row and what is wrong with it
 
     def described(self) -> str:
-        """Lines: what was read, and a note in each."""
+        """Lines: what was read, and a note or a skipped picture in each."""
         head = f"{self.catalog.folder.name}: {len(self.catalog.images):,} images by {self.source}"
-        return "\n  ".join([head, *self.notes])
+        skipped = [f"skipped {picture}" for picture in self.skipped]
+        return "\n  ".join([head, *self.notes, *skipped])
 
 
 def training_images(folder: Path, keys: Mapping[str, str] | None = None) -> Catalog:
@@ -38,12 +44,22 @@ def training_images(folder: Path, keys: Mapping[str, str] | None = None) -> Cata
     return read_training_folder(folder, keys).catalog
 
 
-def read_training_folder(folder: Path, keys: Mapping[str, str] | None = None) -> TrainingFolder:
-    """A folder by its `catalog.parquet`, or else by the first layout that knows it. No picture is decoded.
+def read_training_folder(
+    folder: Path,
+    keys: Mapping[str, str] | None = None,
+    *,
+    decode: bool = False,
+    strict: bool = False,
+    on_progress: OnProgress = lambda done, total: None,
+) -> TrainingFolder:
+    """A folder by its `catalog.parquet`, or else by the first layout that knows it.
 
     `keys` names, by field, keys of the rows to read in place of the usual ones. An id is the path below the folder.
+    Pictures that are not there or cannot be read are skipped, by their headers, or where `decode` says so by all that
+    they hold. `on_progress` is told how many pictures of how many were read.
+
     Raises MissingAsset where nothing there says what its images are, and InvalidRequest naming the row that cannot be
-    used.
+    used, or the pictures where `strict` forbids to skip any and where none is left.
     """
     folder = folder if folder.name else folder.resolve()
     if (folder / FILE_NAME).is_file():
@@ -51,10 +67,21 @@ def read_training_folder(folder: Path, keys: Mapping[str, str] | None = None) ->
             raise InvalidRequest(f"“{folder.name}” has a {FILE_NAME}, whose columns are fixed: leave --key out.")
         return TrainingFolder(Catalog.load(folder), FILE_NAME)
     listing = find_listing(folder)
-    read = _Reading(folder, listing, Keys.among(listing.rows, keys or {}, f"“{folder.name}/{listing.source}”"))
-    images = read.images()
-    catalog = Catalog(folder, tuple(sorted(images, key=lambda image: image.id)))
-    return TrainingFolder(catalog, listing.source, read.notes(catalog))
+    chosen = Keys.among(listing.rows, keys or {}, f"“{folder.name}/{listing.source}”")
+    read = _Reading(folder, listing, chosen, decode, on_progress)
+    images, skipped = read.images()
+    if skipped and (strict or not images):
+        raise InvalidRequest(_refusal(folder, len(images), skipped))
+    catalog = Catalog(folder, tuple(sorted(images, key=lambda image: image.id)), skipped=len(skipped))
+    return TrainingFolder(catalog, listing.source, read.notes(catalog), tuple(skipped))
+
+
+def _refusal(folder: Path, readable: int, skipped: Sequence[str]) -> str:
+    count = f"{len(skipped):,} of {readable + len(skipped):,} pictures" if readable else "none of the pictures"
+    rest = f" … and {len(skipped) - SHOWN:,} others." if len(skipped) > SHOWN else ""
+    remedy = " Mend them, or leave --strict out to skip them." if readable else ""
+    verb = "cannot" if readable else "can"
+    return f"“{folder.name}”: {count} {verb} be read: {' '.join(skipped[:SHOWN])}{rest}{remedy}"
 
 
 @dataclass(frozen=True)
@@ -64,11 +91,21 @@ class _Reading:
     folder: Path
     listing: Listing
     keys: Keys
+    decode: bool
+    on_progress: OnProgress
 
-    def images(self) -> list[TrainingImage]:
-        named = self._named()
-        missing = Missing(self.folder)
-        return [self._image(name, row, fields, missing) for name, (row, fields) in named.items()]
+    def images(self) -> tuple[list[TrainingImage], list[str]]:
+        """Images, and the pictures that are skipped."""
+        images, skipped = list[TrainingImage](), list[str]()
+        named, missing = self._named(), Missing(self.folder)
+        self.on_progress(0, len(named))
+        for number, (name, (row, fields)) in enumerate(named.items(), 1):
+            try:
+                images.append(self._image(name, row, fields, missing))
+            except UnreadablePicture as refusal:
+                skipped.append(f"{row.where}: “{name}” {refusal}" if row.where else f"“{name}” {refusal}")
+            self.on_progress(number, len(named))
+        return images, skipped
 
     def notes(self, catalog: Catalog) -> tuple[str, ...]:
         notes = [f"keys: {self.keys.described()}", *self.listing.notes]
@@ -100,11 +137,10 @@ class _Reading:
 
     def _image(self, name: str, row: Row, fields: dict[str, str], missing: Missing) -> TrainingImage:
         where = self._where(row)
-        try:
-            data = self._content(name, row, missing)
-            width, height = size_of(data)
-        except UnreadablePicture as refusal:
-            raise InvalidRequest(f"{where} names a picture that cannot be read: “{name}” {refusal}") from refusal
+        data = self._content(name, row, missing)
+        width, height = size_of(data)
+        if self.decode:
+            decode(data, format_of(data))
         return TrainingImage(
             id=name, file_name=name, collection=self.folder.name, creator=fields.get("creator") or UNKNOWN,
             licence=fields.get("licence") or UNKNOWN, licence_url=fields.get("licence_url", ""),

@@ -123,6 +123,7 @@ def _info(model: PictureModel, source: Catalog, plan: BuildPlan, embedder: Embed
         shard_size=plan.shard_size,
         version=__version__,
         dtype=model.spec.dtype,
+        skipped=source.skipped,
     )
 
 

@@ -120,6 +120,7 @@ LABELS = {
     "fisher_draws": "number of draws for the Fisher",
     "version": "version of this program",
     "dtype": "precision",
+    "skipped": "number of pictures that cannot be read",
 }
 
 

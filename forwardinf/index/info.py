@@ -34,6 +34,7 @@ class IndexInfo:
     shard_size: int  # examples of every shard but the last
     version: str  # of this package
     dtype: str = "float32"  # what the model ran in when base losses were taken
+    skipped: int = 0  # pictures that the training set names, and that could not be read
 
     @property
     def plan(self) -> DrawPlan:
@@ -50,8 +51,9 @@ class IndexInfo:
 
     def to_bytes(self) -> bytes:
         fields = asdict(self)
-        if self.dtype == IndexInfo.dtype:  # not written, as before there was another
-            del fields["dtype"]
+        for added in ("dtype", "skipped"):  # not written where they are as before they were there
+            if fields[added] == getattr(IndexInfo, added):
+                del fields[added]
         return (json.dumps(fields, indent=1) + "\n").encode()
 
     @classmethod
