@@ -446,7 +446,7 @@ def test_a_picture_is_measured_by_its_header_upright(tmp_path: Path):
 def test_a_header_that_ends_early_is_named(tmp_path: Path, content: bytes):
     (tmp_path / "a.png").write_bytes(content)
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "a"}')
-    with pytest.raises(InvalidRequest, match=r"line 1 names “a\.png”, whose header"):
+    with pytest.raises(InvalidRequest, match=r"line 1: “a\.png” has a header that cannot be read"):
         training_images(tmp_path)
 
 
