@@ -454,7 +454,7 @@ def test_two_lines_for_one_file_and_text_that_is_no_utf8_are_refused(folder: Pat
     shutil.copy(folder / "00.png", tmp_path)
     line = '{"file_name": "00.png", "text": "a"}'
     (tmp_path / "metadata.jsonl").write_text(f"{line}\n{line}\n")
-    with pytest.raises(InvalidRequest, match=r"names “00\.png” twice"):
+    with pytest.raises(InvalidRequest, match=r"line 2 names “00\.png”, as line 1 does"):
         training_images(tmp_path)
     (tmp_path / "metadata.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(InvalidRequest, match="UTF-8"):
