@@ -101,7 +101,7 @@ def test_a_matrix_gets_an_eigenbasis_and_any_other_weight_keeps_its_diagonal(
     monkeypatch.setattr(curvature, "LONGEST_SIDE", 64)
     before = {name: p.detach().clone() for name, p in model.unet.state_dict().items()}
     plan = DrawPlan(3, 2)
-    found = kronecker_fisher(model, (batch for batch in batches), plan)
+    found = kronecker_fisher(model, batches, plan)
     diagonal = diagonal_fisher(model, batches, plan)
     tunable = model.tunable_parameters()
     assert found.keys() == diagonal.keys() == tunable.keys()

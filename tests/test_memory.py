@@ -192,4 +192,4 @@ def test_fewer_large_pictures_are_encoded_at_once(device: str, side: int, expect
         spec = ModelSpec("sized", device=device)
         picture_size = side
 
-    assert _Build(Sized(), None, None, None, None)._encoding.most == expected
+    assert _Build(Sized(), None, None, None, None, None)._encoding.most == expected

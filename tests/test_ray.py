@@ -38,6 +38,8 @@ METHOD = ForwardInf()
 def executor() -> Iterator[RayExecutor]:
     with pytest.MonkeyPatch.context() as patch:  # workers find `watched`
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        # As many CPUs as two executors need: one that the command line makes, and this one, whose workers stay.
+        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         yield load_executor(load_settings(executor="ray", ray_workers=2))
         ray.shutdown()
 
@@ -146,7 +148,7 @@ def test_the_command_line_builds_and_attributes_on_workers_with_the_same_bits(
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main()
-        assert not ended.value.code
+        assert not ended.value.code, capsys.readouterr().err
         return capsys.readouterr().out
 
     answers = {}

@@ -74,6 +74,7 @@ def kronecker_fisher(
     `diagonal_fisher`. Cost: twice that of `diagonal_fisher`, as its backward passes are needed once for the bases and
     once for the moments, so that `batches` are walked through twice. Deterministic on one machine.
     """
+    assert iter(batches) is not batches, "an iterator would be used up after the first walk"
     bases = _eigenbases(model, batches, plan)
     zeros = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in model.tunable_parameters().items()}
     total = {name: WeightCurvature(moments, *bases.get(name, ())) for name, moments in zeros.items()}
