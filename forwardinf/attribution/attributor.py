@@ -35,12 +35,12 @@ from ..sweep.job import Executor, IndexRef, SweepJob
 from ..sweep.journal import TaskJournal
 from ..sweep.rounds import Measured
 from ..types import InfluenceScores, ModelSpec, Query
-from .foresight import Foresight
+from .foresight import Foresight, SizeChanges
 from .null_changes import changes_under
 from .paid import Paid
 from .progress import AttributionProgress, Pace, ids_of
 from .shortlist import Effort, Shortlist, worded
-from .sizes_first import MeasuredSizes, can_measure_sizes_first, sizes_measured
+from .sizes_first import can_measure_sizes_first, sizes_measured
 from .stages import followed_by_stages
 from .training_set import IndexedImages, batches_of
 
@@ -189,7 +189,7 @@ class Attributor:
         """The training images to weigh, most likely first; None where that cannot be known, or would be all."""
         if effort.at_once >= len(self.index.trained) or self.index.only is not None:
             return None
-        foresight: Foresight | MeasuredSizes | None = self.foresight(state)
+        foresight: SizeChanges | None = self.foresight(state)
         if foresight is None and can_measure_sizes_first(state):
             foresight = yield from sizes_measured(self, state, method, paid, effort)
         return None if foresight is None else self.shortlist(query, foresight, method, effort)
@@ -204,7 +204,7 @@ class Attributor:
         return Foresight(self.index, sketches, whitening.of_move(move.deltas))
 
     def shortlist(
-        self, query: Query, foresight: Foresight | MeasuredSizes, method: AttributionMethod, effort: Effort
+        self, query: Query, foresight: SizeChanges, method: AttributionMethod, effort: Effort
     ) -> Shortlist | None:
         """The training images to weigh, most likely first; None where these would be all."""
         null = None if self.null(method) is None else self.null_changes(method)

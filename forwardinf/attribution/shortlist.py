@@ -20,7 +20,7 @@ import torch
 
 from ..errors import InvalidRequest
 from ..examples.catalog import words_of
-from .foresight import Foresight
+from .foresight import SizeChanges
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ..index.null_file import NullChanges
     from ..index.store import Index
     from ..types import InfluenceScores
-    from .sizes_first import MeasuredSizes
 
 LEAST_SHARE = 0.1  # of its uncalibrated share that a sampled image keeps at least
 QUIET = 2  # stages that must bring none of the first images before these count as decided
@@ -126,9 +125,7 @@ class Shortlist:
         return unseen * tail / len(sampled) * (math.exp(-beyond / excess) if excess > 0 else float(beyond <= 0))
 
     @classmethod
-    def of(
-        cls, foresight: Foresight | MeasuredSizes, null: NullChanges | None, others: Iterable[str], effort: Effort
-    ) -> Shortlist:
+    def of(cls, foresight: SizeChanges, null: NullChanges | None, others: Iterable[str], effort: Effort) -> Shortlist:
         """The training images whose foreseen change scores highest, these `others`, and a sample of the rest.
 
         The sample is taken at even steps along the order, whichever images that has, from a random start: so that it

@@ -6,18 +6,15 @@ stages as with one (shortlist.py).
 
 from __future__ import annotations
 
-import random
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 
 from ..methods.protocol import AttributionMethod, QueryState
-from ..scoring.null import NullDistribution
-from .foresight import POPULATION
+from .foresight import SizeChanges
 from .paid import Paid
 from .progress import AttributionProgress, Pace
 from .shortlist import Effort, Shortlist
@@ -33,30 +30,18 @@ SIZE = "size"  # the quantity
 
 
 @dataclass(frozen=True)
-class MeasuredSizes:
-    """What a Foresight says of the images of an index, from what was measured of them."""
+class MeasuredSizes(SizeChanges):
+    """As measured."""
 
     index: Index
     measured: Tensor  # [n], changes of the root of the size, meant over the draws that measure it
     draws: int  # how many these are, the last of the plan
 
     def changes(self, example_ids: Sequence[str]) -> Tensor:
-        """The changes of these images, `[b]`."""
         return self.measured[[self.index.catalog.numbers[example_id] for example_id in example_ids]]
 
-    @cached_property
-    def population(self) -> Tensor:
-        """The changes of the training images, or of a random sample of them, `[p]`."""
-        trained = sorted(self.index.trained)
-        return self.changes(random.Random(0).sample(trained, min(POPULATION, len(trained))))
-
     def order(self, null: NullChanges | None) -> list[str]:
-        """Training images by the z-score of their change, the highest first."""
-        ids = [image.id for image in self.index.catalog.images]
-        z = ((self.measured - self.population.mean()) / self.population.std().clamp(min=1e-12)).clamp(min=0)[:, None]
-        if null is not None:
-            z = NullDistribution.of(ids, null.per_draw[:, :, -self.draws :].mean(dim=2, keepdim=True)).z_scores(ids, z)
-        return [ids[i] for i in z[:, 0].argsort(descending=True, stable=True).tolist() if ids[i] in self.index.trained]
+        return self._ordered(torch.arange(len(self.measured)), self.measured, null, self.draws)
 
 
 def can_measure_sizes_first(state: QueryState) -> bool:
