@@ -10,7 +10,8 @@ from ..errors import InvalidRequest
 from .cases import Case, Picture
 from .chain import VERDICTS, WITHDRAWN, Decision, Verdict, first_link, head_of, linked, standing
 from .database import Database, now, storable
-from .schema import answers, cases, decisions, matches
+from .findings import last_answer
+from .schema import cases, decisions, matches
 
 LONGEST_REASON = 10_000  # characters
 _COLUMNS = {"match": "example_id", "at": "decided_at", "result": "result_id", "record": "record_sha256"}
@@ -96,12 +97,7 @@ def _chain(connection: Connection, case: Case) -> list[Decision]:
 
 def _answer_of(connection: Connection, picture: Picture, match: str | None) -> tuple[str, str]:
     """The id and the record's SHA-256 of a picture's last answer, which has `match` where one is named."""
-    last = connection.execute(
-        select(answers.c.id, answers.c.result_id, answers.c.record_sha256)
-        .where(answers.c.picture_id == picture.id)
-        .order_by(answers.c.id.desc())
-        .limit(1)
-    ).first()
+    last = connection.execute(last_answer(picture)).first()
     if match is None:
         return (last.result_id, last.record_sha256) if last else ("", "")
     if last is None:

@@ -97,14 +97,8 @@ def keep_answer(database: Database, picture: Picture, result: Result, phashes: M
 def finding_of(database: Database, picture: Picture) -> Finding | None:
     """A picture's last answer; None where it has none."""
     with database.reading() as connection:
-        row = connection.execute(_last(picture)).mappings().first()
+        row = connection.execute(last_answer(picture)).mappings().first()
         return _finding(connection, row) if row else None
-
-
-def is_answered(database: Database, picture: Picture, model: str, index: str) -> bool:
-    """Whether a picture's last answer is of this model and this index, by their fingerprints."""
-    finding = finding_of(database, picture)
-    return finding is not None and (finding.model, finding.index_fingerprint) == (model, index)
 
 
 def phashes_of(database: Database, case: Case) -> dict[str, str]:
@@ -120,7 +114,8 @@ def phashes_of(database: Database, case: Case) -> dict[str, str]:
         return {name: phash for rows in (own.all(), connection.execute(listed).all()) for name, phash in rows}
 
 
-def _last(picture: Picture) -> Select[Any]:
+def last_answer(picture: Picture) -> Select[Any]:
+    """The row of a picture's last answer."""
     return select(answers).where(answers.c.picture_id == picture.id).order_by(answers.c.id.desc()).limit(1)
 
 

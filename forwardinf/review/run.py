@@ -19,7 +19,7 @@ from ..records.keeping import answered_before, keep
 from ..records.store import RecordStore, Result
 from .cases import Case, Picture, original_of, pictures_of
 from .database import Database
-from .findings import finding_of, is_answered, keep_answer
+from .findings import finding_of, keep_answer
 from .signals import note_answer
 
 TOP = 20  # images that an answer lists, as in the app
@@ -69,11 +69,10 @@ class CaseRun:
             yield Outcome(picture, result)
 
     def _is_answered(self, picture: Picture) -> bool:
-        index = self.attributor.index
-        if not is_answered(self.database, picture, index.info.fingerprint, index.fingerprint):
+        index, finding = self.attributor.index, finding_of(self.database, picture)
+        asked = index.info.fingerprint, index.fingerprint
+        if finding is None or (finding.model, finding.index_fingerprint) != asked:
             return False
-        finding = finding_of(self.database, picture)
-        assert finding is not None
         try:
             self.store.load(finding.result_id)
         except (MissingAsset, DamagedAsset):
