@@ -82,7 +82,7 @@ def index_build(
     sketch: Sketch = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it takes, from 30 s of measuring")] = False,
 ) -> None:
-    """Index a folder of training images: its metadata.jsonl, .json or .csv, or catalog.parquet."""
+    """Index a folder of training images: with metadata, captions in .txt files, Parquet, or WebDataset tars."""
     from ..attribution.attributor import DEFAULT_METHOD, Attributor
     from ..attribution.build_null import QUERIES, build_null
     from ..attribution.build_sketch import build_sketch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ..errors import InvalidRequest, UnreadablePicture
@@ -27,6 +28,7 @@ OnProgress = Callable[[int, int], None]  # of what is done, and what there is to
 class TrainingFolder:
     """The catalog of a folder, and for people how it was read."""
 
+    name: str
     catalog: Catalog
     source: str  # what in the folder says so: “metadata.jsonl”
     notes: tuple[str, ...] = ()  # one clause each
@@ -34,7 +36,7 @@ class TrainingFolder:
 
     def described(self) -> str:
         """Lines: what was read, and a note or a skipped picture in each."""
-        head = f"{self.catalog.folder.name}: {len(self.catalog.images):,} images by {self.source}"
+        head = f"{self.name}: {len(self.catalog.images):,} images by {self.source}"
         skipped = [f"skipped {picture}" for picture in self.skipped]
         return "\n  ".join([head, *self.notes, *skipped])
 
@@ -65,15 +67,17 @@ def read_training_folder(
     if (folder / FILE_NAME).is_file():
         if keys:
             raise InvalidRequest(f"“{folder.name}” has a {FILE_NAME}, whose columns are fixed: leave --key out.")
-        return TrainingFolder(Catalog.load(folder), FILE_NAME)
+        return TrainingFolder(folder.name, Catalog.load(folder), FILE_NAME)
     listing = find_listing(folder)
     chosen = Keys.among(listing.rows, keys or {}, f"“{folder.name}/{listing.source}”")
-    read = _Reading(folder, listing, chosen, decode, on_progress)
+    read = _Reading(folder / listing.below, folder.name, listing, chosen, decode, on_progress)
     images, skipped = read.images()
     if skipped and (strict or not images):
         raise InvalidRequest(_refusal(folder, len(images), skipped))
-    catalog = Catalog(folder, tuple(sorted(images, key=lambda image: image.id)), skipped=len(skipped))
-    return TrainingFolder(catalog, listing.source, read.notes(catalog), tuple(skipped))
+    ordered = tuple(sorted(images, key=lambda image: image.id))
+    held = any(row.read for row in listing.rows)
+    catalog = Catalog(read.folder, ordered, read.content if held else None, skipped=len(skipped))
+    return TrainingFolder(folder.name, catalog, listing.source, read.notes(catalog), tuple(skipped))
 
 
 def _refusal(folder: Path, readable: int, skipped: Sequence[str]) -> str:
@@ -88,7 +92,8 @@ def _refusal(folder: Path, readable: int, skipped: Sequence[str]) -> str:
 class _Reading:
     """Rows that are being made into a catalog's."""
 
-    folder: Path
+    folder: Path  # that rows are relative to
+    collection: str  # what people call the set
     listing: Listing
     keys: Keys
     decode: bool
@@ -97,15 +102,20 @@ class _Reading:
     def images(self) -> tuple[list[TrainingImage], list[str]]:
         """Images, and the pictures that are skipped."""
         images, skipped = list[TrainingImage](), list[str]()
-        named, missing = self._named(), Missing(self.folder)
-        self.on_progress(0, len(named))
-        for number, (name, (row, fields)) in enumerate(named.items(), 1):
+        missing = Missing(self.folder)
+        self.on_progress(0, len(self._named))
+        for number, (name, (row, fields)) in enumerate(self._named.items(), 1):
             try:
                 images.append(self._image(name, row, fields, missing))
             except UnreadablePicture as refusal:
                 skipped.append(f"{row.where}: “{name}” {refusal}" if row.where else f"“{name}” {refusal}")
-            self.on_progress(number, len(named))
+            self.on_progress(number, len(self._named))
         return images, skipped
+
+    def content(self, name: str) -> bytes:
+        """The picture's file; raises OSError where it cannot be read."""
+        row = self._named[name][0]
+        return row.read() if row.read else (self.folder / name).read_bytes()
 
     def notes(self, catalog: Catalog) -> tuple[str, ...]:
         notes = [f"keys: {self.keys.described()}", *self.listing.notes]
@@ -115,6 +125,7 @@ class _Reading:
             notes.append("none has a creator, licence or source, so matches cannot be credited")
         return tuple(notes)
 
+    @cached_property
     def _named(self) -> dict[str, tuple[Row, dict[str, str]]]:
         """Rows and their texts by the id of their image; raises InvalidRequest where two name one file."""
         found: dict[str, tuple[Row, dict[str, str]]] = {}
@@ -132,17 +143,17 @@ class _Reading:
 
     def _where(self, row: Row) -> str:
         if row.where:
-            return f"“{self.folder.name}/{self.listing.source}” {row.where}"
-        return f"“{self.folder.name}/{row.fields['file_name']}”"
+            return f"“{self.collection}/{self.listing.source}” {row.where}"
+        return f"“{self.collection}/{row.fields['file_name']}”"
 
     def _image(self, name: str, row: Row, fields: dict[str, str], missing: Missing) -> TrainingImage:
         where = self._where(row)
-        data = self._content(name, row, missing)
+        data = self._content(name, missing)
         width, height = size_of(data)
         if self.decode:
             decode(data, format_of(data))
         return TrainingImage(
-            id=name, file_name=name, collection=self.folder.name, creator=fields.get("creator") or UNKNOWN,
+            id=name, file_name=name, collection=self.collection, creator=fields.get("creator") or UNKNOWN,
             licence=fields.get("licence") or UNKNOWN, licence_url=fields.get("licence_url", ""),
             source_package=fields.get("source") or UNKNOWN, source_version="", source_file=name,
             source_url=fields.get("url", ""), caption=fields.get("text", ""), subject=fields.get("text", ""), group="",
@@ -150,9 +161,9 @@ class _Reading:
             split=_split(fields, where), repeats=_repeats(fields, where),
         )  # fmt: skip
 
-    def _content(self, name: str, row: Row, missing: Missing) -> bytes:
+    def _content(self, name: str, missing: Missing) -> bytes:
         try:
-            return row.read() if row.read else (self.folder / name).read_bytes()
+            return self.content(name)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise UnreadablePicture(f"{missing.why(name)}.") from error
         except OSError as error:

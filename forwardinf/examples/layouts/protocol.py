@@ -19,7 +19,8 @@ class Row:
 
     where: str  # for messages: “line 3”; empty where the picture itself is the only place
     fields: Mapping[str, object]
-    read: Callable[[], bytes] | None = None  # the picture's file; None: the one below the folder that the row names
+    # The picture's file, or OSError; None: the one below the folder that the row names.
+    read: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Listing:
     source: str  # below the folder, for messages: “metadata.jsonl”
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()  # one clause each, of what a layout concluded beyond what is written
+    below: str = ""  # the folder, below the one that was given, that `source` and the names of rows are relative to
 
 
 class Layout(Protocol):
