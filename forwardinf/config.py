@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import InvalidSettings
-from .types import ModelSpec
+from .types import Adapter, ModelSpec
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 PRECISIONS = ("float32", "float16")
@@ -33,6 +34,9 @@ class Settings(BaseSettings):
     )
     revision: str | None = Field(None, description="Hub revision; pin the resolved commit")
     family: str | None = Field(None, description="model family, to override what the checkpoint says")
+    lora: str | None = Field(
+        None, description="LoRA on the model: .safetensors file or PEFT's folder, and :weight where that is not 1"
+    )
     index: Path = Field(EMOJI_INDEX, description="folder made by `forwardinf index build`")
     embedder: str | None = Field(None, description="CLIP or DINOv2 that the index was made with: folder or Hub id")
     results: Path | None = Field(
@@ -62,15 +66,31 @@ class Settings(BaseSettings):
             require_precision(dtype)
         return dtype
 
-    def model_spec(self, tunable: str = ModelSpec.tunable, index_dtype: str | None = None) -> ModelSpec:
+    def model_spec(self, tunable: str | None = None, index_dtype: str | None = None) -> ModelSpec:
         """The model, in the precision of the index that it is to be used with where no setting says otherwise.
 
         Without either in float16 on CUDA, elsewhere in float32; also where every weight may move, as those that may are
-        kept in float32.
+        kept in float32. Of a model with an adapter a query moves that, where nothing else is named.
         """
+        adapter = parse_adapter(self.lora) if self.lora else None
+        tunable = tunable or ("adapter" if adapter else ModelSpec.tunable)
         usual = "float16" if self.device.startswith("cuda") and tunable != "all" else "float32"
         dtype = self.dtype or index_dtype or usual
-        return ModelSpec(self.model, self.revision, self.family, dtype, self.device, tunable)
+        return ModelSpec(self.model, self.revision, self.family, dtype, self.device, tunable, adapter)
+
+
+def parse_adapter(written: str) -> Adapter:
+    """An adapter from FILE or FILE:WEIGHT; raises InvalidSettings for a weight that cannot be used."""
+    file, colon, number = written.rpartition(":")
+    if not colon or Path(written).exists():
+        return Adapter(written)
+    try:
+        weight = float(number)
+    except ValueError:
+        return Adapter(written)
+    if not math.isfinite(weight) or weight == 0:
+        raise InvalidSettings(f"The LoRA's weight is {number}; it must be a number other than 0, such as 0.8.")
+    return Adapter(file, weight)
 
 
 def require_precision(dtype: str) -> None:

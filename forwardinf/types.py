@@ -16,11 +16,25 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA or the like on a base model."""
+
+    file: str  # a .safetensors file, or a folder that PEFT wrote
+    weight: float = 1.0  # by which its change of the base counts
+
+    @property
+    def name(self) -> str:
+        """As people write it, without the folder."""
+        return PurePath(self.file).name + (f":{self.weight:g}" if self.weight != 1 else "")
 
 
 @dataclass(frozen=True)
@@ -32,7 +46,15 @@ class ModelSpec:
     family: str | None = None  # a file of forwardinf/models; None: the one that reads this kind of checkpoint
     dtype: str = "float32"
     device: str = "cpu"
-    tunable: str = "all"  # or "attention", "cross-attention k,v", or a regular expression over parameter names
+    # Or "adapter", "attention", "cross-attention k,v", or a regular expression over parameter names.
+    tunable: str = "all"
+    adapter: Adapter | None = None
+
+    @property
+    def name(self) -> str:
+        """What people call the model: its folder or id without what is before it, and its adapter."""
+        base = PurePath(self.checkpoint).name
+        return f"{base} + {self.adapter.name}" if self.adapter else base
 
 
 @dataclass(frozen=True)

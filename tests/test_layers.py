@@ -27,6 +27,7 @@ LIBRARIES = {
     "jinja2": {"review", "web"},
     "diffusers": {"models", "training"},
     "transformers": {"embedders", "models", "training"},
+    "peft": {"models", "training"},
     "faiss": {"index"},
     "ray": {"sweep/executors/ray.py"},
     "sqlalchemy": {"review"},

@@ -12,7 +12,7 @@ import typer
 
 from ..config import RESULTS, Settings, load_settings
 from ..errors import InvalidRequest, InvalidSettings
-from .options import AsJson, EmbedderFolder, IndexFolder, Model, TorchDevice, load_attributor, progress_bar
+from .options import AsJson, EmbedderFolder, IndexFolder, Lora, Model, TorchDevice, load_attributor, progress_bar
 
 if TYPE_CHECKING:
     from ..review.cases import Added
@@ -52,6 +52,7 @@ def case_run(
     name: Name,
     index: IndexFolder = None,
     model: Model = None,
+    lora: Lora = None,
     embedder: EmbedderFolder = None,
     device: TorchDevice = None,
     results: ResultsFolder = None,
@@ -72,7 +73,7 @@ def case_run(
     database = open_database(results)
     chosen = load_case(database, name)
     files = metadata.training_images(training_images) if training_images else None
-    attributor = load_attributor(index, None, None, model=model, embedder=embedder, device=device)
+    attributor = load_attributor(index, None, None, model=model, lora=lora, embedder=embedder, device=device)
     store, effort = FolderStore.open(results_folder(results)), None if every else Effort.to_decide(TOP)
     _report(CaseRun(database, attributor, store, DEFAULT_METHOD, effort, files), chosen.name)
 

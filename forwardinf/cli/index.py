@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..config import load_settings
-from ..types import ModelSpec
 from .options import (
     Dtype,
+    Lora,
     Model,
     RayAddress,
     RayWorkers,
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from ..index.store import Index
     from ..models.protocol import PictureModel
 
-WEIGHTS = "cross-attention k,v | attention | all | a regular expression over names of the UNet's weights"
+WEIGHTS = (
+    "cross-attention k,v | attention | all | adapter | a regular expression over names of the UNet's weights; by "
+    "default all, or those of the LoRA"
+)
 Embedders = Annotated[
     str,
     typer.Option(
@@ -68,6 +71,7 @@ def index_build(
     key: KeyChoices = None,
     strict: Annotated[bool, typer.Option("--strict", help="refuse a folder with pictures that cannot be read")] = False,
     model: Model = None,
+    lora: Lora = None,
     device: TorchDevice = None,
     dtype: Dtype = None,
     executor: SweepExecutor = None,
@@ -75,7 +79,7 @@ def index_build(
     ray_workers: RayWorkers = None,
     draws: Annotated[int | None, typer.Option(min=1, help="draws per image, by default 4")] = None,
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
-    tunable: Annotated[str, typer.Option(help=f"weights that a query may move: {WEIGHTS}")] = ModelSpec.tunable,
+    tunable: Annotated[str | None, typer.Option(help=f"weights that a query may move: {WEIGHTS}")] = None,
     embedder: Embedders = "unet",
     null_pictures: HeldOut = None,
     kronecker: Annotated[bool, typer.Option("--kronecker", help="keep what curvature=kronecker needs")] = False,
@@ -93,7 +97,7 @@ def index_build(
 
     source = _read(folder, key or [], strict)
     where = {"executor": executor, "ray_address": ray_address, "ray_workers": ray_workers}
-    settings = load_settings(model=model, device=device, dtype=dtype, **where)
+    settings = load_settings(model=model, lora=lora, device=device, dtype=dtype, **where)
     sweeps = load_executor(settings)
     loaded = load_model(settings.model_spec(tunable))
     plan = BuildPlan(draws=draws or BuildPlan.draws, seed=seed, embedder=embedder, kronecker=kronecker)
@@ -163,6 +167,7 @@ def index_embed(
     key: KeyChoices = None,
     embedder: Embedders = "artwork",
     model: Model = None,
+    lora: Lora = None,
     device: TorchDevice = None,
 ) -> None:
     """Copy an index, with another embedder; its null has to be measured again, by `index build`."""
@@ -175,7 +180,7 @@ def index_embed(
 
     opened = Index.open(folder)
     pictures = training_images(images, parse_choices(key or ()))
-    settings = load_settings(model=model, device=device)
+    settings = load_settings(model=model, lora=lora, device=device)
     loaded = load_model(settings.model_spec(opened.info.tunable, opened.info.dtype))
     opened.require(loaded)
     with closing(Telling()) as tell:

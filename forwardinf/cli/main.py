@@ -30,6 +30,7 @@ from .options import (
     Dtype,
     EmbedderFolder,
     IndexFolder,
+    Lora,
     LossBudget,
     Method,
     MethodSettings,
@@ -85,6 +86,7 @@ def generate(
     steps: int = 25,
     guidance: float = 5.0,
     model: Model = None,
+    lora: Lora = None,
     device: TorchDevice = None,
 ) -> None:
     """Generate a picture with the model."""
@@ -95,7 +97,7 @@ def generate(
     if out.suffix.lower() not in (".png", ".webp", ".jpg", ".jpeg"):
         raise InvalidRequest(f"“{out.name}” does not end in .png, .webp or .jpg, so its format is unknown.")
     require_folder_of(out)
-    loaded = load_model(load_settings(model=model, device=device).model_spec())
+    loaded = load_model(load_settings(model=model, lora=lora, device=device).model_spec())
     if unread := loaded.unread_text(prompt):
         typer.echo(f"The end of the prompt was not read: “{unread}”.", err=True)
     loaded.generate(request).save(out)
@@ -108,6 +110,7 @@ def attribute(
     prompt: Annotated[str, typer.Option(help="what the picture was generated from; may be left empty")] = "",
     index: IndexFolder = None,
     model: Model = None,
+    lora: Lora = None,
     embedder: EmbedderFolder = None,
     device: TorchDevice = None,
     dtype: Dtype = None,
@@ -144,7 +147,7 @@ def attribute(
     by, effort = method_from(method, setting, **flags), None if every else Effort.to_decide(top, seconds)
     read = read_picture(picture.read_bytes(), name=picture.name)
     where = {"executor": executor, "ray_address": ray_address, "ray_workers": ray_workers}
-    given = {"model": model, "embedder": embedder, "device": device, "dtype": dtype, **where}
+    given = {"model": model, "lora": lora, "embedder": embedder, "device": device, "dtype": dtype, **where}
     attributor = replace(load_attributor(index, tunable, cache, **given), journal=journal)
     query, start = attributor.query(read.rgb, prompt, read.sha256), time.perf_counter()
     answer, seconds = _answered(attributor, query, by, effort), round(time.perf_counter() - start, 1)
@@ -169,6 +172,7 @@ def serve(
     model: Model = None,
     revision: Annotated[str | None, typer.Option(help="revision of a model from the Hub; pin a commit")] = None,
     family: Annotated[str | None, typer.Option(help="model family, to override what the checkpoint says")] = None,
+    lora: Lora = None,
     index: IndexFolder = None,
     embedder: EmbedderFolder = None,
     results: Annotated[Path | None, typer.Option(help="folder for finished attributions")] = None,

@@ -27,6 +27,12 @@ STUDIES = ASSETS / "studies"
 
 Work = Annotated[Path, typer.Option(help="folder of checkpoints, loss logs and sample sheets")]
 Model = Annotated[str | None, typer.Option("--model", help="folder or Hub id of a Stable Diffusion or SDXL checkpoint")]
+Lora = Annotated[
+    str | None,
+    typer.Option(
+        "--lora", metavar="FILE[:WEIGHT]", help="LoRA, DoRA, LoHa or LoKr on the model: .safetensors, or PEFT's folder"
+    ),
+]
 SweepExecutor = Annotated[
     str | None, typer.Option("--executor", help="where sweeps run: threads of this process (default), or ray")
 ]

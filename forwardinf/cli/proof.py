@@ -12,7 +12,7 @@ from ..config import load_settings
 from ..errors import DamagedAsset, ForwardInfError, InvalidRequest, StorageFailed
 from ..files import atomic
 from .case import Name, ResultsFolder, case, open_database, results_folder
-from .options import EmbedderFolder, IndexFolder, Model, TorchDevice, load_attributor, require_folder_of
+from .options import EmbedderFolder, IndexFolder, Lora, Model, TorchDevice, load_attributor, require_folder_of
 
 if TYPE_CHECKING:
     from ..review.database import Database
@@ -70,6 +70,7 @@ def verify(
     again: Annotated[bool, typer.Option("--again", help="run the answers again and compare")] = False,
     index: IndexFolder = None,
     model: Model = None,
+    lora: Lora = None,
     embedder: EmbedderFolder = None,
     device: TorchDevice = None,
 ) -> None:
@@ -84,7 +85,9 @@ def verify(
     if checked.faults:
         raise DamagedAsset(f"“{pack.name}” is not as it was made: {' '.join(checked.faults)}")
     if again:
-        found = differences(checked, load_attributor(index, None, None, model=model, embedder=embedder, device=device))
+        found = differences(
+            checked, load_attributor(index, None, None, model=model, lora=lora, embedder=embedder, device=device)
+        )
         if found:
             raise DamagedAsset(f"Run again, “{pack.name}” comes out otherwise: {'; '.join(found)}.")
         typer.echo(f"{len(checked.answered)} answers run again, and the same")

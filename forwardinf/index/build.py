@@ -109,7 +109,7 @@ def build_index(
 def _info(model: PictureModel, source: Catalog, plan: BuildPlan, embedder: Embedder) -> IndexInfo:
     return IndexInfo(
         schema=SCHEMA,
-        model=Path(model.spec.checkpoint).name,
+        model=model.spec.name,
         fingerprint=model.fingerprint,
         sources=source.sources,
         tunable=model.spec.tunable,

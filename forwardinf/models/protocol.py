@@ -62,6 +62,14 @@ class SavingMemory(Protocol):
         """Keep fewer activations for every gradient from now on; False where that is so already."""
 
 
+@runtime_checkable
+class AdaptedModel(AttributableModel, Protocol):
+    """A model with an adapter on it that can be left out for a while."""
+
+    def without_adapter(self) -> AbstractContextManager[None]:
+        """The base model inside the block."""
+
+
 @dataclass(frozen=True)
 class CaptionedPicture:
     """What a text-to-image model is trained on, and what a query is to it."""
@@ -102,6 +110,11 @@ class PictureGenerator(Protocol):
 
 class PictureModel(PredictingModel, PictureEncoder, PromptEncoder, PictureGenerator, Protocol):
     """A text-to-image model with all of these abilities; `encode` takes CaptionedPictures."""
+
+
+def adapted(model: AttributableModel) -> AdaptedModel | None:
+    """The same model, as one whose adapter can be left out; None where it has none."""
+    return model if model.spec.adapter is not None and isinstance(model, AdaptedModel) else None
 
 
 def predicting(model: AttributableModel) -> PredictingModel:

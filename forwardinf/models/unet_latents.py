@@ -7,8 +7,8 @@ noised is `noise`; which weights may move, `weights`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +20,7 @@ from ..config import require_precision
 from ..examples.decoding import to_square
 from ..stopping import check
 from ..types import Draws, LatentBatch, ModelSpec
+from .adapters import PlacedAdapter
 from .captions import Captions
 from .checkpoint import require_device
 from .fingerprint import contents_of, fingerprint_of
@@ -65,7 +66,12 @@ class LatentDiffusion(ABC):
         self._noise: NoiseSchedule = CumulativeAlphas.of(pipeline.scheduler, spec.device)
         texts = {name: contents_of(tokenizer) for name, tokenizer in tokenizers.items()}
         deciding = {"noise": self._noise.settings, "tokenizers": texts, **self._deciding()}
+        adapted = {name: network for name, network in networks.items() if name != "vae"}
+        placed = PlacedAdapter.read(spec.adapter, adapted) if spec.adapter else None
+        if placed:
+            deciding["adapter"] = placed.deciding
         self.fingerprint = fingerprint_of(networks, deciding)
+        self._adapter = placed.attach(adapted) if placed else None
         pipeline.set_progress_bar_config(disable=True)
         torch.backends.cudnn.allow_tf32 = False  # its 10 bits would round away most of what a query moves
         self._dtype: torch.dtype = getattr(torch, spec.dtype)
@@ -74,7 +80,8 @@ class LatentDiffusion(ABC):
         self.unet, self.vae = pipeline.unet.to(memory_format=torch.channels_last), pipeline.vae
         for network in networks.values():
             _heed_stops(network)
-        self._captions = Captions(self._read, [networks[name] for name in encoders], spec.device)
+        self._encoders = [networks[name] for name in encoders]
+        self._captions = Captions(self._read, self._encoders, spec.device)
         self._tunable = TunableWeights(self.unet, spec.tunable, self._dtype)
         self.picture_size: int = side_of(self.unet) * pipeline.vae_scale_factor
 
@@ -120,6 +127,19 @@ class LatentDiffusion(ABC):
 
     def with_deltas(self, deltas: dict[str, Tensor]) -> AbstractContextManager[None]:
         return self._tunable.moved(deltas)
+
+    @contextmanager
+    def without_adapter(self) -> Iterator[None]:
+        """The base model inside the block, also for prompts; nothing changes where there is no adapter."""
+        if self._adapter is None:
+            yield
+            return
+        captions, self._captions = self._captions, Captions(self._read, self._encoders, self.spec.device)
+        try:
+            with self._adapter.left_out():
+                yield
+        finally:
+            self._captions = captions
 
     def save_memory(self) -> bool:
         """Compute activations again on the way back, a block at a time (Chen et al. 2016, arXiv 1604.06174)."""

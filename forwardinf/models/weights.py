@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PATTERNS = {
     "cross-attention k,v": r"\.attn2\.to_[kv]\.weight$",
     "attention": r"\.attn[12]\.",
+    "adapter": r"\.(lora|hada|lokr)_",
     "all": r"",
 }
 
@@ -41,7 +42,9 @@ class TunableWeights:
         whole = {holder: _weights_of(network.get_submodule(holder)) for holder in holders}
         network.to(dtype)
         for holder, weights in whole.items():
-            _run_in_float32(network.get_submodule(holder), weights)
+            _keep_in_float32(network.get_submodule(holder), weights)
+            if not re.search(PATTERNS["adapter"], f".{holder}"):  # in these PEFT casts what they take and return
+                _compute_in_float32(network.get_submodule(holder))
         self.by_name: dict[str, Tensor] = {name: network.get_parameter(name) for name in names}
         for tunable in self.by_name.values():
             tunable.requires_grad_(True)
@@ -65,12 +68,16 @@ def _weights_of(module: Module) -> dict[str, Tensor]:
     return {name: weights.detach().float().clone() for name, weights in module.named_parameters()}
 
 
-def _run_in_float32(module: Module, weights: dict[str, Tensor]) -> None:
-    """Give a module its weights back in float32; what it takes and returns stays in the precision around it."""
+def _keep_in_float32(module: Module, weights: dict[str, Tensor]) -> None:
+    """Give a module its weights back in float32."""
     module.float()
     with torch.no_grad():
         for name, weight in weights.items():
             module.get_parameter(name).copy_(weight)
+
+
+def _compute_in_float32(module: Module) -> None:
+    """What a module takes and returns stays in the precision around it."""
     inner = module.forward
 
     def forward(x: Tensor) -> Tensor:
@@ -86,6 +93,11 @@ def _matching(parameters: dict[str, Tensor], pattern: str) -> dict[str, Tensor]:
     except re.error as error:
         raise InvalidRequest(f"The weight pattern “{pattern}” is not a regular expression: {error}.") from error
     chosen = {name: p for name, p in parameters.items() if expression.search(name)}
+    if not chosen and pattern == "adapter":
+        raise InvalidRequest(
+            "A query is to move the weights of an adapter, but the model has none. Name it with --lora, as when the index "
+            "was built, or move other weights."
+        )
     if not chosen:
         known = ", ".join(f"“{name}”" for name in PATTERNS)
         raise InvalidRequest(f"No weight of the network matches “{pattern}”. Try {known}, or part of a weight's name.")

@@ -51,5 +51,6 @@ def _anywhere(job: SweepJob) -> SweepJob:
     """The same job by names that mean the same in other folders, and to a process that sees one GPU."""
     spec, index = job.model, job.index
     checkpoint = str(Path(spec.checkpoint).resolve()) if Path(spec.checkpoint).is_dir() else spec.checkpoint
-    model = replace(spec, checkpoint=checkpoint, device=spec.device.partition(":")[0])
+    adapter = spec.adapter and replace(spec.adapter, file=str(Path(spec.adapter.file).resolve()))
+    model = replace(spec, checkpoint=checkpoint, adapter=adapter, device=spec.device.partition(":")[0])
     return replace(job, model=model, index=replace(index, folder=str(Path(index.folder).resolve())))
