@@ -95,8 +95,8 @@ def _matching(parameters: dict[str, Tensor], pattern: str) -> dict[str, Tensor]:
     chosen = {name: p for name, p in parameters.items() if expression.search(name)}
     if not chosen and pattern == "adapter":
         raise InvalidRequest(
-            "A query is to move the weights of an adapter, but the model has none. Name it with --lora, as when the index "
-            "was built, or move other weights."
+            "A query is to move the weights of an adapter, but the model has none. Name it with --lora, as when the "
+            "index was built, or move other weights."
         )
     if not chosen:
         known = ", ".join(f"“{name}”" for name in PATTERNS)
