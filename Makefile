@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export GRADIO_ANALYTICS_ENABLED ?= False
 
-.PHONY: run test check bench bench-anytime bench-gpu bench-looks bench-large bench-ray bench-review
+.PHONY: run test check bench bench-anytime bench-gpu bench-looks bench-large bench-load bench-ray bench-review
 
 run: .venv/run
 	$(BIN)/python app.py
@@ -25,6 +25,10 @@ bench: .venv/dev
 # Start, queries and memory on an index of 100,000 made-up images, whose model is a stub.
 bench-large: .venv/dev
 	$(BIN)/python benchmarks/large.py
+
+# A hundred visitors who open pages and search, beside a running attribution.
+bench-load: .venv/dev
+	$(BIN)/python benchmarks/load.py
 
 # Ray workers beside threads, on every core of this machine.
 bench-ray: .venv/dev

@@ -6,6 +6,7 @@ import sys
 
 from forwardinf.config import load_settings
 from forwardinf.errors import ForwardInfError
+from forwardinf.visible import visible
 
 
 def main() -> int:
@@ -15,7 +16,7 @@ def main() -> int:
 
         serve(load_settings())
     except ForwardInfError as error:
-        print(f"Forward-INF cannot start. {error}", file=sys.stderr)
+        print(f"Forward-INF cannot start. {visible(str(error))}", file=sys.stderr)
         return 2
     return 0
 

@@ -58,6 +58,10 @@ class Settings(BaseSettings):
     ray_workers: int | None = Field(None, ge=1, description="Ray workers at most; by default one to a GPU or core")
     host: str = Field(default_factory=_default_host, description="address the app listens on")
     port: int = Field(7860, ge=1, le=65535, description="port the app listens on")
+    allow_host: str = Field(
+        default_factory=lambda: os.environ.get("SPACE_HOST", ""),
+        description="further names that the app is served under, separated by commas",
+    )
 
     @field_validator("dtype")
     @classmethod
@@ -65,6 +69,15 @@ class Settings(BaseSettings):
         if dtype is not None:
             require_precision(dtype)
         return dtype
+
+    @property
+    def allowed_hosts(self) -> tuple[str, ...]:
+        return tuple(filter(None, (name.strip() for name in self.allow_host.split(","))))
+
+    @property
+    def framed_by(self) -> str | None:
+        """The site that shows the app in a frame: a Hugging Face Space is shown so."""
+        return "https://huggingface.co" if os.environ.get("SPACE_ID") else None
 
     def model_spec(self, tunable: str | None = None, index_dtype: str | None = None) -> ModelSpec:
         """The model, in the precision of the index that it is to be used with where no setting says otherwise.

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "forwardinf"
 
 # The rooms from the ground up: a room imports itself and the rooms above it in this list.
 ROOMS = (
-    *("types", "errors", "stopping", "config", "draws", "files", "examples", "models", "embedders"),
+    *("types", "errors", "visible", "stopping", "config", "draws", "files", "examples", "models", "embedders"),
     *("sweep", "gradients", "index", "scoring", "methods", "attribution", "records", "review"),
     *("training", "studies", "web", "cli"),
 )

@@ -17,6 +17,7 @@ from chromium import ROOT, environment, running_app
 from forwardinf.cli.main import serve
 from forwardinf.config import Settings
 from forwardinf.errors import InvalidSettings
+from forwardinf.files import atomic
 from forwardinf.web import folders, server
 
 # As for a user id that the machine does not know, without HOME.
@@ -95,6 +96,22 @@ def test_temporary_files_end_with_the_app(monkeypatch: pytest.MonkeyPatch):
         (folder / "drawn.png").touch()
     assert not folder.exists()
     assert "GRADIO_TEMP_DIR" not in os.environ
+
+
+def test_what_a_killed_app_left_is_removed_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left, another = (tmp_path / f"{folders.PREFIX}{name}" for name in ("left", "linked"))
+    left.mkdir()
+    (left / "upload.png").touch()
+    (tmp_path / "kept").mkdir()
+    another.symlink_to(tmp_path / "kept")
+    with folders.temporary_folder() as running:
+        assert not left.exists()
+        assert running.stat().st_mode & 0o777 == 0o700
+        atomic.clear_leftovers(tmp_path, folders.PREFIX)  # as another app does when it starts
+        assert running.is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["forwardinf-app-linked", "kept"]
 
 
 def test_a_folder_for_uploads_that_cannot_be_written_to_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -12,6 +12,7 @@ import typer
 
 from ..config import RESULTS, Settings, load_settings
 from ..errors import InvalidRequest, InvalidSettings
+from ..visible import on_a_line
 from .options import AsJson, EmbedderFolder, IndexFolder, Lora, Model, TorchDevice, load_attributor, progress_bar
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def _report(run: CaseRun, name: str) -> None:
             failed += outcome.result is None
             said = verdict_of(outcome.result.record).headline if outcome.result else outcome.problem
             bar.clear()
-            typer.echo(f"{outcome.picture.number:>4} {outcome.picture.file_name}: {said}")
+            typer.echo(f"{outcome.picture.number:>4} {on_a_line(f'{outcome.picture.file_name}: {said}')}")
             bar.reset()
     done = load_case(run.database, name)
     typer.echo(f"“{name}”: {done.answered} of {done.pictures} pictures answered")
@@ -230,7 +231,7 @@ def _report(run: CaseRun, name: str) -> None:
 
 def _tell_added(name: str, added: Added) -> None:
     for sentence in (*added.known, *added.refused):
-        typer.echo(sentence, err=True)
+        typer.echo(on_a_line(sentence), err=True)
     many = "picture" if len(added.kept) == 1 else "pictures"
     typer.echo(f"“{name}”: {len(added.kept)} {many} added")
     if added.refused and not added.kept and not added.known:

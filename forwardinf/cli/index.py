@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..config import load_settings
+from ..visible import visible
 from .options import (
     Dtype,
     Lora,
@@ -123,7 +124,7 @@ def _read(folder: Path, key: list[str], strict: bool) -> Catalog:
     with closing(Telling()) as tell:
         told = partial(tell, "reading")
         read = read_training_folder(folder, parse_choices(key), decode=True, strict=strict, on_progress=told)
-    typer.echo(read.described(), err=True)
+    typer.echo(visible(read.described()), err=True)
     return read.catalog
 
 

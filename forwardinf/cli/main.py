@@ -19,6 +19,7 @@ from ..config import ASSETS, load_settings
 from ..errors import ForwardInfError, InvalidRequest
 from ..methods import settings
 from ..methods.settings import help_of
+from ..visible import visible
 from .answers import answers
 from .case import case
 from .index import index
@@ -190,6 +191,9 @@ def serve(
     ray_workers: RayWorkers = None,
     host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
     port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
+    allow_host: Annotated[
+        str | None, typer.Option(help="further names that the app is served under, separated by commas")
+    ] = None,
 ) -> None:
     """Open the app in the browser. What no flag says comes from FORWARDINF_MODEL, FORWARDINF_INDEX and so on."""
     flags = dict(locals())  # named as the settings are
@@ -245,7 +249,7 @@ def main() -> None:
     try:
         app()
     except ForwardInfError as error:
-        typer.echo(f"forwardinf: {error}", err=True)
+        typer.echo(f"forwardinf: {visible(str(error))}", err=True)
         sys.exit(2)
     except OSError as error:
         if error.errno not in FULL:

@@ -11,6 +11,7 @@ import typer
 from ..config import load_settings
 from ..errors import DamagedAsset, ForwardInfError, InvalidRequest, StorageFailed
 from ..files import atomic
+from ..visible import on_a_line
 from .case import Name, ResultsFolder, case, open_database, results_folder
 from .options import EmbedderFolder, IndexFolder, Lora, Model, TorchDevice, load_attributor, require_folder_of
 
@@ -81,7 +82,7 @@ def verify(
 
     checked = verified(pack, load_public_key(key) if key else None, authority)
     for remark in checked.remarks:
-        typer.echo(remark)
+        typer.echo(on_a_line(remark))
     if checked.faults:
         raise DamagedAsset(f"“{pack.name}” is not as it was made: {' '.join(checked.faults)}")
     if again:

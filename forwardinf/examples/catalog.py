@@ -163,6 +163,15 @@ class Catalog:
         return found
 
     @cached_property
+    def by_subject(self) -> tuple[tuple[TrainingImage, str], ...]:
+        """The images with each subject's styles side by side, each with the words of its caption and its creator.
+
+        The words are in lower case, each behind a space.
+        """
+        ordered = sorted(self.images, key=lambda image: image.id.partition("-")[::-1])
+        return tuple((one, "".join(f" {word}" for word in words_of(f"{one.caption} {one.creator}"))) for one in ordered)
+
+    @cached_property
     def words(self) -> frozenset[str]:
         """Every lower-case word of a training caption: what a prompt can hope to be understood for."""
         return frozenset(word for image in self.images if image.split == "train" for word in words_of(image.caption))

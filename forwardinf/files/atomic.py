@@ -7,11 +7,13 @@ left behind, but nothing that another process is still writing.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,29 +69,50 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Remove what writers that were killed left in `folder`; its subfolders are not searched."""
-    for leftover in folder.glob(f"{PREFIX}*"):
-        descriptor = _locked(leftover)
+@contextmanager
+def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Context manager: a folder in `parent` for this user alone, removed with all that is in it when the block ends.
+
+    What processes that were killed left of such folders is removed first. Raises OSError where none can be made.
+    """
+    if not parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(parent))
+    clear_leftovers(parent, prefix)
+    with _aside(parent, prefix, 0o700) as folder:
+        yield folder
+
+
+def clear_leftovers(folder: Path, prefix: str = PREFIX) -> None:
+    """Remove what writers that were killed left in `folder`; its subfolders are not searched, nor what is not ours."""
+    for leftover in folder.glob(f"{prefix}*"):
+        descriptor = _locked(leftover) if _is_ours(leftover) else None
         if descriptor is not None:
             shutil.rmtree(leftover, ignore_errors=True)
             os.close(descriptor)
 
 
 @contextmanager
-def _aside(parent: Path) -> Iterator[Path]:
+def _aside(parent: Path, prefix: str = PREFIX, mode: int = 0o777) -> Iterator[Path]:
     """A locked folder in `parent`, removed in the end with all that is still in it."""
     parent.mkdir(parents=True, exist_ok=True)
     descriptor = None
     while descriptor is None:  # `clear_leftovers` may take a folder that is not locked yet
-        aside = parent / f"{PREFIX}{secrets.token_hex(8)}"
-        aside.mkdir()
+        aside = parent / f"{prefix}{secrets.token_hex(8)}"
+        aside.mkdir(mode)
         descriptor = _locked(aside, lockless=True)
     try:
         yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         os.close(descriptor)
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
 
 
 def _locked(folder: Path, lockless: bool = False) -> int | None:

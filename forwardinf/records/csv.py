@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 
+from ..visible import visible
 from .record import Match, Record
 from .text import verdict_of
 
@@ -14,6 +16,8 @@ COLUMNS = (
     *("id", "rank", "score", "standard_error", "p_value", "stands_out", "best_rank", "worst_rank"),
     *("similarity", "similarity_rank", *CREDIT, "query_sha256", "prompt", "fallback_caption", "verdict"),
 )
+# At the beginning of a cell, or of what is one by other separators, also behind space and quotes; in either width.
+FORMULA = re.compile(r"""((?:\A|[;\t\r\n])[\s"]*)([=+\-@＝＋－＠])""")
 
 
 def as_csv(record: Record, matches: Iterable[Match]) -> str:
@@ -21,7 +25,7 @@ def as_csv(record: Record, matches: Iterable[Match]) -> str:
 
     What is unknown is empty. The query, its prompt and the verdict stand in every row, so that rows of several answers
     can be put together. Scores are written in full: reading them back gives the same floats. A cell that a spreadsheet
-    would run as a formula is led by an apostrophe.
+    would run as a formula is led by an apostrophe, also one where semicolons or tabs separate cells.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
@@ -41,5 +45,9 @@ def _numbers(match: Match) -> list[object]:
 
 
 def inert(cell: str) -> str:
-    """A cell that no spreadsheet runs (OWASP, CSV injection)."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    """A cell that no spreadsheet runs (OWASP, CSV injection), with what it hides made visible.
+
+    Where semicolons or tabs separate cells, each may begin another one, and a line end another row.
+    """
+    shown = FORMULA.sub(r"\1'\2", visible(cell))
+    return f"'{shown}" if shown.startswith(("\t", "\r")) else shown

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..scoring.confidence import FEWEST_FOR_VERDICT
+from ..visible import on_a_line
 from .record import ConfidenceRecord, Match, Record
 
 UNKNOWN = ("", "unknown")  # what a catalog says of a creator or a licence that it does not know
@@ -84,15 +85,15 @@ def rank_range(match: Match) -> str:
 def as_table(record: Record) -> str:
     """The verdict and the results with their credits, best first, above the notes and the caution."""
     verdict = verdict_of(record)
-    lines = [verdict.headline, verdict.explanation, ""]
+    lines = [on_a_line(verdict.headline), on_a_line(verdict.explanation), ""]
     lines += [f"{'':>4} {'score':>8} {'± s.e.':>7} {'p':>5} {'ranks':>9}  {'caption':40} {'creator':30} licence"]
     lines += [
         f"{m.rank:>4} {m.score:>8.3f} {_or_dash(m.standard_error, 7, 3)} {_or_dash(m.p_value, 5, 2)} "
-        f"{rank_range(m):>9}  {m.caption[:40]:40} {m.creator[:30]:30} {m.licence}"
+        f"{rank_range(m):>9}  {on_a_line(m.caption)[:40]:40} {on_a_line(m.creator)[:30]:30} {on_a_line(m.licence)}"
         for m in record.results
     ]
     notes: Sequence[str] = [*record.query.notes, fallback_note(record), weighed_note(record), record.caution]
-    return "\n".join([*lines, "", *filter(None, notes)])
+    return "\n".join([*lines, "", *map(on_a_line, filter(None, notes))])
 
 
 def _unknown(confidence: ConfidenceRecord) -> str:

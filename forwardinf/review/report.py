@@ -6,9 +6,11 @@ import base64
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from .. import __version__
 from ..examples.decoding.signatures import format_of
+from ..visible import visible
 from .dossier import LIMITS, METHOD, Dossier, Entry
 from .findings import FoundMatch
 from .text import agreement_as_text, many
@@ -16,6 +18,7 @@ from .text import agreement_as_text, many
 _ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("templates")),
     autoescape=True,
+    finalize=lambda value: visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,

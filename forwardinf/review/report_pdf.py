@@ -12,6 +12,7 @@ from fpdf.fonts import TTFFont
 from PIL import Image
 
 from .. import __version__
+from ..visible import visible
 from .dossier import LIMITS, METHOD, Dossier, Entry
 from .findings import FoundMatch
 from .signals import Signal
@@ -83,6 +84,7 @@ class _Page(FPDF):
         self.ln(1)
 
     def _write(self, text: str, height: float) -> None:
+        text = visible(text)
         shown = "".join(one if one == "\n" or ord(one) in self._printable else UNPRINTABLE for one in text)
         wrap = WrapMode.WORD if " " in text else WrapMode.CHAR
         self.multi_cell(0, height, shown, new_x=XPos.LMARGIN, new_y=YPos.NEXT, wrapmode=wrap, align=Align.L)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Sized
 
+from ..visible import on_a_line, visible
 from .agreement import Agreement, Contradiction, labelled
 from .cases import Case, Picture
 from .chain import WITHDRAWN, Decision
@@ -27,8 +28,9 @@ def lines_as_table(lines: Sequence[Line]) -> str:
     for line in lines:
         score = "–" if line.best_score is None else f"{line.best_score:.1f}"
         people = "; ".join(labelled(one) for one in line.people) or "undecided"
-        named = f"{line.picture.number:>4} {line.picture.file_name[:24]:24} {(line.best_caption or '–')[:32]:32}"
-        rows.append(f"{named} {score:>8}  {line.machine or NOT_ANSWERED} | {people}")
+        name, caption = on_a_line(line.picture.file_name), on_a_line(line.best_caption or "–")
+        named = f"{line.picture.number:>4} {name[:24]:24} {caption[:32]:32}"
+        rows.append(visible(f"{named} {score:>8}  {line.machine or NOT_ANSWERED} | {people}"))
     return "\n".join(rows)
 
 
@@ -45,7 +47,7 @@ def picture_as_text(database: Database, case: Case, picture: Picture) -> str:
         "People:",
         *(decision_as_text(one) for one in decisions_of(database, case) if one.picture == picture.sha256),
     ]
-    return "\n".join(lines)
+    return visible("\n".join(lines))
 
 
 def decision_as_text(decision: Decision) -> str:
@@ -53,7 +55,7 @@ def decision_as_text(decision: Decision) -> str:
     about = f"{decision.match} of " if decision.match else ""
     said = f"withdraws {decision.withdraws}" if decision.verdict == WITHDRAWN else decision.verdict
     said += f", {about}{decision.picture[:8]}…"
-    return f"{decision.number:>4} {decision.at} {decision.author}: {said} — {decision.reason}"
+    return visible(f"{decision.number:>4} {decision.at} {decision.author}: {said} — {decision.reason}")
 
 
 def agreement_as_text(agreement: Agreement, found: Sequence[Contradiction]) -> str:

@@ -19,6 +19,7 @@ from ..index.store import Index
 from ..records.shipped import ShippedAnswers, WithShipped
 from ..records.store import FolderStore
 from . import attribute, evidence, folders, method, site, theme, training_set
+from .guard import guarded
 from .served import Served
 from .server import Server, leaving_on_signals, listening_on, url_of
 from .worker import Worker
@@ -119,7 +120,7 @@ def serve(settings: Settings) -> None:
             try:
                 loading = worker.start(load)
                 served = Served(index, Path(settings.model), loading, results, worker, folder, finished)
-                server = Server(mounted(served, announce), listener, on_end=served.stop_all)
+                server = Server(guarded(mounted(served, announce), settings), listener, on_end=served.stop_all)
                 loading.add_done_callback(lambda loaded: server.stop() if loaded.exception() else None)
                 server.run_until_signalled()
             finally:

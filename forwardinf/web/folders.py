@@ -5,21 +5,25 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ..errors import InvalidSettings
+from ..files import atomic
 
 log = logging.getLogger(__name__)
 
 # Gradio puts uploads there, and reads the variable whenever it needs it.
 GRADIO_FOLDER = "GRADIO_TEMP_DIR"
+PREFIX = "forwardinf-app-"  # of the temporary folder
+CUT_OFF = 3600  # seconds after which an upload does not go on
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder for generated and uploaded pictures, removed with all of them at the end.
+    """A folder for generated and uploaded pictures, removed with all of them at the end, or else at the next start.
 
     A folder that the environment names for uploads is used for those, and left in place. Raises InvalidSettings where
     nothing can be written.
@@ -27,20 +31,29 @@ def temporary_folder() -> Iterator[Path]:
     named = os.environ.get(GRADIO_FOLDER)
     if named:
         _require_writable(Path(named), f"the uploads' folder that {GRADIO_FOLDER} names")
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="forwardinf-")
-    except OSError as error:
-        raise InvalidSettings(
-            f"There is no folder for temporary files ({error.strerror or error}). Name one by TMPDIR."
-        ) from error
-    with folder as path:
-        if not named:
-            os.environ[GRADIO_FOLDER] = str(Path(path, "uploads"))
+    with ExitStack() as kept:
         try:
-            yield Path(path)
+            path = kept.enter_context(atomic.temporary_folder(Path(tempfile.gettempdir()), PREFIX))
+        except OSError as error:
+            raise InvalidSettings(
+                f"There is no folder for temporary files ({error.strerror or error}). Name one by TMPDIR."
+            ) from error
+        if not named:
+            os.environ[GRADIO_FOLDER] = str(path / "uploads")
+        try:
+            yield path
         finally:
             if not named:
                 del os.environ[GRADIO_FOLDER]
+
+
+def clear_cut_off_uploads() -> None:
+    """Remove what Gradio began to receive over an hour ago; a file that arrived whole lies in a folder of its own."""
+    received = os.environ.get(GRADIO_FOLDER)
+    for file in Path(received).glob("tmp*") if received else ():
+        with suppress(OSError):
+            if file.is_file() and file.stat().st_mtime < time.time() - CUT_OFF:
+                file.unlink()
 
 
 def results_folder(chosen: Path | None, temporary: Path) -> Path:

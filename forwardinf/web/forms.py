@@ -56,15 +56,14 @@ class CatalogSearch:
     def found_in(self, catalog: Catalog) -> list[TrainingImage]:
         """The matching pictures, each subject's styles side by side."""
         beginnings = [f" {word}" for word in words_of(self.text)]
-        found = (
+        return [
             image
-            for image in catalog.images
+            for image, words in catalog.by_subject
             if self.split in (EVERY_SPLIT, image.split)
             and self.collection in (EVERY_COLLECTION, image.collection)
             and (image.repeats > 1 or not self.repeated)
-            and (not beginnings or _has_all(f" {' '.join(words_of(f'{image.caption} {image.creator}'))}", beginnings))
-        )
-        return sorted(found, key=lambda image: image.id.partition("-")[::-1])
+            and _has_all(words, beginnings)
+        ]
 
 
 def _has_all(text: str, parts: list[str]) -> bool:

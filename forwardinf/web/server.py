@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from ..errors import InvalidSettings
 
@@ -24,8 +24,10 @@ PATIENCE = 3  # seconds that open connections have to end after a signal
 class Server(uvicorn.Server):
     """Serves `app` on `listener`; `on_end` is called first when it is to end, so that open streams can close."""
 
-    def __init__(self, app: FastAPI, listener: socket.socket, on_end: Callable[[], None]) -> None:
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=PATIENCE)
+    def __init__(self, app: ASGIApp, listener: socket.socket, on_end: Callable[[], None]) -> None:
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=PATIENCE
+        )
         super().__init__(config)
         self._listener, self._on_end = listener, on_end
 

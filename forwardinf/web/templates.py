@@ -1,20 +1,31 @@
-"""HTML from the templates beside this file; every value is escaped unless it is already `Markup`."""
+"""HTML from the templates beside this file; every value is escaped and made visible unless it is already `Markup`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
+
+from ..visible import visible
 
 _FOLDER = Path(__file__).with_name("templates")
+
+
+def _shown(value: object) -> object:
+    """What is not HTML yet is other people's words, or may be."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 _ENVIRONMENT = Environment(
     loader=FileSystemLoader(_FOLDER),
     autoescape=True,
+    finalize=_shown,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_ENVIRONMENT.filters["exact"] = escape  # for what scripts send back, and nobody reads
 
 
 def render(name: str, /, **context: object) -> Markup:

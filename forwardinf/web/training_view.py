@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from markupsafe import Markup
 
 from ..examples.catalog import Catalog, TrainingImage, counted
+from ..visible import visible
 from .templates import render
 from .view import COLLECTION_NAMES, LICENCE_NAMES, SPLIT_NAMES
 
@@ -41,8 +42,8 @@ def credit_facts(image: TrainingImage) -> Sequence[tuple[str, str]]:
         ("Creator", image.creator),
         ("Licence", licence(image)),
         ("Collection", link(image.source_url, collection_name(image.collection))),
-        ("File", Markup("<code>{}</code>").format(image.source_file)),
-        ("Source", Markup("<code>{}</code>").format(package) if package != UNKNOWN else ""),
+        ("File", Markup("<code>{}</code>").format(visible(image.source_file))),
+        ("Source", Markup("<code>{}</code>").format(visible(package)) if package != UNKNOWN else ""),
         ("Use", _use(image)),
         ("SHA-256", Markup('<code title="{}">{}…</code>').format(image.sha256, image.sha256[:16])),
     )
@@ -81,7 +82,7 @@ def _collection(catalog: Catalog, name: str, splits: Sequence[str], sources: boo
         *(numbers[split] for split in splits),
     ]
     if sources:
-        row.append(Markup("<code>{} {}</code>").format(first.source_package, first.source_version))
+        row.append(Markup("<code>{} {}</code>").format(*map(visible, (first.source_package, first.source_version))))
     return row
 
 
