@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import io
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,18 +22,23 @@ from PIL import Image
 from conftest import tiny_pipeline, write_patches
 from forwardinf.attribution.attributor import Attributor
 from forwardinf.attribution.shortlist import Effort
+from forwardinf.errors import IndexMismatch
 from forwardinf.examples.decoding import read_picture
 from forwardinf.examples.metadata import training_images
 from forwardinf.index.build import BuildPlan, build_index
 from forwardinf.index.store import Index
+from forwardinf.jobs.queue import Run, open_queue
 from forwardinf.methods.forward_inf import ForwardInf
+from forwardinf.models.generation import GenerationRequest
 from forwardinf.models.sd import StableDiffusion
 from forwardinf.records.store import FolderStore, Result
 from forwardinf.types import ModelSpec
-from forwardinf.web import asking, attribute, query
+from forwardinf.web import asking, attribute, query, runs
 from forwardinf.web.asking import Question, Running, Stopped
-from forwardinf.web.attribute import Page
-from forwardinf.web.served import Run, Served
+from forwardinf.web.runs import Given
+from forwardinf.web.served import Served
+from forwardinf.web.showing import AnswerParts, Page
+from forwardinf.web.watching import watcher
 from forwardinf.web.worker import Worker
 
 
@@ -61,14 +70,17 @@ def threads() -> set[str]:
 
 
 @pytest.fixture
-def served(index: Index, model: StableDiffusion, threads: set[str], tmp_path: Path) -> Served:
+def served(index: Index, model: StableDiffusion, threads: set[str], tmp_path: Path) -> Iterator[Served]:
     worker = Worker()
 
     def load() -> Attributor:
         return Attributor(Witness(model, threads), index)  # type: ignore[arg-type]
 
-    results = FolderStore(tmp_path / "results")
-    return Served(index, tmp_path, worker.start(load), results, worker, tmp_path / "temporary")
+    results, queue = FolderStore(tmp_path / "results"), open_queue(tmp_path / "runs", tmp_path)
+    served = Served(index, tmp_path, worker.start(load), results, worker, tmp_path / "temporary", queue)
+    queue.start(partial(runs.answering, served))
+    yield served
+    queue.close()
 
 
 @pytest.fixture
@@ -76,8 +88,8 @@ def page(served: Served) -> Page:
     """The components of the main page, unwired."""
     with gr.Blocks():
         form = query.add(served)
-        parts = [gr.HTML(), gr.Button(), gr.HTML(), gr.HTML(), gr.HTML(), gr.Button(), gr.State(None)]
-        return Page(served, form, attribute.AnswerParts(*parts))
+        parts = [gr.HTML(), gr.Button(), gr.HTML(), gr.HTML(), gr.HTML(), gr.Button(), gr.State(None), gr.State(None)]
+        return Page(served, form, AnswerParts(*parts))
 
 
 ADA = SimpleNamespace(session_hash="ada", query_params={})
@@ -138,20 +150,37 @@ def test_a_question_is_left_wherever_stop_is_pressed(served: Served, effort: Eff
         assert stop.looked <= count + 1 + torch.get_num_threads()
 
 
-def test_a_picture_that_is_being_generated_for_a_question_is_left(served: Served, page: Page, monkeypatch):
-    monkeypatch.setattr(attribute, "Run", lambda _stop, sha256: Run(Pressed(20), sha256))
-    *_, last = attribute._finder(page, None)(ADA, None, "patch 1", 0, 5, 1, *METHOD)
+async def _watched(page: Page, run_id: str | None) -> list[dict]:
+    """All that a page is told of a run."""
+    return [updates async for updates in watcher(page)(ADA, run_id)]
+
+
+def asked(page: Page, sha256: str | None, prompt: str, steps: int = 1, effort: Effort | None = None) -> dict:
+    """What a page shows in the end that asks."""
+    first = attribute._asker(page, effort)(ADA, sha256, prompt, 0, steps, 1, *METHOD)
+    shown = dict(first)
+    if first.get(page.answer.run):
+        for updates in asyncio.run(_watched(page, first[page.answer.run])):
+            shown |= updates
+    return shown
+
+
+def test_a_picture_that_is_being_generated_for_a_question_is_left(served: Served, page: Page):
+    run = runs.ask(served, GenerationRequest("patch 1"), "patch 1", ForwardInf(), None)
+    run.stop = Pressed(20)
+    served.watching["ada"] = run.id
+    *_, last = asyncio.run(_watched(page, run.id))
     assert "Nothing was kept" in last[page.answer.status]
     assert page.form.picture not in last
-    assert served.running == {}
+    assert (run.record.state, run.record.result) == ("stopped", None)
 
 
 def test_all_of_the_page_touches_the_model_in_the_workers_thread_only(served: Served, page: Page, threads: set[str]):
     draw = query._drawer(served, page.form)
     shown = draw(ADA, None, "red apple", 0, 1, 1, gr.Progress())
-    find = attribute._finder(page, None)
-    list(find(ADA, shown[page.form.picture], "red apple " * 50, 0, 1, 1, *METHOD))
-    list(find(ADA, None, "patch 2", 0, 1, 1, *METHOD))
+    asked(page, shown[page.form.picture], "red apple " * 50)
+    attribute._remark(page)("red apple " * 50, "a run", None)
+    asked(page, None, "patch 2")
     assert {name.rpartition("_")[0] for name in threads} == {"forwardinf-model"}
 
 
@@ -162,64 +191,81 @@ def test_the_model_is_refused_to_other_threads(served: Served):
 
 def test_prompts_in_other_scripts_and_other_settings_are_other_pictures(served: Served, page: Page):
     draw = query._drawer(served, page.form)
-    asked = [("红苹果", 0, 1, 1), ("яблоко", 0, 1, 1), ("яблоко", 0, 2, 1), ("яблоко", 0, 1, 9)]
-    drawn = [draw(ADA, None, *fields, gr.Progress())[page.form.picture] for fields in asked]
+    requests = [("红苹果", 0, 1, 1), ("яблоко", 0, 1, 1), ("яблоко", 0, 2, 1), ("яблоко", 0, 1, 9)]
+    drawn = [draw(ADA, None, *fields, gr.Progress())[page.form.picture] for fields in requests]
     assert len({served.pictures.read("ada", sha256).data for sha256 in drawn}) == len(set(drawn))
     assert len({served.pictures.read("ada", sha256).name for sha256 in drawn}) == 2  # by prompt and seed
 
 
-def test_who_comes_second_is_told_of_the_queue_and_nobody_is_told_of_their_own_question(served: Served):
-    assert query.awaiting(served, "ada") == query.WAITING
-    served.running["ada"] = Run(threading.Event(), None)
-    assert query.awaiting(served, "ada") == query.WAITING
-    assert query.awaiting(served, "bob") == query.IN_LINE
+def test_a_line_says_how_long_it_is_and_calls_nobodys_question_anothers(served: Served):
+    with served.lock:
+        first, second, third = (put(served, colour) for colour in ("red", "green", "blue"))
+        told = [runs.status_of(served, run).status for run in (first, second, third)]
+        assert runs.WAITING in told[0]
+        assert "One question is answered before this one" in told[1]
+        assert "2 questions are answered before this" in told[2]
+        for run in (third, second, first):
+            served.runs.stop(run.id)
 
 
-def test_only_another_picture_stops_a_question(served: Served):
-    run = served.running["ada"] = Run(threading.Event(), "a" * 64)
-    served.stop("ada", unless="a" * 64)
-    served.stop("bob")
-    assert not run.stop.is_set()
-    served.stop("ada", unless="b" * 64)
-    assert run.stop.is_set()
+def put(served: Served, colour: str) -> Run:
+    """Put a question about a plain picture in line."""
+    data = png(colour)
+    given = Given(hashlib.sha256(data).hexdigest(), f"{colour}.png", data)
+    return runs.ask(served, given, "patch 1", ForwardInf(), None)
 
 
-def test_a_visitor_who_leaves_takes_question_and_pictures_along(served: Served):
-    run = served.running["ada"] = Run(threading.Event(), None)
+def test_a_visitor_who_leaves_takes_pictures_along_and_leaves_the_question(served: Served):
+    run = put(served, "red")
     served.pictures.keep("ada", b"apple", "apple.png")
     served.leave("ada")
-    assert run.stop.is_set()
     assert [path for path in served.folder.rglob("*") if path.is_file()] == []
+    assert not run.stop.is_set()
+
+
+def test_a_run_can_be_watched_by_a_page_that_did_not_ask(served: Served, page: Page):
+    first = attribute._asker(page, None)(ADA, None, "patch 1", 0, 1, 1, *METHOD)
+    run_id = first[page.answer.run]
+    served.watching.clear()
+    restored = attribute._watched(page, "ada", run_id)
+    assert restored[page.form.prompt] == "patch 1"
+    shown: dict = {}
+    for updates in asyncio.run(_watched(page, run_id)):
+        shown |= updates
+    assert shown[page.answer.result] == served.runs.get(run_id).record.result
+    assert served.pictures.has("ada", shown[page.form.picture])
+    served.leave("ada")
+    again = attribute._watched(page, "ada", run_id) | asyncio.run(_watched(page, run_id))[-1]
+    assert again[page.answer.result] == shown[page.answer.result]
+    assert served.pictures.has("ada", again[page.form.picture])
 
 
 def test_a_page_that_shows_another_answer_by_now_is_not_cleared(served: Served, page: Page):
-    steps = attribute._finder(page, None)(ADA, None, "patch 1", 0, 1, 1, *METHOD)
-    next(steps)
-    served.abandon("ada")
-    assert list(steps) == []
-    assert served.running == {}
+    first = attribute._asker(page, None)(ADA, None, "patch 1", 0, 1, 1, *METHOD)
+    served.watching["ada"] = None
+    assert asyncio.run(_watched(page, first[page.answer.run])) == []
+
+
+def test_a_link_to_no_run_says_so(page: Page):
+    for run_id in ("0" * 32, "../results"):
+        assert "leads to no question" in attribute._watched(page, "ada", run_id)[page.form.notice]
 
 
 def test_a_question_that_fails_says_so_and_the_next_is_answered(served: Served, page: Page):
-    find = attribute._finder(page, None)
-    *_, failed = find(ADA, "0" * 64, "patch 1", 0, 1, 1, *METHOD)
-    assert "no longer kept" in failed[page.form.notice]
-    assert served.running == {}
-    *_, answered = find(ADA, None, "patch 1", 0, 1, 1, *METHOD)
-    assert answered[page.answer.result]
+    assert "no longer kept" in asked(page, "0" * 64, "patch 1")[page.form.notice]
+    assert asked(page, None, "patch 1")[page.answer.result]
 
 
 def test_a_question_asked_before_is_answered_without_the_model(served: Served, page: Page, monkeypatch):
-    find = attribute._finder(page, None)
     sha256 = served.pictures.keep("ada", png("red"), "red.png")
-    *_, first = find(ADA, sha256, "patch 1", 0, 1, 1, *METHOD)
+    first = asked(page, sha256, "patch 1")
     sweeps: list[Question] = []
     answered = asking.answered
     monkeypatch.setattr(asking, "answered", lambda served, asked: sweeps.append(asked) or answered(served, asked))
-    *_, again = find(ADA, sha256, "patch 1", 0, 1, 1, *METHOD)
+    again = asked(page, sha256, "patch 1")
     assert again[page.answer.result] == first[page.answer.result]
     assert sweeps == []
-    *_, other = find(ADA, sha256, "patch 2", 0, 1, 1, *METHOD)
+    other = asked(page, sha256, "patch 2")
     assert other[page.answer.result] != first[page.answer.result]
     assert len(sweeps) == 1
 
@@ -231,12 +277,22 @@ def test_a_kept_answer_of_every_image_serves_one_who_asks_for_the_likely_ones(se
     assert asking.answered_before(served, whole.record.query.sha256, "patch 3", ForwardInf(), Effort()) is None
 
 
-def test_a_page_whose_model_cannot_be_loaded_says_so(index: Index, tmp_path: Path, page: Page):
+def test_a_page_whose_model_cannot_be_loaded_says_so(served: Served, page: Page):
     loading: Future[Attributor] = Future()
     loading.set_exception(OSError("no such file"))
-    broken = Served(index, tmp_path, loading, FolderStore(tmp_path), Worker(), tmp_path)
-    *_, failed = attribute._finder(replace(page, served=broken), None)(ADA, None, "patch 1", 0, 1, 1, *METHOD)
-    assert query.FAILED in failed[page.form.notice]
+    queue = open_queue(served.folder / "other-runs", served.folder)
+    broken = replace(served, loading=loading, runs=queue)
+    queue.start(partial(runs.answering, broken))
+    shown = asked(replace(page, served=broken), None, "patch 1")
+    assert query.FAILED in shown[page.form.notice]
+    queue.close()
+
+
+def test_a_question_of_another_index_is_not_answered_by_this_one(served: Served):
+    run = put(served, "red")
+    run.record = run.record.model_copy(update={"asked": run.record.asked.model_copy(update={"index": "0" * 64})})
+    with pytest.raises(IndexMismatch, match="another index"):
+        list(runs.answering(served, run, png("red")))
 
 
 def test_without_sketches_nothing_is_shown_as_likely_before_sizes_are_measured(served: Served):
@@ -244,5 +300,5 @@ def test_without_sketches_nothing_is_shown_as_likely_before_sizes_are_measured(s
     asked = replace(question(png("blue")), effort=few)
     *steps, result = served.worker.steps(asking.answered(served, asked))
     assert isinstance(steps[1], Running)
-    assert steps[1].tiles is None
+    assert steps[1].tiles == ""
     assert result.record.weighed.images < 12

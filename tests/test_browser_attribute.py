@@ -251,15 +251,21 @@ def test_another_picture_given_half_way_stops_the_answer_to_the_former(page, tra
     expect(page.locator("#picture")).to_contain_text("other.png")
 
 
-def test_a_tab_closed_half_way_frees_the_model_for_the_next(browser, app_url, training_picture):
+def test_a_run_outlives_its_tab_and_another_page_shows_it_to_its_end(browser, app_url, training_picture):
     with opened(browser, app_url, viewport=DESKTOP) as page:
         upload(page, training_picture)
         expect(picture(page)).to_be_visible()
         page.get_by_label("Prompt").fill("in a tab that is closed")
         find(page)
-        expect(tiles(page).first).to_be_visible()
-    with opened(browser, app_url, viewport=DESKTOP) as page:
-        attributed(page, training_picture, "after a tab was closed")
+        expect(page).to_have_url(re.compile(r"\?run=[0-9a-f]{32}$"))
+        address = page.url.replace("/?run=", "/run/")
+    with opened(browser, address, viewport=DESKTOP) as first, opened(browser, address, viewport=DESKTOP) as second:
+        for watching in (first, second):
+            expect(watching.locator("[data-result]")).to_be_visible()
+            expect(watching.get_by_label("Prompt")).to_have_value("in a tab that is closed")
+            expect(picture(watching)).to_be_visible()
+            expect(watching).to_have_url(re.compile(r"\?result="))
+            expect(watching.locator("#find")).to_be_enabled()
 
 
 def test_two_who_ask_at_the_same_time_are_both_answered(browser, app_url, training_picture):
@@ -287,9 +293,9 @@ def test_a_first_drawing_says_at_once_what_it_waits_for(browser, training_pictur
         find(first)
         expect(first.locator("#stop")).to_be_visible()
         second.get_by_role("button", name="Generate", exact=True).click()
-        expect(second.locator("#picture").get_by_text("Yours comes next")).to_be_visible()
+        expect(second.locator("#picture").get_by_text("The picture is drawn after it")).to_be_visible()
         expect(picture(second)).to_have_attribute("alt", f"Generated from the prompt: {GOOD_PROMPT}")
-        expect(second.get_by_text("Yours comes next")).to_have_count(0)
+        expect(second.get_by_text("The picture is drawn after it")).to_have_count(0)
 
 
 def test_a_first_drawing_that_is_refused_leaves_no_empty_frame(page):

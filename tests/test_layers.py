@@ -15,8 +15,8 @@ PACKAGE = ROOT / "forwardinf"
 # The rooms from the ground up: a room imports itself and the rooms above it in this list.
 ROOMS = (
     *("types", "errors", "visible", "stopping", "config", "draws", "files", "examples", "models", "embedders"),
-    *("sweep", "gradients", "index", "scoring", "methods", "attribution", "records", "review"),
-    *("training", "studies", "web", "cli"),
+    *("sweep", "gradients", "index", "scoring", "methods", "attribution", "records", "jobs"),
+    *("review", "training", "studies", "web", "cli"),
 )
 ALLOWED = {room: {*ROOMS[:number], room, "__version__"} for number, room in enumerate(ROOMS)}
 ALLOWED["types"] = ALLOWED["errors"] = {"__version__"}

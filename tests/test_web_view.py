@@ -10,6 +10,7 @@ from forwardinf.config import ASSETS
 from forwardinf.errors import InvalidRequest
 from forwardinf.examples.catalog import Catalog, TrainingImage
 from forwardinf.index.store import Index
+from forwardinf.jobs.queue import open_queue
 from forwardinf.models.generation import GenerationRequest
 from forwardinf.records.store import FolderStore
 from forwardinf.web import forms, training_view, view
@@ -221,7 +222,8 @@ def test_only_pictures_beside_a_text_are_its_pictures():
 def test_every_page_is_laid_out_without_waiting_for_the_model(tmp_path):
     index, loading = Index.open(ASSETS / "emoji-index"), Future()
     loading.set_exception(AssertionError("a page asked for the model"))
-    app = build(Served(index, ASSETS / "emoji-diffusion", loading, FolderStore(tmp_path), Worker(), tmp_path))
+    runs = open_queue(tmp_path / "runs", tmp_path)
+    app = build(Served(index, ASSETS / "emoji-diffusion", loading, FolderStore(tmp_path), Worker(), tmp_path, runs))
     shown = str(app.get_config_file())
     assert index.info.fingerprint in shown
     assert "Model card" in shown

@@ -157,6 +157,7 @@ from forwardinf.attribution.attributor import Attributor
 from forwardinf.models.generation import GenerationRequest
 from forwardinf.index.build import BuildPlan, build_index
 from forwardinf.examples.catalog import Catalog
+from forwardinf.jobs.queue import open_queue
 from forwardinf.models.registry import load_model
 from forwardinf.records.store import FolderStore
 from forwardinf.types import ModelSpec
@@ -169,7 +170,8 @@ with tempfile.TemporaryDirectory() as folder:
     index = build_index(model, few, Path(folder) / "index", BuildPlan(fisher_images=4))
     loading = Future()
     loading.set_result(Attributor(model, index))
-    served = Served(index, Path(sys.argv[1]), loading, FolderStore(Path(folder) / "results"), Worker(), Path(folder))
+    results, runs = FolderStore(Path(folder) / "results"), open_queue(Path(folder) / "runs", Path(folder))
+    served = Served(index, Path(sys.argv[1]), loading, results, Worker(), Path(folder), runs)
     app = build(served)
     served.ask(lambda it: it.attribute(model.generate(GenerationRequest("red apple, OpenMoji style"))))
 status = Path("/proc/self/status")

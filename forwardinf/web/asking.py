@@ -44,10 +44,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Running:
-    """What the page shows while it has no answer yet."""
+    """What a page shows of a question that has no answer yet, whenever it begins to watch."""
 
     status: str
-    tiles: str | None = None  # None where they stay as they are
+    tiles: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,7 @@ class _Reports:
     def __init__(self, served: Served) -> None:
         self.served = served
         self.reported = self.drawn = float("-inf")
+        self.tiles = ""
 
     def due(self, now: AttributionProgress) -> Running | None:
         """A report, where the last one is old enough."""
@@ -118,15 +119,18 @@ class _Reports:
         self.reported = clock
         staged, held_out = now.shortlist is not None, _held_out(self.served, now)
         status = results_view.progress(now.done, now.total, held_out, now.rate, now.seconds_left, staged)
-        if clock - self.drawn < REDRAW:
-            return Running(status)
-        self.drawn = clock
+        if clock - self.drawn >= REDRAW:
+            self.drawn, self.tiles = clock, self._best(now)
+        return Running(status, self.tiles)
+
+    def _best(self, now: AttributionProgress) -> str:
+        """Those that are most likely, until any image is weighed; then those with the highest scores."""
         images = self.served.index.catalog.by_id
         if now.shortlist and not now.stages:
             likely = [images[i] for i in now.shortlist.likely[:TOP]]
-            return Running(status, results_view.foreseen(likely, self.served.url_of) if likely else None)
+            return results_view.foreseen(likely, self.served.url_of) if likely else ""
         scored = [(images[i], score, error) for i, score, error in now.scores().top(TOP)]
-        return Running(status, results_view.so_far(now.done / now.total, scored, self.served.url_of))
+        return results_view.so_far(now.done / now.total, scored, self.served.url_of)
 
 
 def _held_out(served: Served, now: AttributionProgress | None) -> int:

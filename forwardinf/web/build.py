@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -16,9 +17,10 @@ from ..attribution.attributor import Attributor
 from ..attribution.executor import load_executor
 from ..config import EMOJI_ANSWERS, Settings
 from ..index.store import Index
+from ..jobs.queue import open_queue
 from ..records.shipped import ShippedAnswers, WithShipped
 from ..records.store import FolderStore
-from . import attribute, evidence, folders, method, site, theme, training_set
+from . import attribute, evidence, folders, method, runs, site, theme, training_set
 from .guard import guarded
 from .served import Served
 from .server import Server, leaving_on_signals, listening_on, url_of
@@ -119,8 +121,10 @@ def serve(settings: Settings) -> None:
 
             try:
                 loading = worker.start(load)
-                served = Served(index, Path(settings.model), loading, results, worker, folder, finished)
-                server = Server(guarded(mounted(served, announce), settings), listener, on_end=served.stop_all)
+                runs_of = open_queue(folders.beside(store.folder, "runs"), folder / "runs")
+                served = Served(index, Path(settings.model), loading, results, worker, folder, runs_of, finished)
+                runs_of.start(partial(runs.answering, served))
+                server = Server(guarded(mounted(served, announce), settings), listener, on_end=runs_of.close)
                 loading.add_done_callback(lambda loaded: server.stop() if loaded.exception() else None)
                 server.run_until_signalled()
             finally:

@@ -74,6 +74,11 @@ def results_folder(chosen: Path | None, temporary: Path) -> Path:
         return temporary / "results"
 
 
+def beside(results: Path, name: str) -> Path:
+    """A folder of its own for what belongs to these results, and is none of them."""
+    return results.with_name(f"{results.name}-{name}")
+
+
 def _require_writable(folder: Path, what: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)

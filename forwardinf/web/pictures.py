@@ -39,6 +39,10 @@ class Pictures:
             self._names.setdefault(visitor or "", {})[sha256] = name
         return sha256
 
+    def has(self, visitor: str | None, sha256: str | None) -> bool:
+        """Whether a visitor's picture is kept here."""
+        return sha256 in self._names.get(visitor or "", {})
+
     def read(self, visitor: str | None, sha256: str | None) -> KeptPicture:
         """A visitor's picture; raises InvalidRequest where it is not, or no longer, kept."""
         if not sha256:

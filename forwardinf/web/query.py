@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 FAILED = "Something went wrong; the details are in the server’s log."
 WAITING = "Waiting for the model…"
-IN_LINE = "Another picture is being answered. Yours comes next…"
+IN_LINE = "A question is being answered. The picture is drawn after it…"
 OTHER_SETTINGS = "With other values than these the index has no null distribution, so there is no verdict."
 AT_ONCE: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 MODEL: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
@@ -104,9 +104,9 @@ def _wire_upload(served: Served, form: QueryForm, upload: gr.File) -> gr.events.
 def _wire_drawing(
     served: Served, form: QueryForm, generate: gr.Button, another: gr.Button, chips: list[gr.Button]
 ) -> list[gr.events.Dependency]:
-    def wait(browser: gr.Request, sha256: str | None) -> object:
+    def wait(sha256: str | None) -> object:
         """Said at once where there is no picture yet, on which progress would show."""
-        return gr.skip() if sha256 else query_view.awaited_picture(awaiting(served, browser.session_hash))
+        return gr.skip() if sha256 else query_view.awaited_picture(IN_LINE if served.runs.busy else WAITING)
 
     waits: dict[str, Any] = {"fn": wait, "inputs": form.picture, "outputs": form.frame, **AT_ONCE}
     draw: dict[str, Any] = {
@@ -167,11 +167,6 @@ def drawn(
         form.picture: sha256,
         form.frame: query_view.drawn_picture(png, sha256, request, time.perf_counter() - start),
     }
-
-
-def awaiting(served: Served, session: str | None) -> str:
-    """What a question waits for, before the queue has come to it."""
-    return IN_LINE if served.running.keys() - {session} else WAITING
 
 
 def remarks(served: Served, prompt: str, drawn: bool = True) -> str:

@@ -25,15 +25,16 @@ def examples(catalog: Catalog, count: int = 5) -> list[str]:
     return list(dict.fromkeys(in_turn))[:count]
 
 
-def drawn_picture(png: bytes, sha256: str, request: GenerationRequest, seconds: float) -> str:
+def drawn_picture(png: bytes, sha256: str, request: GenerationRequest, seconds: float | None = None) -> str:
     """A picture with what it takes to generate it again, and a link that saves it."""
+    took = "" if seconds is None else f" · {seconds:.1f} s"
     return render(
         "query_picture.html",
         url=data_url(png),
         sha256=sha256,
         alt=f"Generated from the prompt: {request.prompt}",
         title=f"“{request.prompt}”",
-        facts=f"seed {request.seed} · {request.steps} steps · guidance {request.guidance:g} · {seconds:.1f} s",
+        facts=f"seed {request.seed} · {request.steps} steps · guidance {request.guidance:g}{took}",
         download=file_name(request),
         notes=(),
     )

@@ -36,6 +36,11 @@ def preparing(text: str) -> str:
     return render("preparing.html", text=text)
 
 
+def of_run(run_id: str, status: str) -> str:
+    """How far a run is; scripts make a link of its id."""
+    return render("of_run.html", id=run_id, status=status)
+
+
 def progress(done: int, total: int, held_out: int, rate: float, seconds_left: float, at_most: bool = False) -> str:
     """How far a sweep is; `held_out` of the `total` are no training images and are compared as a check.
 

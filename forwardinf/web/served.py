@@ -1,4 +1,4 @@
-"""What every page stands on: an index and its model, kept results, the model's thread and the lock on it."""
+"""What every page stands on: an index and its model, kept results, runs, the model's thread and the lock on it."""
 
 from __future__ import annotations
 
@@ -8,28 +8,20 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..attribution.attributor import Attributor
 from ..attribution.paid import PaidQuestions
 from ..config import EMOJI_INDEX
 from ..examples.catalog import Catalog
 from ..index.store import Index, read_info
+from ..jobs.queue import RunQueue
 from ..records.shipped import ShippedAnswers
 from ..records.store import RecordStore
 from .pictures import Pictures
 from .worker import Worker
 
 Outcome = TypeVar("Outcome")
-
-
-@dataclass
-class Run:
-    """A question that is being answered."""
-
-    stop: threading.Event  # set where no answer is wanted any more
-    sha256: str | None  # of the picture; None until it is generated
-    abandoned: bool = False  # whether the page shows something else by now
 
 
 @dataclass(frozen=True)
@@ -42,10 +34,11 @@ class Served:
     results: RecordStore
     worker: Worker  # loads the attributor, and does everything with it
     folder: Path  # for temporary files; removed when the app ends
+    runs: RunQueue[Any]  # of questions; what their steps are, `runs.answering` says
     finished: ShippedAnswers = field(default_factory=ShippedAnswers)  # the answers on the first screen
     paid: PaidQuestions = field(default_factory=PaidQuestions)  # for the model's thread alone
     lock: threading.Lock = field(default_factory=threading.Lock)
-    running: dict[str, Run] = field(default_factory=dict)  # by browser session
+    watching: dict[str, str | None] = field(default_factory=dict)  # the run that a page shows, by browser session
 
     @property
     def attributor(self) -> Attributor:
@@ -81,24 +74,7 @@ class Served:
         """Where the browser finds an image of the index; another index has other addresses."""
         return f"{self.catalog.by_id[example_id].file_name}?{self.index.fingerprint[:12]}"
 
-    def stop(self, session: str | None, unless: str | None = None) -> None:
-        """Ask a session's attribution to stop, within a block of a network, `unless` it is of this picture."""
-        run = self.running.get(session or "")
-        if run and (unless is None or run.sha256 != unless):
-            run.stop.set()
-
-    def abandon(self, session: str | None) -> None:
-        """The same, of an attribution whose page is to show nothing of it any more."""
-        if run := self.running.get(session or ""):
-            run.abandoned = True
-            run.stop.set()
-
-    def stop_all(self) -> None:
-        """Ask every attribution to stop."""
-        for run in tuple(self.running.values()):
-            run.stop.set()
-
     def leave(self, session: str | None) -> None:
-        """A visitor has gone: nothing is computed or kept for them any more."""
-        self.stop(session)
+        """A visitor has gone: their pictures are not kept any longer. Their runs go on."""
+        self.watching.pop(session or "", None)
         self.pictures.forget(session)

@@ -8,9 +8,10 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from gradio.routes import templates as gradio_templates
 from jinja2 import ChoiceLoader, DictLoader
 from starlette.staticfiles import StaticFiles
@@ -38,6 +39,7 @@ def routes(results: RecordStore, thumbnails: Thumbnails, lifespan: Lifespan) -> 
     """An application that serves icons, thumbnails and the files of kept results; pages are to be mounted in it."""
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=ERRORS)
     app.add_api_route("/results/{result_id}/{name}", _files_of(results))
+    app.add_api_route("/run/{run_id}", lambda run_id: RedirectResponse(f"../?{urlencode({'run': run_id})}"))
     app.add_api_route("/thumbnails/{name}", _thumbnail_of(thumbnails))
     app.add_api_route("/favicon.ico", lambda: FileResponse(STATIC / "favicon.ico"))
     app.mount("/site", StaticFiles(directory=STATIC))

@@ -1,4 +1,5 @@
-// An answer is dimmed while the prompt or the picture beside it is not the one that it answers.
+// The address bar holds the link to the answer on show, or to the run that it waits for. An answer is dimmed while the
+// prompt or the picture beside it is not the one that it answers.
 const page = element.closest('.fi-attribute');
 const check = () => {
   const answer = page.querySelector('[data-result]');
@@ -6,6 +7,9 @@ const check = () => {
   const picture = page.querySelector('#picture [data-sha256]');
   const other = answer && picture && picture.dataset.sha256 !== answer.dataset.query;
   const edited = answer && prompt && prompt.value.trim() !== answer.dataset.prompt.trim();
+  const run = page.querySelector('[data-run]');
+  const link = answer ? `?result=${answer.dataset.result}` : run ? `?run=${run.dataset.run}` : location.search;
+  if (link !== location.search) history.replaceState(null, '', link);
   page.classList.toggle('fi-stale', Boolean(other || edited));
   for (const card of document.querySelectorAll('[data-answer]')) {
     if (answer && card.dataset.answer === answer.dataset.result) card.setAttribute('aria-current', 'true');

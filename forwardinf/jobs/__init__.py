@@ -1,0 +1,4 @@
+"""Questions that the server answers one after another, whoever watches, and that a restart does not lose.
+
+`run` says what a run is and keeps it on disk, `queue` answers the runs in order.
+"""
