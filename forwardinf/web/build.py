@@ -20,7 +20,7 @@ from ..index.store import Index
 from ..jobs.queue import open_queue
 from ..records.shipped import ShippedAnswers, WithShipped
 from ..records.store import FolderStore
-from . import attribute, evidence, folders, method, runs, site, theme, training_set
+from . import api, attribute, evidence, folders, method, runs, site, theme, training_set
 from .guard import guarded
 from .served import Served
 from .server import Server, leaving_on_signals, listening_on, url_of
@@ -78,6 +78,7 @@ def build(served: Served) -> gr.Blocks:
     with gr.Blocks(title=site.NAME, analytics_enabled=False, delete_cache=(UPLOADS_KEPT, UPLOADS_KEPT)) as app:
         gr.Navbar(main_page_name=first.name)
         first.add(served)
+        api.add(served)
         app.unload(_leaver(served))
     for page in others:
         with app.route(page.name, page.path):
@@ -144,7 +145,7 @@ def mounted(served: Served, lifespan: site.Lifespan) -> FastAPI:
             run_history=False,
             ssr_mode=False,
             pwa=False,
-            mcp_server=False,
+            mcp_server=True,
             footer_links=[],
             show_error=False,
             max_file_size="20mb",
