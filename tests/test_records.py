@@ -132,7 +132,7 @@ REST = match(rank=3, p_value=0.5, stands_out=False)
             (match(p_value=0.5, stands_out=None),), {"stand_out": None, "null_pictures": 8},
             "It is not known whether any image stands out.",
             "The index holds the scores of 8 pictures that the model never saw, and a verdict takes at least 9. "
-            "Build the index with more held-out images.",
+            "Build the index with more null pictures (--null).",
         ),
     ],
 )  # fmt: skip

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,15 +20,19 @@ from ..examples.catalog import Catalog
 from ..index.null_file import SCORES, SETTINGS, NullInTheMaking
 from ..index.store import Index
 from ..methods.protocol import AttributionMethod
-from ..scoring.confidence import highest
+from ..models.protocol import adapted
+from ..scoring.confidence import FEWEST_FOR_VERDICT, highest
 from ..scoring.likeness import likeness
 from ..scoring.score import Changes
 from .attributor import Attributor
 from .null_changes import changes_under
+from .null_pictures import Drawn, NullPictures, OfFolder
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
+HELD_OUT, DRAWN = "held-out", "drawn"  # null pictures by name
 QUERIES = 29  # null pictures; at most two of them score as high as an image that stands out, (1 + 2) / (1 + 29) = 10 %
 
 
@@ -50,26 +55,31 @@ def build_null(
     where the same null is there; returns the index as it is then. Raises InvalidRequest where the index has no held-out
     image.
     """
-    index = attributor.index
-    if not index.catalog.of_split("held_out").images:
-        raise InvalidRequest(
-            f"“{index.folder.name}” has no image of the split held_out, so there is nothing to compare an answer with. "
-            'Mark some that the model was not trained on in metadata.jsonl with "split": "held_out".'
-        )
-    unlike = unlike_any(index)
-    chosen = sorted(random.Random(seed).sample(unlike, min(count, len(unlike))))
+    nulls = HeldOut.of(attributor.index, pictures, count, seed)
+    return measure_null(attributor, method, nulls, on_progress, unprompted)
+
+
+def measure_null(
+    attributor: Attributor,
+    method: AttributionMethod,
+    nulls: NullPictures,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    unprompted: bool = True,
+) -> Index:
+    """Run any null pictures as queries, and keep every change in the index's folder; as `build_null` otherwise."""
+    index, chosen = attributor.index, tuple(nulls.ids)
     settings, kept = attributor.comparable_settings(method), index.null_changes
-    same = kept is not None and attributor.is_comparable(kept.settings, method) and list(kept.queries) == chosen
+    same = kept is not None and attributor.is_comparable(kept.settings, method) and kept.queries == chosen
     if kept and same and (kept.unprompted is not None or not unprompted):
         return index
-    making = NullInTheMaking.begin(index.folder, index.measured_fingerprint, settings, tuple(chosen))
+    making = NullInTheMaking.begin(index.folder, index.measured_fingerprint, settings, chosen)
     ids = [image.id for image in index.catalog.images]
     asked = [(query_id, prompted) for prompted in (True, False)[: 1 + unprompted] for query_id in chosen]
     for done, (query_id, prompted) in enumerate(asked):
         on_progress(done, len(asked))
         if not making.has(query_id, prompted):
-            image = pictures.by_id[query_id]
-            query = attributor.query(pictures.picture(image), image.caption if prompted else "")
+            picture, caption = nulls.picture(query_id)
+            query = attributor.query(picture, caption if prompted else "")
             others = index.part(example_id for example_id in ids if example_id != query_id)
             *_, last = replace(attributor, index=others, journal=making.journal).follow(query, method)
             making.put(query_id, prompted, _rows(last.changes, ids))
@@ -77,6 +87,48 @@ def build_null(
     index = index.without_files(SETTINGS, SCORES)  # whole at every moment
     making.finish(_highest_unprompted(index, making) if unprompted else None)
     return index.with_files(SETTINGS, SCORES)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out images of an index, from the half least like any training image."""
+
+    ids: tuple[str, ...]
+    pictures: Catalog
+
+    @classmethod
+    def of(cls, index: Index, pictures: Catalog, count: int, seed: int = 0) -> HeldOut:
+        """So many of them, or as many as there are; raises InvalidRequest where the index has none."""
+        if not index.catalog.of_split("held_out").images:
+            raise InvalidRequest(
+                f"“{index.folder.name}” has no image of the split held_out, so there is nothing to compare an answer "
+                'with. Mark some that the model was not trained on in metadata.jsonl with "split": "held_out", or '
+                "name a folder of other pictures with --null."
+            )
+        unlike = unlike_any(index)
+        return cls(tuple(sorted(random.Random(seed).sample(unlike, min(count, len(unlike))))), pictures)
+
+    def picture(self, query_id: str) -> tuple[Image, str]:
+        image = self.pictures.by_id[query_id]
+        return self.pictures.picture(image), image.caption
+
+
+def chosen_null(attributor: Attributor, source: Catalog, null: str, count: int, seed: int = 0) -> NullPictures | None:
+    """The pictures to measure an index's null with, as `null` says: held-out, drawn, or a folder of one's own.
+
+    With an empty `null`, held-out images where there are enough of them for a verdict; else, of a model with an
+    adapter, what its base draws; else as many held-out images as there are. None where that is none.
+    """
+    if null not in ("", DRAWN, HELD_OUT):
+        return OfFolder.read(Path(null), count, seed)
+    if null == DRAWN:
+        return Drawn.of(attributor.model, source, count, seed)
+    there = len(attributor.index.catalog.of_split("held_out").images)
+    if null == HELD_OUT or (there + 1) // 2 >= FEWEST_FOR_VERDICT:
+        return HeldOut.of(attributor.index, source, count, seed)
+    if adapted(attributor.model) and any(image.caption.strip() for image in source.of_split("train").images):
+        return Drawn.of(attributor.model, source, count, seed)
+    return HeldOut.of(attributor.index, source, count, seed) if there else None
 
 
 def with_null(

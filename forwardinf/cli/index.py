@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..index.build import BuildPlan
     from ..index.store import Index
     from ..models.protocol import PictureModel
+    from ..sweep.job import Executor
 
 WEIGHTS = (
     "cross-attention k,v | attention | all | adapter | a regular expression over names of the UNet's weights; by "
@@ -42,12 +43,21 @@ Embedders = Annotated[
     ),
 ]
 
-HeldOut = Annotated[
+NullCount = Annotated[
     int | None,
     typer.Option(
         "--null-pictures",
         min=0,
-        help="held-out images to run as queries, so that answers can say what stands out; by default 29",
+        help="null pictures to run as queries, so that answers can say what stands out; by default 29",
+    ),
+]
+Null = Annotated[
+    str,
+    typer.Option(
+        "--null",
+        metavar="held-out|drawn|FOLDER",
+        help="null pictures: held-out images, what the base of a LoRA draws without it, or a folder of other pictures; "
+        "by default held-out images, or with a LoRA and too few of them drawn ones",
     ),
 ]
 KeyChoices = Annotated[
@@ -82,18 +92,15 @@ def index_build(
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
     tunable: Annotated[str | None, typer.Option(help=f"weights that a query may move: {WEIGHTS}")] = None,
     embedder: Embedders = "unet",
-    null_pictures: HeldOut = None,
+    null_pictures: NullCount = None,
+    null: Null = "",
     kronecker: Annotated[bool, typer.Option("--kronecker", help="keep what curvature=kronecker needs")] = False,
     sketch: Sketch = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it takes, from 30 s of measuring")] = False,
 ) -> None:
     """Index a folder of training images: with metadata, captions in .txt files, Parquet, or WebDataset tars."""
-    from ..attribution.attributor import DEFAULT_METHOD, Attributor
-    from ..attribution.build_null import QUERIES, build_null
-    from ..attribution.build_sketch import build_sketch
     from ..attribution.executor import load_executor
-    from ..embedders.registry import load_embedder
-    from ..index.build import BuildPlan, build_index
+    from ..index.build import BuildPlan
     from ..models.registry import load_model
 
     source = _read(folder, key or [], strict)
@@ -102,18 +109,61 @@ def index_build(
     sweeps = load_executor(settings)
     loaded = load_model(settings.model_spec(tunable))
     plan = BuildPlan(draws=draws or BuildPlan.draws, seed=seed, embedder=embedder, kronecker=kronecker)
-    asked = min(QUERIES if null_pictures is None else null_pictures, len(source.of_split("held_out").images))
+    asked = Asked(null, null_pictures)
     if dry_run:
-        typer.echo(_cost(loaded, source, plan, sketch, asked))
+        typer.echo(_cost(loaded, source, plan, sketch, asked.at_most(source, loaded)))
         return
+    built = _built(loaded, source, out, plan, sketch, asked, sweeps)
+    typer.echo(f"{out}: {_summary(built, asked.count > 0)}")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which null pictures were asked for, and how many; None for the usual number."""
+
+    null: str
+    number: int | None
+
+    @property
+    def count(self) -> int:
+        from ..attribution.build_null import QUERIES
+
+        return QUERIES if self.number is None else self.number
+
+    def at_most(self, source: Catalog, model: PictureModel) -> int:
+        """How many there will be, but for a folder that has fewer."""
+        from ..attribution.build_null import HELD_OUT
+
+        held_out = len(source.of_split("held_out").images)
+        only_held_out = self.null == HELD_OUT or not (self.null or model.spec.adapter)
+        return min(self.count, held_out) if only_held_out else self.count
+
+
+def _built(
+    model: PictureModel,
+    source: Catalog,
+    out: Path,
+    plan: BuildPlan,
+    sketch: bool,
+    asked: Asked,
+    sweeps: Executor | None,
+) -> Index:
+    """The index of a training set, with its sketches and its null."""
+    from ..attribution.attributor import DEFAULT_METHOD, Attributor
+    from ..attribution.build_null import chosen_null, measure_null
+    from ..attribution.build_sketch import build_sketch
+    from ..embedders.registry import load_embedder
+    from ..index.build import build_index
+
     with closing(Telling()) as tell:
-        built = build_index(loaded, source, out, plan, tell)
+        built = build_index(model, source, out, plan, tell)
         if sketch:
-            built = build_sketch(loaded, built, on_progress=partial(tell, "sketches"))
-        if asked:
-            attributor = Attributor(loaded, built, load_embedder(embedder, loaded), executor=sweeps)
-            built = build_null(attributor, DEFAULT_METHOD, source, asked, seed, partial(tell, "null pictures"))
-    typer.echo(f"{out}: {_summary(built, asked)}")
+            built = build_sketch(model, built, on_progress=partial(tell, "sketches"))
+        if asked.count:
+            attributor = Attributor(model, built, load_embedder(plan.embedder, model), executor=sweeps)
+            if nulls := chosen_null(attributor, source, asked.null, asked.count, plan.seed):
+                built = measure_null(attributor, DEFAULT_METHOD, nulls, partial(tell, "null pictures"))
+    return built
 
 
 def _read(folder: Path, key: list[str], strict: bool) -> Catalog:
@@ -128,7 +178,7 @@ def _read(folder: Path, key: list[str], strict: bool) -> Catalog:
     return read.catalog
 
 
-def _summary(built: Index, asked: int) -> str:
+def _summary(built: Index, asked: bool) -> str:
     compared = f"{len(built.null_changes.queries) if asked and built.null_changes else 'none'} null pictures"
     made = f"{built.info.draw_count} draws each, {compared}, fingerprint {built.fingerprint[:12]}…"
     skipped = f" ({built.info.skipped:,} skipped)" if built.info.skipped else ""

@@ -105,7 +105,7 @@ def _unknown(confidence: ConfidenceRecord) -> str:
     count = f"{confidence.null_pictures} picture{'' if confidence.null_pictures == 1 else 's'}"
     return (
         f"The index holds the scores of {count} that the model never saw, and a verdict takes at least "
-        f"{FEWEST_FOR_VERDICT}. Build the index with more held-out images."
+        f"{FEWEST_FOR_VERDICT}. Build the index with more null pictures (--null)."
     )
 
 

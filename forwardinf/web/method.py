@@ -6,7 +6,9 @@ from pathlib import Path
 
 import gradio as gr
 
+from ..attribution.null_pictures import DRAWN_ID
 from ..config import ASSETS
+from ..index.store import Index
 from ..scoring.confidence import FEWEST_FOR_VERDICT
 from ..scoring.null import FEWEST_FOR_Z_SCORES
 from . import theme, view
@@ -43,10 +45,21 @@ def _how_it_works(served: Served) -> str:
         sketched=index.is_sketched,
         draws=index.info.draw_count,
         null=len(index.null_changes.queries) if index.null_changes else 0,
+        null_kind=_kind_of_null(index),
         fewest=FEWEST_FOR_Z_SCORES,
         enough=FEWEST_FOR_VERDICT,
         shipped=served.shipped,
     )
+
+
+def _kind_of_null(index: Index) -> str:
+    """What the null pictures are, as the end of a sentence."""
+    queries = index.null_changes.queries if index.null_changes else ()
+    if index.catalog.by_id.keys() >= set(queries):
+        return "that the model never saw, taken from the half of the held-out pictures least like any training image"
+    if all(query_id.startswith(DRAWN_ID) for query_id in queries):
+        return "that the base model drew from the training images’ captions, with the adapter left out"
+    return "that were named as owing the training images nothing when the index was built"
 
 
 def _facts(served: Served) -> list[tuple[str, object, bool]]:
