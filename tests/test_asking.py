@@ -33,7 +33,7 @@ from forwardinf.models.generation import GenerationRequest
 from forwardinf.models.sd import StableDiffusion
 from forwardinf.records.store import FolderStore, Result
 from forwardinf.types import ModelSpec
-from forwardinf.web import asking, attribute, query, runs
+from forwardinf.web import asking, attribute, query, runs, showing
 from forwardinf.web.asking import Question, Running, Stopped
 from forwardinf.web.runs import Given
 from forwardinf.web.served import Served
@@ -268,6 +268,15 @@ def test_a_question_asked_before_is_answered_without_the_model(served: Served, p
     other = asked(page, sha256, "patch 2")
     assert other[page.answer.result] != first[page.answer.result]
     assert len(sweeps) == 1
+
+
+def test_any_image_that_was_weighed_can_be_chosen(served: Served):
+    *_, whole = served.worker.steps(asking.answered(served, question(png("red"))))
+    short = replace(whole, record=whole.record.model_copy(update={"results": whole.record.results[:1]}))
+    results = SimpleNamespace(load=lambda _: short)
+    shown = showing.chosen(replace(served, results=results), whole.id, whole.record.results[5].id)
+    assert f"Rank 6 of {len(served.index.trained)}" in shown
+    assert showing.chosen(replace(served, results=results), whole.id, "no image") == gr.skip()
 
 
 def test_a_kept_answer_of_every_image_serves_one_who_asks_for_the_likely_ones(served: Served):

@@ -6,10 +6,14 @@ import csv
 import io
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ..visible import visible
-from .record import Match, Record
+from .record import FROM_CATALOG, Match, Record
 from .text import verdict_of
+
+if TYPE_CHECKING:
+    from ..examples.catalog import Catalog, TrainingImage
 
 CREDIT = ("caption", "collection", "creator", "licence", "licence_url", "source_url")
 COLUMNS = (
@@ -36,6 +40,33 @@ def as_csv(record: Record, matches: Iterable[Match]) -> str:
         credit = [inert(getattr(match, key)) for key in CREDIT]
         writer.writerow([inert(match.id), *_numbers(match), *credit, *asked])
     return text.getvalue()
+
+
+def matches_in(text: str, catalog: Catalog) -> list[Match]:
+    """The images in a spreadsheet that `as_csv` wrote, best first, without what each draw showed.
+
+    Images that the catalog does not have under the same id are left out.
+    """
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    return [_match_of(row, catalog.by_id[row["id"]]) for row in rows if row["id"] in catalog.by_id]
+
+
+def _match_of(row: dict[str, str], image: TrainingImage) -> Match:
+    return Match(
+        id=image.id,
+        rank=int(row["rank"]),
+        score=float(row["score"]),
+        standard_error=float(row["standard_error"]) if row["standard_error"] else None,
+        p_value=float(row["p_value"]) if row["p_value"] else None,
+        stands_out={"yes": True, "no": False}.get(row["stands_out"]),
+        rank_range=(int(row["best_rank"]), int(row["worst_rank"])),
+        similarity=float(row["similarity"]),
+        similarity_rank=int(row["similarity_rank"]),
+        per_draw=(),
+        size_draws=0,
+        is_fallback_caption=image.caption == row["fallback_caption"],
+        **{key: getattr(image, key) for key in FROM_CATALOG},
+    )
 
 
 def _numbers(match: Match) -> list[object]:

@@ -86,6 +86,13 @@ class WeighedRecord(_Part):
     overlooked: float  # images expected to belong among the first, of those that were not weighed
 
 
+# Fields of a match that are those of its image in the catalog.
+FROM_CATALOG = (
+    *("caption", "subject", "collection", "creator", "licence", "licence_url", "source_url"),
+    *("split", "repeats", "sha256"),
+)
+
+
 class Match(_Part):
     """A training image in an answer: its score, how far it can be trusted, and whose image it is."""
 

@@ -15,6 +15,7 @@ from ..scoring.confidence import RATE
 from ..scoring.groups import outranked
 from ..types import size_draws_of
 from .record import (
+    FROM_CATALOG,
     ConfidenceRecord,
     GroupRecord,
     Groups,
@@ -33,11 +34,6 @@ if TYPE_CHECKING:
     from ..attribution.answer import Answer
     from ..examples.catalog import Catalog
     from ..index.store import Index
-
-FROM_CATALOG = (
-    *("caption", "subject", "collection", "creator", "licence", "licence_url", "source_url"),
-    *("split", "repeats", "sha256"),
-)
 
 
 def record_of(

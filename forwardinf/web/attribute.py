@@ -35,7 +35,7 @@ def add(served: Served) -> None:
             every = gr.Button(
                 f"Weigh all {len(served.index.trained):,} images", visible=False, elem_id="weigh-all", size="sm"
             )
-            more = html(js_on_load=script("copy.js"), elem_id="more")
+            more = html(js_on_load=script("copy.js") + script("choose.js"), elem_id="more")
         with gr.Column(elem_classes="fi-beside"):
             match = html(js_on_load=script("match.js"), elem_id="chosen")
     page = Page(served, form, AnswerParts(status, stop, tiles, more, match, every, gr.State(None), gr.State(None)))
@@ -102,7 +102,8 @@ def _wire_showing(page: Page, cards: gr.HTML) -> None:
 
     _watched_after(gr.on(None, restore, None, page.outputs, **query.AT_ONCE), page)
     cards.select(open_card, None, page.outputs, **query.AT_ONCE)
-    page.answer.tiles.select(choose, page.answer.result, page.answer.match, **query.AT_ONCE)
+    for images in (page.answer.tiles, page.answer.more):
+        images.select(choose, page.answer.result, page.answer.match, **query.AT_ONCE)
 
 
 def _asker(page: Page, effort: Effort | None) -> Callable[..., Updates]:

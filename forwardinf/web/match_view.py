@@ -71,7 +71,7 @@ class Bar:
 def _bars(match: Match) -> list[Bar]:
     """Influence at each noise level, from little noise (detail) to much (layout)."""
     values, by_error = match.per_draw, len(match.per_draw) - match.size_draws
-    longest = max(1e-9, *(abs(value) for value in values))
+    longest = max([1e-9, *map(abs, values)])
     return [
         Bar(
             value,

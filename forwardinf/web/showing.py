@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import gradio as gr
 
 from ..attribution.shortlist import Effort
 from ..errors import ForwardInfError, IndexMismatch
+from ..records.csv import matches_in
 from ..records.store import Result
-from . import match_view, query, query_view, results_view
+from . import match_view, query, query_view, results_view, scatter_view
 from .query import QueryForm
 from .served import Served
 
@@ -74,7 +76,7 @@ def shown(page: Page, result: Result) -> Updates:
         answer.every: gr.update(visible=record.weighed is not None),
         answer.tiles: results_view.tiles(record, served.url_of, first),
         answer.match: _match(served, result, first) if first else match_view.no_match(record),
-        answer.more: results_view.more(record, result.id),
+        answer.more: results_view.more(record, result.id) + _scatter(served, result),
         answer.result: result.id,
     }
 
@@ -108,7 +110,13 @@ def opened(page: Page, visitor: str | None, result_id: str) -> Updates:
         return {form.notice: query.told("Not found", error)}
 
 
+def _scatter(served: Served, result: Result) -> str:
+    return scatter_view.scatter(result.record, matches_in(result.csv, served.catalog), served.url_of)
+
+
 def _match(served: Served, result: Result, example_id: str) -> str:
-    match = next(match for match in result.record.results if match.id == example_id)
+    """Of an image that the answer lists, or of any that was weighed."""
+    everyone = chain(result.record.results, matches_in(result.csv, served.catalog))
+    match = next(match for match in everyone if match.id == example_id)
     image, query_url = served.index.catalog.by_id[example_id], query_view.data_url(result.picture)
     return match_view.match(result.record, match, image, query_url, served.url_of(example_id))
