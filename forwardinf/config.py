@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from ipaddress import ip_address
 from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator
@@ -17,6 +18,7 @@ PRECISIONS = ("float32", "float16")
 EMOJI_INDEX = ASSETS / "emoji-index"
 EMOJI_ANSWERS = ASSETS / "answers"
 RESULTS = Path(".local/share/forwardinf/results")  # below the user's home
+USERS = Path(".local/share/forwardinf/users.json")
 
 
 def _default_host() -> str:
@@ -63,12 +65,39 @@ class Settings(BaseSettings):
         description="further names that the app is served under, separated by commas",
     )
 
+    users: Path | None = Field(
+        None, description="file of those who may sign in; by default ~/.local/share/forwardinf/users.json"
+    )
+    insecure: bool = Field(False, description="listen beyond this machine without sign-in")
+
     @field_validator("dtype")
     @classmethod
     def _precise(cls, dtype: str | None) -> str | None:
         if dtype is not None:
             require_precision(dtype)
         return dtype
+
+    @property
+    def users_file(self) -> Path:
+        """Raises InvalidSettings where none is named and there is no home to look in."""
+        try:
+            return self.users or Path.home() / USERS
+        except RuntimeError as error:
+            raise InvalidSettings("There is no home folder. Name a file by --users or FORWARDINF_USERS.") from error
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the app can be reached from this machine alone."""
+        host = self.host.strip("[]")
+        try:
+            return host == "localhost" or ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def asks_to_sign_in(self) -> bool:
+        """Where users are named, and else where others can reach the app, unless it was said that all may."""
+        return self.users is not None or not (self.is_local or self.insecure)
 
     @property
     def allowed_hosts(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The command line: `forwardinf generate | attribute | index | study | serve | artwork | train | model`.
+"""The command line: `forwardinf generate | attribute | index | study | serve | users | artwork | train | model`.
 
 Heavy imports happen inside the commands, so that `--help` answers at once.
 """
@@ -52,6 +52,7 @@ from .options import (
 from .proof import verify
 from .suite import study
 from .train import train
+from .users import users as users_group
 
 if TYPE_CHECKING:
     from ..attribution.answer import Answer
@@ -72,6 +73,7 @@ app.add_typer(train, name="train")
 app.add_typer(model, name="model")
 app.add_typer(answers, name="answers")
 app.add_typer(case, name="case")
+app.add_typer(users_group, name="users")
 
 EMOJI, EMOJI_DIFFUSION = ASSETS / "emoji", ASSETS / "emoji-diffusion"
 
@@ -193,6 +195,10 @@ def serve(
     port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
     allow_host: Annotated[
         str | None, typer.Option(help="further names that the app is served under, separated by commas")
+    ] = None,
+    users: Annotated[Path | None, typer.Option(help="file of those who may sign in")] = None,
+    insecure: Annotated[
+        bool | None, typer.Option("--insecure", help="listen beyond this machine without sign-in")
     ] = None,
 ) -> None:
     """Open the app in the browser. What no flag says comes from FORWARDINF_MODEL, FORWARDINF_INDEX and so on."""

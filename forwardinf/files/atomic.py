@@ -22,13 +22,13 @@ PREFIX = ".partial-"  # of the folders that hold what is not whole yet
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def writing(path: Path, private: bool = False) -> Iterator[Path]:
     """Context manager: the path to write a file to, which takes the place of `path` when the block ends.
 
     `path` stays as it was where the block, or writing to disk, fails. Missing folders are made; the file gets the mode
-    that the umask asks for, whatever the writer gave it.
+    that the umask asks for, whatever the writer gave it; a `private` one is for its owner alone.
     """
-    with _aside(path.parent) as aside:
+    with _aside(path.parent, mode=0o700 if private else 0o777) as aside:
         yield aside / path.name
         _flush(aside / path.name, _mode(aside) & 0o666)
         os.replace(aside / path.name, path)

@@ -10,6 +10,7 @@ from ..attribution.shortlist import Effort
 from ..errors import InvalidRequest
 from ..models.generation import GenerationRequest
 from . import asking, forms, query, results_view, runs, view
+from .guard import for_viewers
 from .runs import Given
 from .scripts import script
 from .served import Served
@@ -74,7 +75,7 @@ def _wire_asking(page: Page) -> None:
 def _watched_after(event: gr.events.Dependency, page: Page) -> None:
     """Follow the run that the event put into the page, if any, for as long as it takes."""
     event.then(
-        watcher(page),
+        for_viewers(watcher(page)),
         page.answer.run,
         page.outputs,
         concurrency_limit=None,
@@ -86,6 +87,7 @@ def _watched_after(event: gr.events.Dependency, page: Page) -> None:
 def _wire_showing(page: Page, cards: gr.HTML) -> None:
     served = page.served
 
+    @for_viewers
     def restore(browser: gr.Request) -> Updates:
         """The answer, or the run, that the page's address names."""
         result_id, run_id = (browser.query_params.get(name) for name in ("result", "run"))
@@ -93,10 +95,12 @@ def _wire_showing(page: Page, cards: gr.HTML) -> None:
             return opened(page, browser.session_hash, result_id)
         return _watched(page, browser.session_hash, run_id) if run_id else {page.form.notice: gr.skip()}
 
+    @for_viewers
     def open_card(browser: gr.Request, event: gr.EventData) -> Updates:
         served.watching[browser.session_hash or ""] = None
         return {page.answer.run: None, **opened(page, browser.session_hash, event.id)}
 
+    @for_viewers
     def choose(result_id: str | None, event: gr.EventData) -> object:
         return chosen(served, result_id, event.id)
 

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 import gradio as gr
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from starlette.types import ASGIApp
 
 from ..attribution.attributor import Attributor
 from ..attribution.executor import load_executor
@@ -20,8 +21,7 @@ from ..index.store import Index
 from ..jobs.queue import open_queue
 from ..records.shipped import ShippedAnswers, WithShipped
 from ..records.store import FolderStore
-from . import api, attribute, evidence, folders, method, runs, site, theme, training_set
-from .guard import guarded
+from . import api, attribute, evidence, folders, guard, method, runs, site, theme, training_set
 from .served import Served
 from .server import Server, leaving_on_signals, listening_on, url_of
 from .worker import Worker
@@ -101,6 +101,7 @@ def serve(settings: Settings) -> None:
     """
     with leaving_on_signals(), folders.temporary_folder() as folder:
         store = FolderStore.open(folders.results_folder(settings.results, folder))
+        sessions = guard.sessions_of(settings)
         index = Index.open(settings.index)
         finished = ShippedAnswers.of(EMOJI_ANSWERS, index.fingerprint)
         results = WithShipped(store, finished)
@@ -116,7 +117,8 @@ def serve(settings: Settings) -> None:
 
             @asynccontextmanager
             async def announce(_: FastAPI) -> AsyncIterator[None]:
-                print(f"{site.NAME} is at {url_of(settings.host, settings.port)}", flush=True)
+                url, who = url_of(settings.host, settings.port), guard.access(settings, sessions)
+                print(f"{site.NAME} is at {url}\n{who}", flush=True)
                 listening.set_result(None)
                 yield
 
@@ -125,7 +127,8 @@ def serve(settings: Settings) -> None:
                 runs_of = open_queue(folders.beside(store.folder, "runs"), folder / "runs")
                 served = Served(index, Path(settings.model), loading, results, worker, folder, runs_of, finished)
                 runs_of.start(partial(runs.answering, served))
-                server = Server(guarded(mounted(served, announce), settings), listener, on_end=runs_of.close)
+                app = application(served, announce, settings, sessions)
+                server = Server(app, listener, on_end=runs_of.close)
                 loading.add_done_callback(lambda loaded: server.stop() if loaded.exception() else None)
                 server.run_until_signalled()
             finally:
@@ -133,14 +136,33 @@ def serve(settings: Settings) -> None:
             loading.result()
 
 
-def mounted(served: Served, lifespan: site.Lifespan) -> FastAPI:
-    """The pages, the files they need and the files of kept results, as one web application."""
+def application(
+    served: Served, lifespan: site.Lifespan, settings: Settings, sessions: guard.Sessions | None
+) -> ASGIApp:
+    """The pages and all they need, behind what keeps strangers within bounds."""
+    pages = build(served)
+
+    def shows(number: int) -> bool:
+        return number in pages.fns and guard.is_for_viewers(pages.fns[number].fn)
+
+    app = mounted(served, pages, lifespan, guard.name_of if sessions else None)
+    return guard.guarded(app, settings, sessions, shows)
+
+
+def mounted(
+    served: Served, pages: gr.Blocks, lifespan: site.Lifespan, name_of: Callable[[Request], str | None] | None
+) -> FastAPI:
+    """The pages, the files they need and the files of kept results, as one web application.
+
+    `name_of` says who asks, where people have to sign in.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="SSR mode")  # it is off
         return gr.mount_gradio_app(
             site.routes(served.results, served.index.thumbnail_files, lifespan),
-            build(served).queue(api_open=False),
+            pages.queue(api_open=False),
             path="/",
+            auth_dependency=name_of,
             enable_monitoring=False,
             run_history=False,
             ssr_mode=False,

@@ -59,8 +59,11 @@ def set_heads(heads: Mapping[str, Head]) -> None:
 def _with_our_head(page: str) -> str:
     """Gradio's template without its previews and its web app's manifest, and with our head."""
     page = re.sub(r'<meta\s+(property="og:|name="twitter:)[^>]*>|<link rel="manifest"[^>]*>', "", page)
-    charset = '<meta charset="utf-8" />'
-    return page.replace(charset, f"{charset}\n{source_of('head.html')}", 1)
+    for place, added in (('<meta charset="utf-8" />', "head.html"), ("<gradio-app", "signed_in.html")):
+        before, found, after = page.partition(place)
+        ours = source_of(added)
+        page = before + (f"{found}\n{ours}" if added == "head.html" else f"{ours}\n{found}") + after
+    return page
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

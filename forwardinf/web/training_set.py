@@ -10,6 +10,7 @@ import gradio as gr
 
 from ..examples.catalog import Catalog, TrainingImage, counted
 from . import forms, training_view, view
+from .guard import for_viewers
 from .served import Served
 from .theme import html
 
@@ -36,6 +37,7 @@ def add(served: Served) -> None:
     def url_of(image: TrainingImage) -> str:
         return served.url_of(image.id)
 
+    @for_viewers
     def choose(event: gr.EventData) -> str:
         image = catalog.by_id.get(event.id)
         return training_view.credit(image, url_of(image)) if image else training_view.no_choice()
@@ -61,9 +63,10 @@ def add(served: Served) -> None:
     # Past Gradio's queue, which takes one search at a time; one takes a few milliseconds.
     at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     page: dict[str, Any] = {"outputs": [count, gallery, chosen, place, before, after], **at_once}
-    gr.on([f.change for f in fields], partial(search, 0), fields, **page, trigger_mode="always_last")
+    gr.on([f.change for f in fields], for_viewers(partial(search, 0)), fields, **page, trigger_mode="always_last")
     for button, by in ((before, -SHOWN), (after, SHOWN)):
-        turned = button.click(lambda first, *asked, by=by: search(first + by, *asked), [place, *fields], **page)
+        turn = for_viewers(lambda first, *asked, by=by: search(first + by, *asked))
+        turned = button.click(turn, [place, *fields], **page)
         turned.then(fn=None, js=TO_THE_TOP)
     gallery.select(choose, None, chosen, **at_once)
 

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import folders
-from .quota import Quota, visitor_of
+from .quota import Quota, address_of
 
 MB = 1_000_000
 MOST_BODY = 1 * MB  # a filled-in form is a few kilobytes
@@ -54,7 +54,7 @@ class Bodies:
         await self.app({**scope, BODY: body}, _replayed(body, receive), send)
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
-        visitor, size = visitor_of(scope), 0
+        visitor, size = address_of(scope), 0
         refused = self._refusal(visitor, declared(scope))
 
         async def counting() -> Message:

@@ -62,8 +62,3 @@ def address_of(scope: Scope) -> str:
     except ValueError:
         return host
     return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else host
-
-
-def visitor_of(scope: Scope) -> str:
-    """Who is asking."""
-    return address_of(scope)
