@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export GRADIO_ANALYTICS_ENABLED ?= False
 
-.PHONY: run test check bench bench-anytime bench-gpu bench-looks bench-large bench-load bench-ray bench-review
+.PHONY: run test check bench bench-anytime bench-gpu bench-looks bench-large bench-load bench-ray bench-review bench-regeneration
 
 run: .venv/run
 	$(BIN)/python app.py
@@ -49,6 +49,10 @@ bench-anytime: .venv/dev
 # Which caption a picture without a prompt is given: disguised training images, and held-out ones by another artist.
 bench-looks: .venv/dev
 	$(BIN)/python benchmarks/looks.py
+
+# Which training images the model draws again from their captions: memorised ones beside others.
+bench-regeneration: .venv/dev
+	$(BIN)/python benchmarks/regeneration.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv || python3 -m venv .venv

@@ -50,6 +50,7 @@ from .options import (
     require_folder_of,
 )
 from .proof import verify
+from .regenerate import regenerate
 from .suite import study
 from .train import train
 from .users import users as users_group
@@ -68,6 +69,7 @@ app.add_typer(index, name="index")
 app.add_typer(study, name="study")
 app.command()(methods)
 app.command()(verify)
+app.command()(regenerate)
 app.add_typer(artwork, name="artwork")
 app.add_typer(train, name="train")
 app.add_typer(model, name="model")
