@@ -55,6 +55,13 @@ def writing_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     _sync(path.parent)
 
 
+def remove_folder(path: Path) -> None:
+    """Remove a folder with all that is in it; whenever the process is killed, it is there whole or gone."""
+    with _aside(path.parent) as aside:
+        path.rename(aside / path.name)
+        _sync(path.parent)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     with writing(path) as aside:
         aside.write_bytes(content)
