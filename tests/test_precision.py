@@ -145,7 +145,7 @@ class Stubborn:
 def test_a_budget_that_the_steps_miss_is_an_error():
     query = Query("q", "0", "", torch.zeros(1, 1, 1, 1), torch.zeros(1, 1))
     draws = Draws(torch.zeros(1, 1), torch.zeros(1, 1, 1, 1, 1))
-    step = moved(Objective(Stubborn(), query, draws), lambda g: g, 1, 1, 0.005)
+    step = moved(Objective(Stubborn(), query.batch(), draws), lambda g: g, 1, 1, 0.005)
     assert step.after == pytest.approx(1.005, rel=1e-3)
     with pytest.raises(InvalidRequest, match=r"change this query's loss by 10\.000%, but changed it by 1\.000%"):
-        moved(Objective(Stubborn(), query, draws), lambda g: g, 1, 1, 0.1)
+        moved(Objective(Stubborn(), query.batch(), draws), lambda g: g, 1, 1, 0.1)

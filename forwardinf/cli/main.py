@@ -22,6 +22,7 @@ from ..methods.settings import help_of
 from ..visible import visible
 from .answers import answers
 from .case import case
+from .counterfactual import counterfactual
 from .index import index
 from .methods import methods
 from .options import (
@@ -70,6 +71,7 @@ app.add_typer(study, name="study")
 app.command()(methods)
 app.command()(verify)
 app.command()(regenerate)
+app.command()(counterfactual)
 app.add_typer(artwork, name="artwork")
 app.add_typer(train, name="train")
 app.add_typer(model, name="model")

@@ -138,7 +138,7 @@ class ForwardInf(settings.MethodSettings):
         self, model: AttributableModel, query: Query, training_set: TrainingSet, of: Literal["loss", "size"]
     ) -> Move:
         """The weights moved so that the query's loss, or the size of the prediction, changes by its budget."""
-        objective = Objective(model, query, self._draws(query, training_set.plan), of)
+        objective = Objective(model, query.batch(), self._draws(query, training_set.plan), of)
         budget = self.size_budget if of == "size" else self.loss_budget
         sign = 1 if self.direction == "ascent" else -1
         return moved(objective, self._preconditioner(training_set), self.steps, sign, budget)

@@ -11,7 +11,7 @@ import torch
 from ..errors import InvalidRequest
 from ..gradients.per_example import mean_gradient, mean_value
 from ..models.protocol import predicting
-from ..types import Draws, LatentBatch, Query
+from ..types import Draws, LatentBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,10 +35,10 @@ class Move:
 
 @dataclass(frozen=True)
 class Objective:
-    """What the steps change: the query's mean loss over its draws, or the mean size of the prediction."""
+    """What the steps change: the mean loss of a query, or of other examples, over draws, or the prediction's size."""
 
     model: AttributableModel
-    query: Query
+    batch: LatentBatch
     draws: Draws
     of: Literal["loss", "size"] = "loss"
 
@@ -48,11 +48,11 @@ class Objective:
 
     def value(self, deltas: ByName) -> float:
         with self.model.with_deltas(deltas):
-            return mean_value(self._figures, self.query.batch(), self.draws)
+            return mean_value(self._figures, self.batch, self.draws)
 
     def gradient(self, deltas: ByName) -> ByName:
         with self.model.with_deltas(deltas):
-            return mean_gradient(self.model, self._figures, self.query.batch(), self.draws)[1]
+            return mean_gradient(self.model, self._figures, self.batch, self.draws)[1]
 
     def _figures(self, batch: LatentBatch, draws: Draws) -> Tensor:
         """What the mean is taken of, `[b d]`."""
