@@ -32,7 +32,7 @@ def attributor(tmp_path_factory: pytest.TempPathFactory) -> Attributor:
     for line in lines[-HELD_OUT:]:
         line["split"] = "held_out"
     (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    index = build_index(model, training_images(folder), folder.with_name("index"), BuildPlan(2, 6, 2))
+    index = build_index(model, training_images(folder), folder / "index", BuildPlan(2, 6, 2))
     return Attributor(model, index)
 
 

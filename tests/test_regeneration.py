@@ -35,7 +35,7 @@ def attributor(tmp_path_factory: pytest.TempPathFactory) -> Attributor:
     model.generate(GenerationRequest("green pear", seed=1)).save(folder / OWN)
     lines.append({"file_name": OWN, "text": "green pear"})
     (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    index = build_index(model, training_images(folder), folder.with_name("index"), BuildPlan(2, 2, 1))
+    index = build_index(model, training_images(folder), folder / "index", BuildPlan(2, 2, 1))
     return Attributor(model, index)
 
 
