@@ -45,15 +45,11 @@ CAPTIONS = ["red apple, OpenMoji style", "green pear, Noto style"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests in the browser come first in each of two processes, which begin with one half of the tests each.
+    """Tests in the browser come first, so that one of several processes has them all: it alone needs the apps.
 
-    Left to the end they would be what is waited for, and all of them in one process take longer than all others.
+    Left to the end they would be what is waited for. Whoever is done sooner takes tests from the other.
     """
-    asking = [item for item in items if item.get_closest_marker("browser") and "test_browser_attribute" in item.nodeid]
-    looking = [item for item in items if item.get_closest_marker("browser") and item not in asking]
-    others = [item for item in items if not item.get_closest_marker("browser")]
-    half = max(0, len(items) // 2 - len(asking))
-    items[:] = [*asking, *others[:half], *looking, *others[half:]]
+    items.sort(key=lambda item: item.get_closest_marker("browser") is None)
 
 
 def tiny_pipeline(prediction_type: str = "v_prediction", seed: int = 0) -> StableDiffusionPipeline:
@@ -157,13 +153,13 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_index(tmp_path_factory: pytest.TempPathFactory) -> Index:
     """The shipped model's index of 60 of its training images, of which 3 were shown repeatedly, and 4 held-out ones.
 
-    With many draws, so that a sweep takes long enough to be watched and stopped.
+    With so many draws that a sweep takes long enough to be watched and stopped.
     """
     artwork = Catalog.load(ASSETS / "emoji")
     train, held_out = artwork.of_split("train").images, artwork.of_split("held_out").images
     named = [image for image in train if image.caption in ("red apple, OpenMoji style", *REPEATED)]
     few = sorted((*train[::50][: 60 - len(named)], *named, *held_out[:4]), key=lambda image: image.id)
-    plan = BuildPlan(draws=24, fisher_images=16, fisher_draws=2)
+    plan = BuildPlan(draws=12, fisher_images=16, fisher_draws=2)
     model = load_model(ModelSpec(str(ASSETS / "emoji-diffusion")))
     return build_index(model, Catalog(artwork.folder, tuple(few)), tmp_path_factory.mktemp("small") / "index", plan)
 

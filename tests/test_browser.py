@@ -1,13 +1,8 @@
-"""The pages as a person meets them, in Chromium: pictures, the training set, the method, phones, refusals at the start.
+"""The pages as a person meets them, in Chromium: pictures, the training set, and which files are served.
 
 Uses the environment's model (`FORWARDINF_MODEL`, by default the shipped one) and no network.
 """
 
-import os
-import shutil
-import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 
@@ -17,25 +12,18 @@ from playwright.sync_api import expect
 from chromium import (
     DESKTOP,
     GOOD_PROMPT,
-    PHONE,
     ROOT,
     assert_a_good_prompt_still_works,
     assert_real_pixels,
-    environment,
     generate,
     notice,
     open_advanced,
     opened,
     picture,
     set_field,
-    violations,
 )
-from forwardinf.config import load_settings
-from forwardinf.files import manifest
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
-
-PAGES = ("/", "/training-set", "/method", "/evidence")
 
 
 def test_an_example_prompt_draws_a_picture(page):
@@ -70,46 +58,14 @@ def test_the_same_seed_draws_the_same_bytes_and_another_seed_others(page):
     assert picture(page).get_attribute("src") == first
 
 
-def test_an_empty_prompt_is_refused_in_words(page):
-    generate(page, "   ")
-    expect(notice(page).get_by_role("alert")).to_contain_text("The prompt is empty")
-    assert_a_good_prompt_still_works(page)
-
-
-def test_a_prompt_of_ten_thousand_characters_is_refused_in_words(page):
-    generate(page, "a" * 10_000)
-    expect(notice(page).get_by_role("alert")).to_contain_text("The prompt has 10,000 characters")
-    assert_a_good_prompt_still_works(page)
-
-
-@pytest.mark.parametrize("prompt", ["红苹果", "красное яблоко"])
-def test_a_prompt_in_another_script_is_drawn_with_a_notice(page, prompt):
-    generate(page, prompt)
-    expect(page.locator(".fi-prompt")).to_have_text(f"“{prompt}”")
-    expect(notice(page).get_by_role("status")).to_contain_text("No word of this prompt")
-    assert_a_good_prompt_still_works(page)
-
-
-def test_words_beyond_what_the_model_reads_are_named(page):
-    generate(page, f"{GOOD_PROMPT}, {'red apple, ' * 30} and a last word")
-    expect(notice(page).get_by_role("status")).to_contain_text("and a last word”")
-    assert_a_good_prompt_still_works(page)
-
-
-REFUSED = [
-    ("Seed", "-1", "0", "The seed is -1"),
-    ("Seed", "4294967296", "0", "The seed is 4294967296"),
-    ("Seed", "1.5", "0", "The seed is 1.5"),
-    ("Seed", "", "0", "The seed is empty"),
-    ("Steps", "0", "2", "The number of steps is 0"),
-    ("Steps", "1000", "2", "The number of steps is 1000"),
-    ("Guidance", "99", "5", "The guidance is 99"),
-]
-
-
-def test_a_number_that_cannot_be_used_is_refused_in_words(page):
-    open_advanced(page)
+def test_what_cannot_be_drawn_is_refused_in_words_and_keeps_the_picture_that_was_there(page):
     told = notice(page).get_by_role("alert")
+    generate(page, "   ")
+    expect(told).to_contain_text("The prompt is empty")
+    generate(page, "a" * 10_000)
+    expect(told).to_contain_text("The prompt has 10,000 characters")
+    assert_a_good_prompt_still_works(page)
+    open_advanced(page)
     for field, value, good, message in REFUSED:
         set_field(
             page,
@@ -118,16 +74,27 @@ def test_a_number_that_cannot_be_used_is_refused_in_words(page):
             then=lambda: generate(page, GOOD_PROMPT),
             seen=lambda timeout, message=message: expect(told).to_contain_text(message, timeout=timeout),
         )
+        expect(picture(page)).to_be_visible()
         page.get_by_label(field, exact=True).fill(good)
     assert_a_good_prompt_still_works(page)
 
 
-def test_a_refusal_keeps_the_picture_that_was_there(page):
-    generate(page, GOOD_PROMPT)
-    expect(picture(page)).to_be_visible()
-    generate(page, "")
-    expect(notice(page).get_by_role("alert")).to_be_visible()
-    expect(picture(page)).to_be_visible()
+# One for each field; every other value that is refused is in test_web_view.py.
+REFUSED = [
+    ("Seed", "", "0", "The seed is empty"),
+    ("Steps", "0", "2", "The number of steps is 0"),
+    ("Guidance", "99", "5", "The guidance is 99"),
+]
+
+
+def test_what_the_model_does_not_read_of_a_prompt_is_told_beside_the_picture(page):
+    told = notice(page).get_by_role("status")
+    generate(page, "红苹果")
+    expect(page.locator(".fi-prompt")).to_have_text("“红苹果”")
+    expect(told).to_contain_text("No word of this prompt")
+    generate(page, f"{GOOD_PROMPT}, {'red apple, ' * 30} and a last word")
+    expect(told).to_contain_text("and a last word”")
+    assert_a_good_prompt_still_works(page)
 
 
 def test_the_training_set_can_be_searched_and_credits_each_picture(page):
@@ -173,35 +140,15 @@ def test_the_whole_training_set_can_be_paged_through(browser, app_url):
         expect(after).to_be_hidden()
 
 
-def test_a_search_without_matches_says_so(browser, app_url):
-    with opened(browser, f"{app_url}/training-set", viewport=DESKTOP) as page:
-        page.get_by_label("Search").fill("no such picture <b>")
-        expect(page.locator("#found")).to_contain_text("No image matches")
-        expect(page.locator("#gallery img")).to_have_count(0)
-
-
-def test_repeated_pictures_can_be_singled_out_by_keyboard(browser, app_url):
+def test_repeated_pictures_can_be_singled_out_by_keyboard_and_a_search_without_matches_says_so(browser, app_url):
     with opened(browser, f"{app_url}/training-set", viewport=DESKTOP) as page:
         page.get_by_label("Only those shown repeatedly").press("Space")
         expect(page.locator("#found")).to_contain_text("3 images")
         page.locator("#gallery button").first.press("Enter")
         expect(page.locator("#credit")).to_contain_text("shown 25 times per epoch")
-
-
-def test_the_method_page_shows_the_terms_and_loads_every_picture(browser, app_url):
-    with opened(browser, f"{app_url}/method", viewport=PHONE) as page:
-        expect(page.locator("body")).to_contain_text("Estimated influence is neither copying nor infringement")
-        page.get_by_role("button", name="Model card").click()
-        expect(page.get_by_text("CC BY-SA 4.0").or_(page.get_by_text("CC-BY-SA-4.0")).first).to_be_visible()
-        page.locator(".prose img").evaluate_all("(images) => Promise.all(images.map((image) => image.decode()))")
-
-
-@pytest.mark.parametrize("path", PAGES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_breaks_a_rule_of_accessibility(browser, app_url, path, scheme):
-    with opened(browser, app_url + path, viewport=DESKTOP, color_scheme=scheme) as page:
-        expect(page.locator("h1")).to_be_visible()
-        assert violations(page) == []
+        page.get_by_label("Search").fill("no such picture <b>")
+        expect(page.locator("#found")).to_contain_text("No image matches")
+        expect(page.locator("#gallery img")).to_have_count(0)
 
 
 def test_only_the_pictures_are_served_as_files(app_url, small_index):
@@ -217,49 +164,3 @@ def test_only_the_pictures_are_served_as_files(app_url, small_index):
         with pytest.raises(urllib.error.HTTPError) as refusal:
             urllib.request.urlopen(f"{app_url}/gradio_api/file={path}")
         assert refusal.value.code in (403, 404)
-
-
-def run_app(**settings: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "app.py"], cwd=ROOT, env=environment(**settings), capture_output=True, text=True, timeout=500
-    )
-
-
-def test_a_missing_model_ends_with_a_message(tmp_path):
-    ended = run_app(model=str(tmp_path))
-    assert ended.returncode == 2
-    assert f"“{tmp_path.name}” has no model_index.json" in ended.stderr
-    assert "Traceback" not in ended.stderr
-
-
-def test_a_damaged_model_ends_with_a_message_that_names_the_file(tmp_path):
-    model = tmp_path / "model"
-    shutil.copytree(load_settings().model, model)
-    manifest.write_manifest(model)
-    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
-    with weights.open("r+b") as file:
-        file.seek(-1, os.SEEK_END)
-        last = file.read(1)[0]
-        file.seek(-1, os.SEEK_END)
-        file.write(bytes([last ^ 1]))
-    ended = run_app(model=str(model))
-    assert ended.returncode == 2
-    assert "“model/unet/diffusion_pytorch_model.safetensors” differs from what its manifest records" in ended.stderr
-    assert "Traceback" not in ended.stderr
-
-
-def test_a_busy_port_ends_with_a_message():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        ended = run_app(port=str(listener.getsockname()[1]))
-    assert ended.returncode == 2
-    assert "is in use. Choose another with --port or FORWARDINF_PORT" in ended.stderr
-    assert "Traceback" not in ended.stderr
-
-
-def test_a_missing_index_ends_with_a_message(tmp_path):
-    ended = run_app(index=str(tmp_path))
-    assert ended.returncode == 2
-    assert f"“{tmp_path.name}” is not an index" in ended.stderr
-    assert "Traceback" not in ended.stderr

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from chromium import DESKTOP, opened, running_app
 
@@ -24,16 +24,20 @@ def patches_url(patches_index: Path, tiny_checkpoint: Path, tmp_path_factory: py
         yield url
 
 
-@pytest.mark.parametrize("path", ["/", "/training-set", "/method"])
-def test_a_page_is_about_the_index_in_use(browser, patches_url: str, path: str):
-    with opened(browser, patches_url + path, viewport=DESKTOP) as page:
-        expect(page.locator("h1")).to_be_visible()
-        expect(page.locator("body")).not_to_contain_text(EMOJI)
-        assert not EMOJI.search(page.title())
+def is_about_the_folder(page: Page) -> None:
+    expect(page.locator("h1")).to_be_visible()
+    expect(page.locator("body")).not_to_contain_text(EMOJI)
+    assert not EMOJI.search(page.title())
+
+
+def test_the_first_page_is_about_the_index_in_use(browser, patches_url: str):
+    with opened(browser, patches_url, viewport=DESKTOP) as page:
+        is_about_the_folder(page)
 
 
 def test_the_training_set_is_the_folder_that_was_indexed(browser, patches_url: str):
     with opened(browser, f"{patches_url}/training-set", viewport=DESKTOP) as page:
+        is_about_the_folder(page)
         expect(page.locator("#found")).to_have_text("6 images")
         expect(page.get_by_label("Only those shown repeatedly")).to_have_count(0)
         page.get_by_role("button", name="patch 3").click()
@@ -43,6 +47,7 @@ def test_the_training_set_is_the_folder_that_was_indexed(browser, patches_url: s
 
 def test_the_method_page_says_that_there_is_no_verdict_and_names_the_index(browser, patches_url: str):
     with opened(browser, f"{patches_url}/method", viewport=DESKTOP) as page:
+        is_about_the_folder(page)
         expect(page.locator("body")).to_contain_text("Each of the 6 training images")
         expect(page.locator("body")).to_contain_text("No verdict.")
         expect(page.locator(".fi-model")).to_contain_text("patches-index")

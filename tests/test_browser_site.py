@@ -8,9 +8,9 @@ import urllib.request
 from urllib.parse import urljoin
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
-from chromium import DESKTOP, PHONE, STILL, cut_off, opened
+from chromium import DESKTOP, PHONE, STILL, cut_off, opened, violations
 from forwardinf.web.build import PAGES
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -69,30 +69,40 @@ def test_a_program_is_told_of_a_wrong_address_in_json(app_url: str):
     assert refusal.value.headers["content-type"] == "application/json"
 
 
-@pytest.mark.parametrize("entry", PAGES, ids=lambda entry: entry.name)
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_a_page_does_not_jump_while_it_loads(browser, app_url: str, entry, viewport):
-    context = browser.new_context(viewport=viewport)
-    page = context.new_page()
-    told: list[str] = []
-    page.on("console", lambda message: message.type == "error" and told.append(message.text))
-    page.add_init_script(WATCH_SHIFTS)
-    page.goto(f"{app_url}/{entry.path}")
+def settled(page: Page, entry) -> None:
+    """Everything of a page is loaded, and nothing of it has jumped."""
     expect(page.locator("main h1")).to_be_visible()
     expect(page.locator("p.loading")).to_have_count(0)
     page.wait_for_function("document.fonts.status === 'loaded'")
     page.wait_for_function(STILL)
     assert page.evaluate("window.shift") < 0.1
-    assert told == []
     assert page.title() == entry.head.title
-    context.close()
+
+
+def show(page: Page, told: list[str], url: str) -> None:
+    page.on("console", lambda message: message.type == "error" and told.append(message.text))
+    page.goto(url)
 
 
 @pytest.mark.parametrize("entry", PAGES, ids=lambda entry: entry.name)
-def test_a_narrow_screen_shows_everything_and_does_not_scroll_sideways(browser, app_url: str, entry):
-    with opened(browser, f"{app_url}/{entry.path}", viewport=PHONE) as page:
-        expect(page.locator("main h1")).to_be_visible()
-        expect(page.locator("p.loading")).to_have_count(0)
+def test_a_page_does_not_jump_while_it_loads_and_is_accessible_in_both_themes(browser, app_url: str, entry):
+    told: list[str] = []
+    with opened(browser, "about:blank", viewport=DESKTOP, script=WATCH_SHIFTS) as page:
+        show(page, told, f"{app_url}/{entry.path}")
+        settled(page, entry)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            expect(page.locator("body.dark")).to_have_count(int(scheme == "dark"))
+            assert violations(page) == []
+    assert told == []
+
+
+@pytest.mark.parametrize("entry", PAGES, ids=lambda entry: entry.name)
+def test_a_narrow_screen_shows_everything_without_a_jump_and_does_not_scroll_sideways(browser, app_url: str, entry):
+    told: list[str] = []
+    with opened(browser, "about:blank", viewport=PHONE, script=WATCH_SHIFTS) as page:
+        show(page, told, f"{app_url}/{entry.path}")
+        settled(page, entry)
         for width in (PHONE["width"], 721, 768, 820):
             page.set_viewport_size({"width": width, "height": 1024})
             page.wait_for_function(f"window.innerWidth === {width}")
@@ -100,14 +110,20 @@ def test_a_narrow_screen_shows_everything_and_does_not_scroll_sideways(browser, 
             assert cut_off(page) == []
             narrow = "(parts) => parts.filter((e) => e.clientWidth > 0 && e.clientWidth < 60).map((e) => e.outerHTML)"
             assert page.locator("dd:visible, input[type=text]:visible, textarea:visible").evaluate_all(narrow) == []
+    assert told == []
 
 
-def test_the_diagram_of_the_method_is_described_and_fits(browser, app_url: str):
-    for viewport, kind in ((DESKTOP, "fi-wide"), (PHONE, "fi-tall")):
-        with opened(browser, f"{app_url}/method", viewport=viewport) as page:
+def test_the_method_page_has_a_diagram_that_fits_shows_the_terms_and_loads_every_picture(browser, app_url: str):
+    with opened(browser, f"{app_url}/method", viewport=DESKTOP) as page:
+        for viewport, kind in ((DESKTOP, "fi-wide"), (PHONE, "fi-tall")):
+            page.set_viewport_size(viewport)
             drawing = page.get_by_role("img", name=re.compile("Six steps"))
             expect(drawing).to_have_count(1)
             expect(drawing).to_have_class(kind)
+        expect(page.locator("body")).to_contain_text("Estimated influence is neither copying nor infringement")
+        page.get_by_role("button", name="Model card").click()
+        expect(page.get_by_text("CC BY-SA 4.0").or_(page.get_by_text("CC-BY-SA-4.0")).first).to_be_visible()
+        page.locator(".prose img").evaluate_all("(images) => Promise.all(images.map((image) => image.decode()))")
 
 
 def test_the_evidence_opens_with_figures_and_a_chart(browser, app_url: str):

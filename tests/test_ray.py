@@ -153,9 +153,9 @@ def test_the_command_line_builds_and_attributes_on_workers_with_the_same_bits(
 
     answers = {}
     for where in ("threads", "ray"):
-        here = ["--executor", where, *(["--ray-workers", "2"] if where == "ray" else [])]
+        here = ["--executor", where, *(["--ray-workers", "1"] if where == "ray" else [])]
         index = tmp_path / where
-        run("index", "build", str(folder), "--out", str(index), "--draws", "2", "--null-pictures", "2", *here)
+        run("index", "build", str(folder), "--out", str(index), "--draws", "2", "--null-pictures", "1", *here)
         asked = ["attribute", str(folder / "05.png"), "--index", str(index), "--prompt", "patch 5", "--all", "--json"]
         record = json.loads(run(*asked, *here))
         answers[where] = (Index.open(index).manifest.files, record["results"], record["confidence"])

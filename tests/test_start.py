@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import urllib.request
+from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 
 import pytest
 
-from chromium import ROOT, environment, running_app
+import app
+from chromium import ROOT, environment, free_port, running_app
 from forwardinf.cli.main import serve
-from forwardinf.config import Settings
+from forwardinf.config import Settings, load_settings
 from forwardinf.errors import InvalidSettings
-from forwardinf.files import atomic
+from forwardinf.files import atomic, manifest
 from forwardinf.web import folders, server
 
 # As for a user id that the machine does not know, without HOME.
@@ -160,3 +165,63 @@ def test_the_address_to_open_is_one_of_this_machine(host: str, url: str):
 
 def test_serve_takes_every_setting_as_a_flag():
     assert set(signature(serve).parameters) == set(Settings.model_fields)
+
+
+# Refusals
+
+
+def test_a_refusal_ends_the_process_with_a_message():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        variables = environment(port=str(other.getsockname()[1]))
+        command = [sys.executable, "app.py"]
+        ended = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=500)
+    assert ended.returncode == 2
+    assert "is in use. Choose another with --port or FORWARDINF_PORT" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What the app, started in this process with these settings, says before it ends."""
+
+    def start(**settings: str) -> str:
+        monkeypatch.setattr(signal, "signal", lambda *_: None)
+        for name, value in {"port": str(free_port()), **settings}.items():
+            monkeypatch.setenv(f"FORWARDINF_{name.upper()}", value)
+        assert app.main() == 2
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        return said
+
+    return start
+
+
+def test_a_missing_model_is_named(refused: Callable[..., str], tmp_path: Path):
+    assert f"“{tmp_path.name}” has no model_index.json" in refused(model=str(tmp_path))
+
+
+def test_a_damaged_file_of_a_model_is_named(refused: Callable[..., str], tmp_path: Path):
+    model = tmp_path / "model"
+    shutil.copytree(load_settings().model, model)
+    manifest.write_manifest(model)
+    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
+    with weights.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last ^ 1]))
+    named = "“model/unet/diffusion_pytorch_model.safetensors” differs from what its manifest records"
+    assert named in refused(model=str(model))
+
+
+def test_a_missing_index_is_named(refused: Callable[..., str], tmp_path: Path):
+    assert f"“{tmp_path.name}” is not an index" in refused(index=str(tmp_path))
+    assert "is not an index" in refused(index=str(tmp_path / "none"))
+
+
+def test_an_index_of_another_model_is_named(refused: Callable[..., str], patches_index: Path, tmp_path: Path):
+    other = tmp_path / "index"
+    shutil.copytree(patches_index, other)
+    info = json.loads((other / "index.json").read_text())
+    (other / "index.json").write_text(json.dumps({**info, "fingerprint": "0" * 64}))
+    assert "index.json” differs from what its manifest records" in refused(index=str(other))

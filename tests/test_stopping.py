@@ -135,7 +135,7 @@ def test_a_sweep_stops_within_a_batch(model, attributor: Attributor, query: Quer
         never = After()
         whole = list(heeded(attributor.follow(query, METHOD, effort), never))[-1].scores()
         prepared = looked_for(lambda: attributor.prepare(query, METHOD))
-        for at in range(prepared + 3, never.looked, (never.looked - prepared) // 3):
+        for at in range(prepared + 3, never.looked, (never.looked - prepared) // 2):
             stop = After(at)
             with pytest.raises(StopRequested):
                 list(heeded(attributor.follow(query, METHOD, effort), stop))
