@@ -9,12 +9,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 300
@@ -88,32 +87,24 @@ def running_app(log: Path, variables: dict[str, str] | None = None, /, **setting
             server.wait(30)
 
 
-@cache
-def _context(browser: Browser) -> BrowserContext:
-    """One for all pages, as each fetches and compiles the scripts of the app anew."""
-    return browser.new_context()
-
-
 @contextmanager
 def opened(browser: Browser, url: str, viewport: ViewportSize, color_scheme: str = "light", script: str = ""):
     """A page that may only talk to the app, and must not meet an error of its own; `script` runs before all others."""
-    page = _context(browser).new_page()
+    context = browser.new_context(viewport=viewport, color_scheme=color_scheme)
     try:
-        page.set_viewport_size(viewport)
-        page.emulate_media(color_scheme=color_scheme)
+        page = context.new_page()
         page.set_default_timeout(WAIT)
         page.add_init_script(script)
         elsewhere, errors = [], []
         page.on("request", lambda request: _is_elsewhere(request.url) and elsewhere.append(request.url))
         page.on("pageerror", lambda error: errors.append(error))
-        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
         page.goto(url)
         yield page
         assert elsewhere == []
         assert errors == []
         assert "Traceback" not in page.locator("body").inner_text()
     finally:
-        page.close()
+        context.close()
 
 
 def _is_elsewhere(url: str) -> bool:

@@ -36,6 +36,7 @@ LIBRARIES = {
     "c2pa": {"examples"},
     "argon2": {"web"},
     "itsdangerous": {"web"},
+    "sd_parsers": {"examples"},
 }
 # Rooms that know a model only by what the protocols say of it, so that a new family is one file.
 BY_PROTOCOL = {"sweep", "gradients", "index", "scoring", "methods"}

@@ -60,7 +60,9 @@ if TYPE_CHECKING:
     from ..attribution.answer import Answer
     from ..attribution.attributor import Attributor
     from ..attribution.shortlist import Effort
+    from ..examples.decoding import Picture
     from ..methods.protocol import AttributionMethod
+    from ..records.record import GenerationRecord
     from ..types import Query
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Which training images made this picture?")
@@ -81,6 +83,7 @@ app.add_typer(users_group, name="users")
 
 EMOJI, EMOJI_DIFFUSION = ASSETS / "emoji", ASSETS / "emoji-diffusion"
 
+Prompt = Annotated[str | None, typer.Option(help="what the picture was generated from; by default what its file says")]
 FULL = (errno.ENOSPC, errno.EDQUOT)
 GOES_ON = "builds, studies and sweeps with a journal go on from what was finished"
 
@@ -114,7 +117,7 @@ def generate(
 @app.command()
 def attribute(
     picture: Path,
-    prompt: Annotated[str, typer.Option(help="what the picture was generated from; may be left empty")] = "",
+    prompt: Prompt = None,
     index: IndexFolder = None,
     model: Model = None,
     lora: Lora = None,
@@ -142,26 +145,50 @@ def attribute(
 ) -> None:
     """List the training images that shaped a picture most, by estimated influence."""
     from ..attribution.shortlist import Effort
-    from ..examples.decoding import read_picture
     from ..records.csv import as_csv
+    from ..records.origin import with_origin
     from ..records.recording import matches_of, record_of
     from ..records.text import as_table
 
-    if not picture.is_file():
-        raise InvalidRequest(f"There is no file “{picture}”.")
     require_folder_of(csv)
     flags = {"steps": steps, "direction": direction, "loss_budget": loss_budget, "score": score, "seed": seed}
     by, effort = method_from(method, setting, **flags), None if every else Effort.to_decide(top, seconds)
-    read = read_picture(picture.read_bytes(), name=picture.name)
+    original, read = _read(picture)
     where = {"executor": executor, "ray_address": ray_address, "ray_workers": ray_workers}
     given = {"model": model, "lora": lora, "embedder": embedder, "device": device, "dtype": dtype, **where}
     attributor = replace(load_attributor(index, tunable, cache, **given), journal=journal)
+    prompt, origin = _asked(prompt, original, attributor.model.spec.checkpoint)
     query, start = attributor.query(read.rgb, prompt, read.sha256), time.perf_counter()
     answer, seconds = _answered(attributor, query, by, effort), round(time.perf_counter() - start, 1)
     record = record_of(answer, attributor.index, top, notes=read.notes, file_name=picture.name, seconds=seconds)
+    record = with_origin(record, origin)
+    typer.echo(record.to_json() if as_json else as_table(record), nl=not as_json)
     if csv:
         csv.write_text(as_csv(record, matches_of(answer, attributor.index.catalog)), encoding="utf-8", newline="")
-    typer.echo(record.to_json() if as_json else as_table(record), nl=not as_json)
+
+
+def _read(file: Path) -> tuple[bytes, Picture]:
+    from ..examples.decoding import read_picture
+
+    if not file.is_file():
+        raise InvalidRequest(f"There is no file “{file}”.")
+    original = file.read_bytes()
+    return original, read_picture(original, name=file.name)
+
+
+def _asked(prompt: str | None, original: bytes, checkpoint: str) -> tuple[str, GenerationRecord | None]:
+    """The prompt to ask with, which is the file's where none is given, and what the file says; the first is told."""
+    from ..records.origin import compared, facts_of, searched
+
+    stated, unread = searched(original)
+    if unread:
+        typer.echo(unread, err=True)
+    if stated is None:
+        return prompt or "", None
+    if prompt is None and stated.prompt:
+        prompt, facts = stated.prompt, facts_of(stated)
+        typer.echo(f"The prompt in the file is used: “{prompt}”{facts and f' ({facts})'}.", err=True)
+    return prompt or "", compared(stated, checkpoint)
 
 
 def _answered(attributor: Attributor, query: Query, by: AttributionMethod, effort: Effort | None) -> Answer:

@@ -16,6 +16,7 @@ from ..errors import DamagedAsset, MissingAsset
 from ..examples.decoding import Picture, to_square
 from ..methods.protocol import AttributionMethod, settings_of
 from .csv import as_csv
+from .origin import compared, searched, with_origin
 from .recording import matches_of, record_of
 from .store import Asked, RecordStore, Result
 
@@ -51,9 +52,16 @@ def keep(
     name: str,
     top: int,
     seconds: float,
+    checkpoint: str,
 ) -> Result:
-    """Keep an answer about `picture`, a file `name` of `original` bytes, with its `top` images in the record."""
-    record = record_of(answer, index, top, notes=picture.notes, file_name=name, seconds=seconds)
+    """Keep an answer about `picture`, a file `name` of `original` bytes, with its `top` images in the record.
+
+    What the file says of the model it came from is compared with `checkpoint`.
+    """
+    stated, unread = searched(original)
+    notes = (*picture.notes, *filter(None, [unread]))
+    record = record_of(answer, index, top, notes=notes, file_name=name, seconds=seconds)
+    record = with_origin(record, compared(stated, checkpoint) if stated else None)
     csv = as_csv(record, matches_of(answer, index.catalog))
     return store.save(record, csv, original, png_of(to_square(picture.rgb, QUERY_SIDE)))
 

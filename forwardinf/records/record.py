@@ -22,6 +22,30 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class LoraRecord(_Part):
+    """An adapter that a picture's file says it was made with."""
+
+    name: Text
+    weight: float | None = None
+    hash: Text = ""
+
+
+class GenerationRecord(_Part):
+    """What a picture's file says of how it was generated; somebody stated it."""
+
+    prompt: Text = ""  # the words that a model reads
+    written: Text = ""  # as it stands in the file
+    negative: Text = ""
+    program: Text = ""
+    seed: Text = ""
+    sampler: Text = ""
+    model: Text = ""
+    model_hash: Text = ""
+    loras: tuple[LoraRecord, ...] = ()
+    notes: tuple[Text, ...] = ()  # what of the prompt is not honoured
+    same_model: Literal["agrees", "differs", "not stated"] = "not stated"  # the hash, beside the index's model
+
+
 class QueryRecord(_Part):
     """What was asked about."""
 
@@ -30,6 +54,7 @@ class QueryRecord(_Part):
     fallback_caption: Text | None = None  # the caption that was used because no prompt was given
     notes: tuple[Text, ...] = ()  # what was converted when the picture was read
     file_name: Text = ""
+    generation: GenerationRecord | None = Field(default=None, exclude_if=lambda stated: stated is None)
 
     @property
     def prompt_used(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..scoring.confidence import FEWEST_FOR_VERDICT
 from ..visible import on_a_line
+from .origin import origin_notes
 from .record import ConfidenceRecord, Match, Record
 
 UNKNOWN = ("", "unknown")  # what a catalog says of a creator or a licence that it does not know
@@ -92,7 +93,8 @@ def as_table(record: Record) -> str:
         f"{rank_range(m):>9}  {on_a_line(m.caption)[:40]:40} {on_a_line(m.creator)[:30]:30} {on_a_line(m.licence)}"
         for m in record.results
     ]
-    notes: Sequence[str] = [*record.query.notes, fallback_note(record), weighed_note(record), record.caution]
+    told = [*origin_notes(record), fallback_note(record), weighed_note(record), record.caution]
+    notes: Sequence[str] = [*record.query.notes, *told]
     return "\n".join([*lines, "", *map(on_a_line, filter(None, notes))])
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 from ..attribution.answer import answer_of
 from ..attribution.attributor import Attributor
@@ -91,4 +92,5 @@ class CaseRun:
             for now in sweep:
                 self.on_progress(now)
         answer, seconds = answer_of(self.attributor, query, self.method, now), round(time.perf_counter() - began, 1)
-        return keep(self.store, answer, index, read, original, name=picture.file_name, top=TOP, seconds=seconds)
+        keep_it = partial(keep, name=picture.file_name, top=TOP, checkpoint=self.attributor.model.spec.checkpoint)
+        return keep_it(self.store, answer, index, read, original, seconds=seconds)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..attribution.answer import answer_of
@@ -141,4 +142,5 @@ def _held_out(served: Served, now: AttributionProgress | None) -> int:
 def _kept(served: Served, question: Question, query: Query, now: AttributionProgress, seconds: float) -> Result:
     answer = answer_of(served.attributor, query, question.method, now)
     picture, original, name = question.picture, question.original, question.name
-    return keeping.keep(served.results, answer, served.index, picture, original, name=name, top=TOP, seconds=seconds)
+    keep = partial(keeping.keep, name=name, top=TOP, checkpoint=served.attributor.model.spec.checkpoint)
+    return keep(served.results, answer, served.index, picture, original, seconds=seconds)

@@ -15,10 +15,12 @@ import gradio as gr
 from ..errors import ForwardInfError
 from ..examples.catalog import words_of
 from ..examples.decoding import read_picture
+from ..examples.provenance.generation import Generation
 from ..methods import settings
 from ..methods.forward_inf import ForwardInf
-from ..models.generation import MAX_GUIDANCE, MAX_STEPS, GenerationRequest
+from ..models.generation import MAX_GUIDANCE, MAX_PROMPT, MAX_STEPS, GenerationRequest
 from ..records.keeping import png_of
+from ..records.origin import searched
 from . import forms, query_view, view
 from .scripts import script
 from .served import Served
@@ -85,20 +87,33 @@ def _wire_upload(served: Served, form: QueryForm, upload: gr.File) -> gr.events.
             data, name = Path(path).read_bytes(), Path(path).name
             given = read_picture(data, name=name)
             sha256 = served.pictures.keep(browser.session_hash, data, name)
-            shown = query_view.given_picture(png_of(given.rgb), name, given)
-            # The prompt of a former picture says nothing of this one; one that was only typed may be meant for it.
-            kept = {form.prompt: ""} if prompt == used_prompt else {}
-            return {upload: None, form.notice: "", form.frame: shown, form.picture: sha256, **kept}
+            stated, unread = searched(data)
+            shown = query_view.given_picture(png_of(given.rgb), name, given, stated, unread)
+            offered = _offered(form, stated, prompt, used_prompt)
+            return {upload: None, form.notice: "", form.frame: shown, form.picture: sha256, **offered}
         except Exception as error:
             return {upload: None, form.notice: told("Not read", error)}
 
     return upload.upload(
         read,
         [upload, form.prompt, form.used_prompt],
-        [upload, form.notice, form.frame, form.picture, form.prompt],
+        [upload, form.notice, form.frame, form.picture, form.prompt, form.used_prompt],
         show_progress_on=upload,
         api_visibility="private",
     )
+
+
+def _offered(
+    form: QueryForm, stated: Generation | None, prompt: str | None, used_prompt: str | None
+) -> dict[Any, object]:
+    """The prompt field for another picture: the prompt in its file, unless one was typed.
+
+    The prompt of a former picture says nothing of this one; one that was only typed may be meant for it.
+    """
+    if prompt and prompt != used_prompt:
+        return {}
+    text = stated.shortened(MAX_PROMPT).prompt if stated else ""
+    return {form.prompt: text, form.used_prompt: text}
 
 
 def _wire_drawing(

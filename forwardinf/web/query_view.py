@@ -9,7 +9,9 @@ from itertools import chain, zip_longest
 
 from ..examples.catalog import Catalog
 from ..examples.decoding import Picture
-from ..models.generation import GenerationRequest
+from ..examples.provenance.generation import Generation
+from ..models.generation import MAX_PROMPT, GenerationRequest
+from ..records.origin import facts_of
 from .templates import render
 
 
@@ -45,10 +47,17 @@ def awaited_picture(text: str) -> str:
     return render("awaited_picture.html", text=text)
 
 
-def given_picture(png: bytes, name: str, picture: Picture) -> str:
-    """An uploaded picture as it was read, with what was converted."""
+def given_picture(png: bytes, name: str, picture: Picture, stated: Generation | None = None, unread: str = "") -> str:
+    """An uploaded picture as it was read, with what was converted, and with the prompt that its file carries."""
     width, height = picture.original_size
-    return _given(png, name, f"{picture.format} · {width:,} × {height:,}", picture.sha256, picture.notes)
+    notes = [*picture.notes, *filter(None, [unread]), *(_carried(stated) if stated else ())]
+    return _given(png, name, f"{picture.format} · {width:,} × {height:,}", picture.sha256, notes)
+
+
+def _carried(stated: Generation) -> list[str]:
+    facts = facts_of(stated)
+    carried = f"its file carries the prompt “{stated.prompt}”" if stated.prompt else "its file carries no prompt"
+    return [carried + (f", {facts}" if facts else ""), *stated.shortened(MAX_PROMPT).notes]
 
 
 def kept_picture(png: bytes, name: str, sha256: str, notes: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from itertools import chain
 
 from ..attribution.answer import GROUPED_BY
 from ..examples.catalog import TrainingImage
+from ..records.origin import origin_notes
 from ..records.record import GroupRecord, Match, Record
 from ..records.store import Result
 from ..records.text import fallback_note, licence_name, verdict_of, weighed_note
@@ -91,7 +92,7 @@ def foreseen(images: Sequence[TrainingImage], url_of: UrlOf) -> str:
 def finished(record: Record, result_id: str, query_url: str, not_kept: str = "") -> str:
     """The verdict, large, with what it rests on; scripts read from it which picture and prompt it answers."""
     verdict = verdict_of(record)
-    remarks = (_repeats_note(record.standing_out), *record.query.notes, not_kept)
+    remarks = (_repeats_note(record.standing_out), *record.query.notes, *origin_notes(record), not_kept)
     return render(
         "verdict.html",
         id=result_id,
