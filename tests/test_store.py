@@ -17,7 +17,8 @@ from made_records import record
 from test_records import KEPT
 
 from forwardinf.errors import DamagedAsset, MissingAsset
-from forwardinf.records.store import IN_MEMORY, FolderStore, asked_of, id_of
+from forwardinf.files.atomic import write_once
+from forwardinf.records.store import IN_MEMORY, KEY, FolderStore, asked_of, id_of
 
 
 def test_a_kept_answer_comes_back_whole(tmp_path: Path):
@@ -34,6 +35,40 @@ def test_what_an_earlier_version_kept_is_loaded(tmp_path: Path):
     kept = FolderStore(tmp_path).load(KEPT.name)
     assert kept.record.query.file_name == "patch.png"
     assert kept.csv.startswith("id,rank,score")
+
+
+def test_nobody_who_knows_what_was_asked_knows_the_link(tmp_path: Path):
+    store, other = FolderStore.open(tmp_path / "a"), FolderStore.open(tmp_path / "b")
+    kept, elsewhere = (one.save(record(), "csv", b"original", b"png") for one in (store, other))
+    assert len({kept.id, elsewhere.id, id_of(record())}) == 3
+    with pytest.raises(MissingAsset):
+        store.load(id_of(record()))
+    again = FolderStore.open(tmp_path / "a")
+    assert again.find(asked_of(record())) == again.save(record(), "other", b"original", b"png") == kept
+    assert (tmp_path / "a" / KEY).stat().st_mode & 0o777 == 0o600
+
+
+def test_an_answer_from_before_there_was_a_key_keeps_its_link(tmp_path: Path):
+    kept = FolderStore(tmp_path).save(record(), "csv", b"original", b"png")
+    store = FolderStore.open(tmp_path)
+    assert store.load(id_of(record())) == store.find(asked_of(record())) == kept
+    assert store.save(record(), "other", b"original", b"png") == kept
+
+
+def test_without_room_for_a_key_links_last_until_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "results").write_text("in the way")
+    store, other = FolderStore.open(tmp_path / "results"), FolderStore.open(tmp_path / "results")
+    held = store.save(record(), "csv", b"original", b"png")
+    assert store.find(asked_of(record())) == store.load(held.id) == held
+    assert other.save(record(), "csv", b"original", b"png").id != held.id
+    assert "Links to new answers change when the app ends" in caplog.text
+
+
+def test_processes_that_start_together_share_a_key(tmp_path: Path):
+    first = FolderStore.open(tmp_path)
+    write_once(tmp_path / KEY, b"another")
+    assert FolderStore.open(tmp_path).key == first.key
+    assert sorted(path.name for path in tmp_path.iterdir()) == [KEY]
 
 
 @pytest.mark.parametrize("wrong", ["", "..", "../..", "0123456789abcdef", "0123456789ABCDEF", "a/b"])
@@ -172,10 +207,10 @@ def test_a_kill_at_any_point_of_a_save_leaves_whole_answers_only(tmp_path: Path,
         assert in_a_child(save) == (0 if before == "whole" else -signal.SIGKILL)  # then nothing has to be written
         store = FolderStore.open(folder)
         assert store.load(earlier.id) == earlier
-        assert {path.name for path in folder.iterdir()} <= {earlier.id, made.id}
+        assert {path.name for path in folder.iterdir()} <= {KEY, earlier.id, id_of(record())}
         assert _state(store, made.id) in {"absent", "whole", before} - ({"absent"} if before == "whole" else set())
-        assert store.save(record(), "csv", b"original", b"png").not_kept == ""
-        assert _state(store, made.id) == "whole"
+        again = store.save(record(), "csv", b"original", b"png")
+        assert (again.not_kept, _state(store, again.id)) == ("", "whole")
 
 
 def _state(store: FolderStore, result_id: str) -> str:

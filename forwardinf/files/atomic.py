@@ -15,7 +15,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PREFIX = ".partial-"  # of the folders that hold what is not whole yet
@@ -60,6 +60,17 @@ def remove_folder(path: Path) -> None:
     with _aside(path.parent) as aside:
         path.rename(aside / path.name)
         _sync(path.parent)
+
+
+def write_once(path: Path, content: bytes) -> None:
+    """Write a file for its owner alone; one that is there already, also by another process, stays."""
+    with _aside(path.parent, mode=0o700) as aside:
+        new = aside / path.name
+        new.write_bytes(content)
+        _flush(new, 0o600)
+        with suppress(FileExistsError):
+            path.hardlink_to(new)
+    _sync(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

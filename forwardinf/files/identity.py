@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 
 
@@ -22,5 +23,13 @@ def digest_of(ingredients: object, digits: int = 64) -> str:
     The order of an object's keys makes no difference, that of a list does. Raises ValueError for numbers that are not
     finite, as they do not equal themselves, and TypeError for what is none of JSON's types.
     """
-    canonical = json.dumps(ingredients, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:digits]
+    return hashlib.sha256(_written(ingredients)).hexdigest()[:digits]
+
+
+def secret_digest_of(key: bytes, ingredients: object, digits: int) -> str:
+    """The same as a name that nobody can foresee without `key` (HMAC-SHA-256)."""
+    return hmac.new(key, _written(ingredients), hashlib.sha256).hexdigest()[:digits]
+
+
+def _written(ingredients: object) -> bytes:
+    return json.dumps(ingredients, sort_keys=True, allow_nan=False).encode()

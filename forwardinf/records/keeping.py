@@ -38,7 +38,7 @@ def answered_before(
     enough = [(effort.first, ended) for ended in (DECIDED.format(first=effort.first), ALL_LIKELY)] if effort else []
     for weighed in (None, *enough):
         with suppress(MissingAsset, DamagedAsset):
-            return store.load(replace(asked, weighed=weighed).id)
+            return store.find(replace(asked, weighed=weighed))
     return None
 
 

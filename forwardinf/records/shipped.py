@@ -12,7 +12,7 @@ from ..errors import DamagedAsset
 from ..files import atomic
 from ..files.manifest import verify_manifest, write_manifest
 from .record import Record
-from .store import FolderStore, RecordStore, Result
+from .store import Asked, FolderStore, RecordStore, Result
 
 LIST = "answers.json"
 
@@ -58,6 +58,9 @@ class WithShipped:
 
     def load(self, result_id: str) -> Result:
         return self.shipped.get(result_id) or self.store.load(result_id)
+
+    def find(self, asked: Asked) -> Result:
+        return self.shipped.get(asked.id) or self.store.find(asked)
 
 
 def write_list(folder: Path, listed: Iterable[Listed]) -> None:

@@ -8,7 +8,11 @@ In a folder, each answer is a folder of its id:
 <id>/query.png       the query as it was read
 <id>/manifest.json   the SHA-256 of these
 
-An id is a function of what was asked and of whom: the same picture, prompt, settings, model and index share one link.
+.key                     what ids are made with
+
+An id is a function of what was asked, of whom, and of the folder's key: the same picture, prompt, settings, model and
+index share one link there, which nobody who knows all of them can foresee. Ids of earlier versions, and of answers that
+ship, need no key.
 """
 
 from __future__ import annotations
@@ -17,14 +21,16 @@ import hashlib
 import json
 import logging
 import re
+import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from .. import __version__
 from ..errors import DamagedAsset, ForwardInfError, MissingAsset
-from ..files.atomic import clear_leftovers, writing_folder
-from ..files.identity import digest_of
+from ..files.atomic import clear_leftovers, write_once, writing_folder
+from ..files.identity import digest_of, secret_digest_of
 from ..files.manifest import NAME as SUMS
 from ..files.manifest import write_manifest
 from .record import Record
@@ -33,6 +39,8 @@ from .upgrade import read_record, schema_of
 log = logging.getLogger(__name__)
 
 FILES = RECORD, CSV, ORIGINAL, PICTURE = ("record.json", "scores.csv", "query.bin", "query.png")
+KEY = ".key"
+DIGITS = 16  # of an id, hexadecimal: with a thousand guesses a second, one of a million answers in 500 years
 IN_MEMORY = 8  # answers, of up to 20 MB each, nearly all of it the query's original bytes
 NO_RESULT = "This link leads to no result that is kept here. Give the picture again to get one."
 NOT_KEPT = (
@@ -71,24 +79,29 @@ class RecordStore(Protocol):
     def load(self, result_id: str) -> Result:
         """The answer of a link; raises MissingAsset, or DamagedAsset where a file is not as it was kept."""
 
+    def find(self, asked: Asked) -> Result:
+        """The answer to a question; raises MissingAsset or DamagedAsset."""
+
 
 @dataclass(frozen=True)
 class FolderStore:
     """Answers in a folder on disk, which several processes may share; the last that did not fit there in memory."""
 
     folder: Path
+    key: bytes | None = None  # without one, who knows what was asked knows the id
     _in_memory: dict[str, Result] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path) -> FolderStore:
-        """The store in `folder`, without what processes that were killed left there half written."""
+        """The store in `folder`, with its key, and without what killed processes left there half written."""
         clear_leftovers(folder)
-        return cls(folder)
+        return cls(folder, _key_of(folder))
 
     def save(self, record: Record, csv: str, original: bytes, picture: bytes) -> Result:
-        made = Result(id_of(record), record, csv, original, picture)
+        asked = asked_of(record)
+        made = Result(self._id_of(asked), record, csv, original, picture)
         try:
-            return self._kept(made.id)
+            return self._found(asked)
         except ForwardInfError as absent:
             damaged = isinstance(absent, DamagedAsset)
         problem = self._write(made, replace_damaged=damaged)
@@ -103,6 +116,18 @@ class FolderStore:
         if not re.fullmatch("[0-9a-f]{16}", result_id):
             raise MissingAsset(NO_RESULT)
         return self._in_memory.get(result_id) or self._kept(result_id)
+
+    def find(self, asked: Asked) -> Result:
+        return self._in_memory.get(self._id_of(asked)) or self._found(asked)
+
+    def _found(self, asked: Asked) -> Result:
+        """The answer to a question as it is on disk, perhaps since before there was a key."""
+        with suppress(MissingAsset, DamagedAsset):
+            return self._kept(asked.id)
+        return self._kept(self._id_of(asked))
+
+    def _id_of(self, asked: Asked) -> str:
+        return asked.id if self.key is None else secret_digest_of(self.key, asked.parts, DIGITS)
 
     def _write(self, made: Result, replace_damaged: bool) -> str:
         """Write an answer's folder; returns what went wrong, or an empty text."""
@@ -136,6 +161,17 @@ class FolderStore:
         for oldest in list(self._in_memory)[:-IN_MEMORY]:
             self._in_memory.pop(oldest, None)
         return held
+
+
+def _key_of(folder: Path) -> bytes:
+    """The key of a folder of answers, made where there is none; where none can be kept, one until the process ends."""
+    new = secrets.token_bytes(32)
+    try:
+        write_once(folder / KEY, new)
+        return (folder / KEY).read_bytes() or new
+    except OSError as error:
+        log.warning("Links to new answers change when the app ends: their key could not be kept.", exc_info=error)
+        return new
 
 
 def _verified(folder: Path) -> list[bytes]:
@@ -178,8 +214,8 @@ class Asked:
 
     @property
     def id(self) -> str:
-        """16 hexadecimal digits that name the answer."""
-        return digest_of(self.parts, 16)
+        """16 hexadecimal digits that name the answer where there is no key."""
+        return digest_of(self.parts, DIGITS)
 
 
 def asked_of(record: Record) -> Asked:
@@ -197,5 +233,5 @@ def asked_of(record: Record) -> Asked:
 
 
 def id_of(record: Record) -> str:
-    """16 hexadecimal digits that name what was asked, and of whom."""
+    """16 hexadecimal digits that name what was asked, and of whom, where there is no key."""
     return asked_of(record).id
