@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from conftest import tiny_pipeline, write_patches
+from forwardinf.attribution import counterfactual
 from forwardinf.attribution.attributor import Attributor
 from forwardinf.attribution.shortlist import Effort
 from forwardinf.errors import IndexMismatch
@@ -33,7 +34,7 @@ from forwardinf.models.generation import GenerationRequest
 from forwardinf.models.sd import StableDiffusion
 from forwardinf.records.store import FolderStore, Result
 from forwardinf.types import ModelSpec
-from forwardinf.web import asking, attribute, query, runs, showing
+from forwardinf.web import asking, attribute, experiments, query, runs, showing
 from forwardinf.web.asking import Question, Running, Stopped
 from forwardinf.web.runs import Given
 from forwardinf.web.served import Served
@@ -89,7 +90,7 @@ def page(served: Served) -> Page:
     with gr.Blocks():
         form = query.add(served)
         parts = [gr.HTML(), gr.Button(), gr.HTML(), gr.HTML(), gr.HTML(), gr.Button(), gr.State(None), gr.State(None)]
-        return Page(served, form, AnswerParts(*parts))
+        return Page(served, form, AnswerParts(*parts, experiments.add(served, parts[-2])))
 
 
 ADA = SimpleNamespace(session_hash="ada", query_params={})
@@ -270,13 +271,32 @@ def test_a_question_asked_before_is_answered_without_the_model(served: Served, p
     assert len(sweeps) == 1
 
 
-def test_any_image_that_was_weighed_can_be_chosen(served: Served):
+def test_any_image_that_was_weighed_can_be_chosen(served: Served, page: Page):
     *_, whole = served.worker.steps(asking.answered(served, question(png("red"))))
     short = replace(whole, record=whole.record.model_copy(update={"results": whole.record.results[:1]}))
-    results = SimpleNamespace(load=lambda _: short)
-    shown = showing.chosen(replace(served, results=results), whole.id, whole.record.results[5].id)
-    assert f"Rank 6 of {len(served.index.trained)}" in shown
-    assert showing.chosen(replace(served, results=results), whole.id, "no image") == gr.skip()
+    brief = replace(page, served=replace(served, results=SimpleNamespace(load=lambda _: short)))
+    example_id = whole.record.results[5].id
+    updates = showing.chosen(brief, whole.id, example_id)
+    assert f"Rank 6 of {len(served.index.trained)}" in updates[page.answer.match]
+    assert updates[page.answer.experiments.chosen] == example_id
+    assert showing.chosen(brief, whole.id, "no image") == {page.answer.match: gr.skip()}
+
+
+def test_a_match_is_drawn_from_its_caption_and_the_prompt_without_it(served: Served, monkeypatch):
+    for rise in ("LEAST_RISE", "USUAL_RISE"):
+        monkeypatch.setattr(counterfactual, rise, 0.05)  # an untrained model has no loss to rise to
+    *_, whole = served.worker.steps(asking.answered(served, question(png("red"))))
+    example_id = whole.record.results[0].id
+    again = list(experiments._shown(served, experiments._regenerated)(whole.id, example_id))
+    assert "1 of 8" in again[1]
+    assert "where 1 is the same picture" in again[-1]
+    assert again[-1].count("<img") == 8
+    *_, without = experiments._shown(served, experiments._without)(whole.id, example_id)
+    assert "Without what it learned from this image" in without
+    *_, refused = experiments._shown(served, experiments._without)(whole.id, "no image")
+    assert "no training image “no image”" in refused
+    *_, gone = experiments._shown(served, experiments._regenerated)("0" * 16, example_id)
+    assert "leads to no result" in gone
 
 
 def test_a_kept_answer_of_every_image_serves_one_who_asks_for_the_likely_ones(served: Served):

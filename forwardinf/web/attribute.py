@@ -9,7 +9,7 @@ import gradio as gr
 from ..attribution.shortlist import Effort
 from ..errors import InvalidRequest
 from ..models.generation import GenerationRequest
-from . import asking, forms, query, results_view, runs, view
+from . import asking, experiments, forms, query, results_view, runs, view
 from .guard import for_viewers
 from .runs import Given
 from .scripts import script
@@ -38,8 +38,9 @@ def add(served: Served) -> None:
             )
             more = html(js_on_load=script("copy.js") + script("choose.js"), elem_id="more")
         with gr.Column(elem_classes="fi-beside"):
-            match = html(js_on_load=script("match.js"), elem_id="chosen")
-    page = Page(served, form, AnswerParts(status, stop, tiles, more, match, every, gr.State(None), gr.State(None)))
+            match, result = html(js_on_load=script("match.js"), elem_id="chosen"), gr.State(None)
+            tests = experiments.add(served, result)
+    page = Page(served, form, AnswerParts(status, stop, tiles, more, match, every, result, gr.State(None), tests))
     _wire_asking(page)
     _wire_showing(page, cards)
 
@@ -101,13 +102,13 @@ def _wire_showing(page: Page, cards: gr.HTML) -> None:
         return {page.answer.run: None, **opened(page, browser.session_hash, event.id)}
 
     @for_viewers
-    def choose(result_id: str | None, event: gr.EventData) -> object:
-        return chosen(served, result_id, event.id)
+    def choose(result_id: str | None, event: gr.EventData) -> Updates:
+        return chosen(page, result_id, event.id)
 
     _watched_after(gr.on(None, restore, None, page.outputs, **query.AT_ONCE), page)
     cards.select(open_card, None, page.outputs, **query.AT_ONCE)
     for images in (page.answer.tiles, page.answer.more):
-        images.select(choose, page.answer.result, page.answer.match, **query.AT_ONCE)
+        images.select(choose, page.answer.result, page.outputs, **query.AT_ONCE)
 
 
 def _asker(page: Page, effort: Effort | None) -> Callable[..., Updates]:

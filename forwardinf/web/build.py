@@ -125,7 +125,8 @@ def serve(settings: Settings) -> None:
             try:
                 loading = worker.start(load)
                 runs_of = open_queue(folders.beside(store.folder, "runs"), folder / "runs")
-                served = Served(index, Path(settings.model), loading, results, worker, folder, runs_of, finished)
+                drawn = folders.beside(store.folder, "drawn")
+                served = Served(index, Path(settings.model), loading, results, worker, folder, runs_of, finished, drawn)
                 runs_of.start(partial(runs.answering, served))
                 app = application(served, announce, settings, sessions)
                 server = Server(app, listener, on_end=runs_of.close)

@@ -36,6 +36,7 @@ class Served:
     folder: Path  # for temporary files; removed when the app ends
     runs: RunQueue[Any]  # of questions; what their steps are, `runs.answering` says
     finished: ShippedAnswers = field(default_factory=ShippedAnswers)  # the answers on the first screen
+    drawn: Path | None = None  # folder for what is drawn once for an index; None draws it each time
     paid: PaidQuestions = field(default_factory=PaidQuestions)  # for the model's thread alone
     lock: threading.Lock = field(default_factory=threading.Lock)
     watching: dict[str, str | None] = field(default_factory=dict)  # the run that a page shows, by browser session

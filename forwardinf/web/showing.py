@@ -12,6 +12,7 @@ from ..errors import ForwardInfError, IndexMismatch
 from ..records.csv import matches_in
 from ..records.store import Result
 from . import match_view, query, query_view, results_view, scatter_view
+from .experiments import Experiments
 from .query import QueryForm
 from .served import Served
 
@@ -30,10 +31,11 @@ class AnswerParts:
     every: gr.Button  # weighs the images that the answer on show left out
     result: gr.State  # id of the answer on show, or None
     run: gr.State  # id of the run that is watched, or None
+    experiments: Experiments
 
     def cleared(self, status: str, running: bool) -> Updates:
         """The page without an answer."""
-        empty: Updates = {self.tiles: "", self.match: "", self.more: "", self.result: None}
+        empty: Updates = {self.tiles: "", self.match: "", self.more: "", self.result: None, **self.experiments.of(None)}
         buttons: Updates = {self.stop: stop_button(visible=running), self.every: gr.update(visible=False)}
         return {**empty, **buttons, self.status: status}
 
@@ -50,7 +52,8 @@ class Page:
     def outputs(self) -> list[gr.components.Component]:
         form = self.form
         asked = [form.notice, form.frame, form.picture, form.prompt, form.used_prompt, form.find]
-        return [*asked, *vars(self.answer).values()]
+        answer = vars(self.answer) | vars(self.answer.experiments)
+        return [*asked, *(part for name, part in answer.items() if name != "experiments")]
 
 
 def stop_button(visible: bool) -> object:
@@ -78,15 +81,18 @@ def shown(page: Page, result: Result) -> Updates:
         answer.match: _match(served, result, first) if first else match_view.no_match(record),
         answer.more: results_view.more(record, result.id) + _scatter(served, result),
         answer.result: result.id,
+        **answer.experiments.of(first),
     }
 
 
-def chosen(served: Served, result_id: str | None, example_id: str) -> object:
-    """The match of an image of the answer on show; nothing where either is not known."""
+def chosen(page: Page, result_id: str | None, example_id: str) -> Updates:
+    """The match of an image of the answer on show; nothing changes where either is not known."""
+    served, answer = page.served, page.answer
     try:
-        return _match(served, served.results.load(result_id or ""), example_id)
+        match = _match(served, served.results.load(result_id or ""), example_id)
+        return {answer.match: match, **answer.experiments.of(example_id)}
     except (ForwardInfError, StopIteration, KeyError):
-        return gr.skip()
+        return {answer.match: gr.skip()}
 
 
 def opened(page: Page, visitor: str | None, result_id: str) -> Updates:
