@@ -72,7 +72,7 @@ def test_chance_is_drawn_once_for_an_index(attributor: Attributor, tmp_path: Pat
 @pytest.mark.parametrize(
     ("likenesses", "reach", "told"),
     [
-        ((0.9, 0.99), (0.5, 0.7), "All of 2 pictures drawn from its caption came nearer"),
+        ((0.9, 0.99), (0.5, 0.7), "All 2 pictures drawn from its caption came nearer"),
         ((0.6, 0.99), (0.5, 0.7), "1 of 2 pictures"),
         ((0.6, 0.1), (0.5, 0.7), "None of 2 pictures"),
         ((0.6, 0.1), (), "no held-out image"),

@@ -71,9 +71,9 @@ class Regeneration:
         best = f"Nearest {self.nearest.likeness:.2f}, where 1 is the same picture"
         if not self.reach:
             return f"{best}. The index has no held-out image, so it is not known how near chance comes."
-        how_often = {0: "None", self.seeds: "All" if self.seeds > 1 else "The only one"}.get(self.near, f"{self.near}")
+        how_often = f"All {self.seeds}" if self.near == self.seeds else f"{self.near or 'None'} of {self.seeds}"
         return (
-            f"{how_often} of {self.seeds} pictures drawn from its caption came nearer to this image than any of "
+            f"{how_often} pictures drawn from its caption came nearer to this image than any of "
             f"{len(self.reach)} pictures of images that the model never saw came to theirs. {best}; of the others at "
             f"most {max(self.reach):.2f}."
         )
