@@ -21,9 +21,8 @@ PROMPTS: Mapping[str, str] = json.loads((FROZEN / "queries.json").read_text(enco
 SCORES = np.load(FROZEN / "scores.npz")
 WHOLE = "drawn-apple"  # of which the score of every image is compared
 RIVALS = ("abu", "mucs", "tracin", "similarity", "dtrak")
-TOLERANCE = (
-    1e-4  # of the largest score; within 1e-5 on the machine they were taken on, other processors round otherwise
-)
+# Of the largest score: within 1e-5 on the machine they were taken on, within 2e-4 on processors that round otherwise.
+TOLERANCE = 5e-4
 
 
 @pytest.fixture(scope="module")

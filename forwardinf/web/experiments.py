@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -70,7 +70,7 @@ def _shown(served: Served, steps: Callable[[Served, Record, str], Iterator[str]]
 
 
 def _regenerated(served: Served, record: Record, example_id: str) -> Iterator[str]:
-    def steps() -> Iterator[regeneration.Regeneration]:
+    def steps() -> Generator[regeneration.Regeneration, None, None]:
         yield from regenerated(served.attributor, example_id, cache=served.drawn)
 
     yield from map(experiments_view.regeneration, served.worker.steps(steps()))
@@ -82,7 +82,7 @@ def _without(served: Served, record: Record, example_id: str) -> Iterator[str]:
     first = [int(known[1])] if known else []
     seeds = list(dict.fromkeys([*first, *unlearning.SEEDS]))[: len(unlearning.SEEDS)]
 
-    def steps() -> Iterator[unlearning.Counterfactual]:
+    def steps() -> Generator[unlearning.Counterfactual, None, None]:
         yield from counterfactual(served.attributor, prompt, [example_id], seeds)
 
     yield from map(partial(experiments_view.counterfactual, prompt=prompt), served.worker.steps(steps()))
