@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from test_carry_over import sdxl
 from typer.testing import CliRunner
 
 from conftest import measured, tiny_pipeline, write_patches
+from forwardinf.attribution.answer import answer_of
 from forwardinf.attribution.attributor import Attributor
 from forwardinf.cli.main import app
 from forwardinf.config import parse_adapter
@@ -36,6 +38,8 @@ from forwardinf.models.generation import GenerationRequest
 from forwardinf.models.registry import load_model
 from forwardinf.models.sd import StableDiffusion
 from forwardinf.models.sdxl import StableDiffusionXL
+from forwardinf.records.recording import record_of
+from forwardinf.records.text import as_table
 from forwardinf.types import Adapter, LatentBatch, ModelSpec
 
 Q = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -369,15 +373,36 @@ def test_an_index_is_that_of_the_model_with_its_lora(tmp_path: Path, tiny_checkp
     index = build_index(model, training_images(pictures), out, plan)
     assert index.info.model == f"{tiny_checkpoint.name} + style.safetensors:0.5"
     assert index.fisher().keys() == model.tunable_parameters().keys()
+    measured = torch.cat([shard.base_losses for shard in index.shards()])
+    assert index.unadapted_losses.shape == measured.shape
+    base = load_model(ModelSpec(str(tiny_checkpoint)))
+    without = build_index(base, training_images(pictures), tmp_path / "without", plan).base_losses
+    assert torch.allclose(index.unadapted_losses, without, atol=1e-5)
+    assert not torch.allclose(measured, without, atol=1e-2)
     attributor = Attributor.load(out, replace(spec, tunable="all"))
     source = training_images(pictures)
     picture = source.picture(source.by_id["02.png"])
     method = ForwardInf(loss_budget=0.01)  # three random layers can do no more about an untrained model's loss
-    assert attributor.attribute(picture, source.by_id["02.png"].caption, method).rank_of("02.png") == 1
+    query = attributor.query(picture, source.by_id["02.png"].caption)
+    *_, last = attributor.follow(query, method)
+    record = record_of(answer_of(attributor, query, method, last), index, 4)
+    assert record.results[0].id == "02.png"
+    assert record.results[0].adapter.loss_without == pytest.approx(float(without[2].mean()), abs=1e-5)
+    assert f" {float(measured[2].mean()):7.4f} {float(without[2].mean()):7.4f}  " in as_table(record)
     with pytest.raises(InvalidRequest, match=r"the model has none\. Name it with --lora"):
         Attributor.load(out, replace(spec, adapter=None))
     with pytest.raises(IndexMismatch, match=r"made with another model \(pipeline \+ style\.safetensors:0\.5"):
         Attributor.load(out, replace(spec, adapter=Adapter(str(file))))
+
+
+def test_an_adapter_that_lies_in_a_pipelines_folder_is_not_left_out_in_silence(tmp_path: Path, tiny_checkpoint: Path):
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "pipeline")
+    file = lora(folder / "pytorch_lora_weights.safetensors")
+    with pytest.raises(
+        UnsupportedModel, match=r"has an adapter beside its networks, pytorch_lora_weights\.safetensors"
+    ):
+        load_model(ModelSpec(str(folder)))
+    assert load_model(ModelSpec(str(folder), tunable="adapter", adapter=Adapter(str(file)))).spec.adapter
 
 
 @pytest.mark.parametrize("command", [["generate", "x", "-o", "x.png"], ["index", "build", "SET", "--out", "x"]])

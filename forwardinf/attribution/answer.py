@@ -14,6 +14,7 @@ from ..types import InfluenceScores, Query
 
 if TYPE_CHECKING:
     from ..examples.catalog import Catalog
+    from ..index.store import Index
     from .attributor import Attributor
     from .progress import AttributionProgress
 
@@ -54,6 +55,8 @@ class Answer:
     similarities: dict[str, float]  # cosine of every training image with the query
     missed: tuple[str, ...]  # training images without a score; none after an exhaustive sweep
     weighed: Weighed | None = None  # None where every training image was to be weighed
+    # Mean losses of every training image with and without the model's adapter; None where it has none.
+    adapter_losses: dict[str, tuple[float, float]] | None = None
 
 
 def answer_of(attributor: Attributor, query: Query, method: AttributionMethod, finished: AttributionProgress) -> Answer:
@@ -76,7 +79,15 @@ def answer_of(attributor: Attributor, query: Query, method: AttributionMethod, f
         similarities={image.id: similarity for image, similarity in similarities if image.id in index.trained},
         missed=_missing(index.trained, scores.example_ids),
         weighed=_weighed(finished, scores),
+        adapter_losses=_adapter_losses(attributor.index),
     )
+
+
+def _adapter_losses(index: Index) -> dict[str, tuple[float, float]] | None:
+    if index.unadapted_losses is None or index.only is not None:
+        return None
+    means = zip(index.base_losses.mean(dim=1).tolist(), index.unadapted_losses.mean(dim=1).tolist(), strict=True)
+    return {image.id: both for image, both in zip(index.catalog.images, means, strict=True)}
 
 
 def _weighed(finished: AttributionProgress, scores: InfluenceScores) -> Weighed | None:

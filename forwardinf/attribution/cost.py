@@ -13,9 +13,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ..errors import StopRequested
-from ..index.build import FISHER_STAGE, IMAGES, KRONECKER_STAGE, BuildPlan, build_index
+from ..index.build import FISHER_STAGE, IMAGES, KRONECKER_STAGE, UNADAPTED_STAGE, BuildPlan, build_index
 from ..index.curvature_file import FISHER, KRONECKER
 from ..index.sketch_file import SketchInfo
+from ..index.unadapted_file import UNADAPTED
 from ..methods.mirror import TRIES
 from ..stopping import heeding
 from ..types import size_draws_of
@@ -123,7 +124,7 @@ def _try(
         smaller = replace(plan, fisher_images=1, shard_size=trial.images)
         report = trial.clocked(clock)
         index = build_index(model, few, Path(folder) / "index", smaller, report)
-        fixed = {FISHER: FISHER_STAGE, KRONECKER: KRONECKER_STAGE}
+        fixed = {FISHER: FISHER_STAGE, KRONECKER: KRONECKER_STAGE, UNADAPTED: UNADAPTED_STAGE}
         for name in index.manifest.files:
             trial.disk[fixed.get(name, IMAGES)] += (index.folder / name).stat().st_size
         if sketch:
@@ -150,6 +151,9 @@ def _stages(images: list, plan: BuildPlan, sketch: bool, null_pictures: int, tri
     if plan.kronecker:
         took = each[KRONECKER_STAGE] / plan.fisher_draws * gradients
         stages.append(StageCost(KRONECKER_STAGE, 2 * gradients, 2 * gradients, trial.disk[KRONECKER_STAGE], took))
+    if disk := trial.disk[UNADAPTED_STAGE]:
+        took = trial.seconds[UNADAPTED_STAGE] * share
+        stages.append(StageCost(UNADAPTED_STAGE, count * draws, 0, round(disk * share), took))
     if sketch:
         at, kept = size_draws_of(vars(DEFAULT_METHOD), draws), 2 * SketchInfo.dimensions
         stages.append(StageCost(SKETCHES, count * at, count * at, count * kept, each[SKETCHES] * share))

@@ -21,7 +21,7 @@ from ..errors import InvalidRequest
 from ..examples.catalog import FILE_NAME as CATALOG
 from ..examples.catalog import Catalog, TrainingImage
 from ..files.atomic import writing
-from ..models.protocol import CaptionedPicture
+from ..models.protocol import CaptionedPicture, adapted
 from ..sweep.parts import Parts
 from ..types import LatentBatch
 from .curvature_file import FISHER, KRONECKER, write_fisher, write_kronecker
@@ -38,6 +38,7 @@ from .sketch_file import INFO as SKETCH_INFO
 from .sketch_file import SKETCHES
 from .store import Index
 from .thumbnails import name_of, pack_name, thumbnail_of, write_pack
+from .unadapted_file import UNADAPTED, write_unadapted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 OnProgress = Callable[[str, int, int], None]  # of a stage, what is done, and what there is to do
 IMAGES, FISHER_STAGE, KRONECKER_STAGE = "images", "Fisher", "Kronecker factors"
+UNADAPTED_STAGE = "images without the adapter"
 # Of the pictures that are encoded at once: 64 of 64 × 64 on a CPU; elsewhere 8 of 512 × 512, some 5 GB in float32.
 CPU_PIXELS, GPU_PIXELS = 2**18, 2**21
 
@@ -94,16 +96,19 @@ def build_index(
         on_progress(IMAGES, min((number + 1) * plan.shard_size, len(images)), len(images))
     build.write_neighbours()
     build.write_curvature(plan.kronecker)
-    added_later = (SETTINGS, SCORES, SKETCH_INFO, SKETCHES, MEAN)
+    added_later = (SETTINGS, SCORES, SKETCH_INFO, SKETCHES, MEAN, UNADAPTED)
     derived = added_later if plan.kronecker else (KRONECKER, *added_later)
     build.folder.finish(build.names(plan.kronecker), derived)
     for n in range(info.examples):  # as indexes were before
         (out / name_of(n)).unlink(missing_ok=True)
     index = Index.open(out)
-    if MEAN in index.manifest.files:
-        return index
-    write_mean(out, index.mean_latents)
-    return index.with_files(MEAN)
+    if MEAN not in index.manifest.files:
+        write_mean(out, index.mean_latents)
+        index = index.with_files(MEAN)
+    if (with_adapter := adapted(model)) and UNADAPTED not in index.manifest.files:
+        write_unadapted(with_adapter, index, partial(on_progress, UNADAPTED_STAGE))
+        index = index.with_files(UNADAPTED)
+    return index
 
 
 def _info(model: PictureModel, source: Catalog, plan: BuildPlan, embedder: Embedder) -> IndexInfo:

@@ -10,6 +10,7 @@ fisher.safetensors          diagonal Fisher of the tunable weights; see curvatur
 kronecker.safetensors       where it was asked for: the Fisher in Kronecker-factored eigenbases, in float32
 neighbours.faiss            an embedding per example
 mean.safetensors            mean latents of the examples trained on; an index of before has none
+unadapted.safetensors       of a model with an adapter: losses without it; see unadapted_file.py
 reference.json, .npz        the null: changes under pictures that the model never saw; see null_file.py
 sketch.json, .faiss          where to look first for what a query changes most; see sketch_file.py
 manifest.json               SHA-256 of every file above
@@ -39,6 +40,7 @@ from .sketch_file import INFO as SKETCH_INFO
 from .sketch_file import SKETCHES, Sketches, read_sketches
 from .sketch_file import read_info as read_sketch_info
 from .thumbnails import Thumbnails
+from .unadapted_file import UNADAPTED, read_unadapted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,7 +136,7 @@ class Index:
 
     @cached_property
     def _scoring(self) -> Manifest:
-        return self.thumbnail_files.unpacked.without_files(SKETCH_INFO, SKETCHES, MEAN)
+        return self.thumbnail_files.unpacked.without_files(SKETCH_INFO, SKETCHES, MEAN, UNADAPTED)
 
     def require(self, model: AttributableModel) -> None:
         """Raise IndexMismatch unless this index was made with `model`, and knows every weight that a query may move.
@@ -231,6 +233,11 @@ class Index:
         shards = (shard.batch for shard in self.part(self.trained).shards())
         total = sum((batch.latents.double().sum(dim=0) for batch in shards), torch.zeros(()))
         return (total / len(self.trained)).float()
+
+    @cached_property
+    def unadapted_losses(self) -> Tensor | None:
+        """Losses of all images with the model's adapter left out, `[n d]`; None where it has none."""
+        return read_unadapted(self.manifest)
 
     @cached_property
     def null_changes(self) -> NullChanges | None:

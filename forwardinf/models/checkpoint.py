@@ -20,6 +20,7 @@ from ..files import manifest
 if TYPE_CHECKING:
     from ..types import ModelSpec
 
+ADAPTERS = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")  # as diffusers and PEFT name them
 Pipeline = TypeVar("Pipeline", bound=DiffusionPipeline)
 
 
@@ -46,6 +47,7 @@ def load_pipeline(spec: ModelSpec, kind: type[Pipeline], needed: tuple[str, ...]
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     _require_folders(spec, needed)
+    _require_no_idle_adapter(spec)
     with _failures_of(spec), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # about settings of generation, which no loss depends on
         pipeline: Pipeline = kind.from_pretrained(
@@ -71,6 +73,16 @@ def _require_folders(spec: ModelSpec, needed: tuple[str, ...]) -> None:
                 f"The model “{folder.name}” names a {name} in model_index.json, but its folder {name}/ is missing. The "
                 "download may have been cut short; try a complete copy."
             )
+
+
+def _require_no_idle_adapter(spec: ModelSpec) -> None:
+    """Raise UnsupportedModel where an adapter lies in a checkpoint's folder and none is loaded: losses miss it."""
+    beside = [name for name in ADAPTERS if (Path(spec.checkpoint) / name).is_file()]
+    if beside and spec.adapter is None:
+        raise UnsupportedModel(
+            f"“{Path(spec.checkpoint).name}” has an adapter beside its networks, {beside[0]}, which would not be used. "
+            "Name that file with --lora, or take it out of the folder."
+        )
 
 
 def require_device(device: str) -> None:

@@ -118,6 +118,13 @@ FROM_CATALOG = (
 )
 
 
+class AdapterRecord(_Part):
+    """What the model's adapter did to an image's mean loss: how well it learned the image."""
+
+    loss: float
+    loss_without: float  # of the base model, at the same draws
+
+
 class Match(_Part):
     """A training image in an answer: its score, how far it can be trusted, and whose image it is."""
 
@@ -143,6 +150,7 @@ class Match(_Part):
     repeats: int | None  # how often an epoch of training showed it; None where that was not recorded
     sha256: str
     is_fallback_caption: bool  # whether its caption was used as the prompt
+    adapter: AdapterRecord | None = Field(default=None, exclude_if=lambda adapter: adapter is None)  # None without one
 
 
 class GroupRecord(_Part):

@@ -16,6 +16,7 @@ from ..scoring.groups import outranked
 from ..types import size_draws_of
 from .record import (
     FROM_CATALOG,
+    AdapterRecord,
     ConfidenceRecord,
     GroupRecord,
     Groups,
@@ -106,8 +107,16 @@ def matches_of(answer: Answer, catalog: Catalog) -> Iterator[Match]:
             per_draw=tuple(scores.per_draw[i].tolist()),
             size_draws=size_draws,
             is_fallback_caption=image.caption == answer.query.fallback_caption,
+            adapter=_adapter(answer, example_id),
             **{key: getattr(image, key) for key in FROM_CATALOG},
         )
+
+
+def _adapter(answer: Answer, example_id: str) -> AdapterRecord | None:
+    if answer.adapter_losses is None:
+        return None
+    loss, without = answer.adapter_losses[example_id]
+    return AdapterRecord(loss=loss, loss_without=without)
 
 
 def _confidence(answer: Answer) -> ConfidenceRecord:

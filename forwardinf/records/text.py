@@ -87,15 +87,24 @@ def as_table(record: Record) -> str:
     """The verdict and the results with their credits, best first, above the notes and the caution."""
     verdict = verdict_of(record)
     lines = [on_a_line(verdict.headline), on_a_line(verdict.explanation), ""]
-    lines += [f"{'':>4} {'score':>8} {'± s.e.':>7} {'p':>5} {'ranks':>9}  {'caption':40} {'creator':30} licence"]
+    learned = f" {'loss':>7} {'without':>7}" if any(m.adapter for m in record.results) else ""
+    lines += [
+        f"{'':>4} {'score':>8} {'± s.e.':>7} {'p':>5} {'ranks':>9}{learned}  {'caption':40} {'creator':30} licence"
+    ]
     lines += [
         f"{m.rank:>4} {m.score:>8.3f} {_or_dash(m.standard_error, 7, 3)} {_or_dash(m.p_value, 5, 2)} "
-        f"{rank_range(m):>9}  {on_a_line(m.caption)[:40]:40} {on_a_line(m.creator)[:30]:30} {on_a_line(m.licence)}"
+        f"{rank_range(m):>9}{_learned(m)}  {on_a_line(m.caption)[:40]:40} {on_a_line(m.creator)[:30]:30} "
+        f"{on_a_line(m.licence)}"
         for m in record.results
     ]
     told = [*origin_notes(record), fallback_note(record), weighed_note(record), record.caution]
     notes: Sequence[str] = [*record.query.notes, *told]
     return "\n".join([*lines, "", *map(on_a_line, filter(None, notes))])
+
+
+def _learned(match: Match) -> str:
+    """The loss with the model's adapter and without it; empty for a model without one."""
+    return f" {match.adapter.loss:>7.4f} {match.adapter.loss_without:>7.4f}" if match.adapter else ""
 
 
 def _unknown(confidence: ConfidenceRecord) -> str:
