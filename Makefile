@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export GRADIO_ANALYTICS_ENABLED ?= False
 
-.PHONY: run test check bench bench-anytime bench-gpu bench-looks bench-large bench-load bench-ray bench-review bench-regeneration
+.PHONY: run test check bench bench-anytime bench-gpu bench-looks bench-large bench-load bench-lora bench-ray bench-review bench-regeneration
 
 run: .venv/run
 	$(BIN)/python app.py
@@ -53,6 +53,10 @@ bench-looks: .venv/dev
 # Which training images the model draws again from their captions: memorised ones beside others.
 bench-regeneration: .venv/dev
 	$(BIN)/python benchmarks/regeneration.py
+
+# A LoRA trained on 20 pictures: are they found from what it draws? Some minutes on two cores.
+bench-lora: .venv/dev
+	$(BIN)/python benchmarks/lora.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
