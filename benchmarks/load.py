@@ -19,10 +19,11 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -31,7 +32,8 @@ PAGES = ("/", "/training-set", "/method", "/evidence")
 SEARCHES = {"flamingo": "4 images", "red apple": "4 images", "snail": "4 images"}
 PROMISED = 2.0  # seconds, for 95 of 100 pages and searches
 PATIENCE = 60.0
-QUESTION = "flamingo, Fluent style"
+PICTURE = next((ROOT / "assets/answers").glob("*/query.bin"))
+PROMPT = "flamingo, Fluent style"
 
 
 @dataclass
@@ -79,18 +81,24 @@ class Event:
         raise AssertionError("the answer ended early")
 
 
-async def event_of(client: httpx.AsyncClient, elem_id: str, trigger: str) -> Event:
-    """What runs on the server when a component is used: of what follows each other, that which takes most inputs."""
-    config = (await client.get("/config")).raise_for_status().json()
-    properties = {one["id"]: one["props"] for one in config["components"]}
-    (source,) = (number for number, props in properties.items() if props.get("elem_id") == elem_id)
-    known = [one for one in config["dependencies"] if one["backend_fn"]]
-    chain = [one["id"] for one in known if [source, trigger] in one["targets"]]
-    for one in known:
-        if one["trigger_after"] in chain:
-            chain.append(one["id"])
-    most = max((one for one in known if one["id"] in chain), key=lambda one: len(one["inputs"]))
-    return Event(most["id"], most["queue"], [properties[number].get("value") for number in most["inputs"]])
+@dataclass(frozen=True)
+class Events:
+    """What the app's pages and programs can have it do."""
+
+    config: dict[str, Any]
+
+    def of(self, elem_id: str, trigger: str) -> Event:
+        """What runs on the server when a component of a page is used."""
+        (source,) = (one["id"] for one in self.config["components"] if one["props"].get("elem_id") == elem_id)
+        return self._event(lambda one: [source, trigger] in one["targets"])
+
+    def named(self, name: str) -> Event:
+        return self._event(lambda one: one["api_name"] == name)
+
+    def _event(self, is_it: Callable[[dict[str, Any]], bool]) -> Event:
+        (found,) = (one for one in self.config["dependencies"] if one["backend_fn"] and is_it(one))
+        values = {one["id"]: one["props"].get("value") for one in self.config["components"]}
+        return Event(found["id"], found["queue"], [values[number] for number in found["inputs"]])
 
 
 @contextmanager
@@ -143,16 +151,28 @@ async def _search(client: httpx.AsyncClient, search: Event, text: str, found: st
     return found in str(await search.result(client, {0: text}))
 
 
-async def ask(client: httpx.AsyncClient, find: Event, tally: Tally, until: float) -> None:
-    """Ask which images made a picture, another one each time, as long as visitors are there."""
-    seed = 0
-    while time.perf_counter() < until:
-        seed += 1
-        await tally.timed("attribution", _answer(client, find, seed))
+async def ask(
+    client: httpx.AsyncClient, events: Events, tally: Tally, begun: asyncio.Event, over: asyncio.Event
+) -> None:
+    """Ask which images made a picture, with another prompt each time, until it is over; tell when the first began."""
+    number = 0
+    while not over.is_set():
+        number += 1
+        await tally.timed("attribution", _answer(client, events, f"{PROMPT}, {number}", begun))
 
 
-async def _answer(client: httpx.AsyncClient, find: Event, seed: int) -> bool:
-    return "data-result" in str(await find.result(client, {1: QUESTION, 2: seed}))
+async def _answer(client: httpx.AsyncClient, events: Events, prompt: str, begun: asyncio.Event) -> bool:
+    files = {"files": ("query.png", PICTURE.read_bytes(), "image/png")}
+    (path,) = (await client.post("/gradio_api/upload", files=files)).raise_for_status().json()
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    (asked,) = await events.named("attribute").result(client, {0: file, 1: prompt})
+    while True:
+        (now,) = await events.named("result").result(client, {0: asked["run"]})
+        if now["state"] != "waiting":
+            begun.set()
+        if now["answer"] or now["state"] not in ("waiting", "running"):
+            return bool(now["answer"])
+        await asyncio.sleep(1)
 
 
 async def run(url: str, visitors: int, seconds: float, think: float) -> Tally:
@@ -160,12 +180,14 @@ async def run(url: str, visitors: int, seconds: float, think: float) -> Tally:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, limits=limits, trust_env=False) as client:
         await reached(client)
-        search, find = await event_of(client, "search", "change"), await event_of(client, "find", "click")
-        tally = Tally()
-        await _answer(client, find, 0)  # the model is loaded by then
-        until = time.perf_counter() + seconds
-        visits = (visit(client, search, tally, until, think, seed) for seed in range(visitors))
-        await asyncio.gather(ask(client, find, tally, until), *visits)
+        events, tally = Events((await client.get("/config")).raise_for_status().json()), Tally()
+        begun, over = asyncio.Event(), asyncio.Event()
+        asking = asyncio.create_task(ask(client, events, tally, begun, over))
+        await begun.wait()
+        until, search = time.perf_counter() + seconds, events.of("search", "change")
+        await asyncio.gather(*(visit(client, search, tally, until, think, seed) for seed in range(visitors)))
+        over.set()
+        await asking
     return tally
 
 

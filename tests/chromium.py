@@ -61,6 +61,8 @@ def wait_until_up(url: str, server: subprocess.Popen, log: Path) -> None:
         try:
             urllib.request.urlopen(url, timeout=5).close()
             return
+        except urllib.error.HTTPError:
+            return  # it asks to sign in
         except (urllib.error.URLError, TimeoutError):
             time.sleep(0.2)
     pytest.fail(f"app.py did not answer within {START_SECONDS} s:\n{log.read_text()}")

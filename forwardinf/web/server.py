@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from ..errors import InvalidSettings
 
 PATIENCE = 3  # seconds that open connections have to end after a signal
+KEPT_OPEN = 75  # seconds that a connection without requests is: browsers, and proxies, count on about as many
 
 
 class Server(uvicorn.Server):
@@ -26,7 +27,12 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: ASGIApp, listener: socket.socket, on_end: Callable[[], None]) -> None:
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=PATIENCE
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEPT_OPEN,
+            timeout_graceful_shutdown=PATIENCE,
         )
         super().__init__(config)
         self._listener, self._on_end = listener, on_end
