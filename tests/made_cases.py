@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 from made_records import match, record
 from PIL import Image
@@ -43,11 +44,19 @@ def made_case(database: Database, *numbers: int, name: str = CASE) -> tuple[Case
 
 
 def answer(
-    database: Database, store: FolderStore, picture: Picture, *results: Match, phashes: dict[str, str] | None = None
+    database: Database,
+    store: FolderStore,
+    picture: Picture,
+    *results: Match,
+    phashes: dict[str, str] | None = None,
+    **changes: Any,
 ) -> Result:
-    """Keep an answer about a picture, by default of the one training image that made records are about."""
+    """Keep an answer about a picture, by default of the one training image that made records are about.
+
+    `changes` are those of the record.
+    """
     asked = {"sha256": picture.sha256, "prompt": picture.prompt, "file_name": picture.file_name}
-    made = record(*(results or (match(),)), query=asked)
+    made = record(*(results or (match(),)), query=asked, **changes)
     result = store.save(made, "id,rank\r\nopenmoji-1,1\r\n", png(int(picture.file_name[0])), png(0))
     keep_answer(database, picture, result, phashes or {})
     return result

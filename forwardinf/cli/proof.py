@@ -109,6 +109,7 @@ def _gathered(name: str, index: Path | None, results: Path | None, thumbnails: b
 def _thumbnails_of(index: Path | None) -> Thumbnail:
     """The thumbnails in an index, verified as they are read; none where it is not the index that answered."""
     from ..index.store import Index
+    from ..review.thumbnails import thumbnails_in
 
     try:
         opened = Index.recorded_in(load_settings(index=index).index)
@@ -116,13 +117,7 @@ def _thumbnails_of(index: Path | None) -> Thumbnail:
         typer.echo(f"Without thumbnails: {error}", err=True)
         return lambda fingerprint, match: None
 
-    def thumbnail(answered_by: str, match: object) -> bytes | None:
-        image = opened.catalog.by_id.get(match.example_id)  # type: ignore[attr-defined]
-        if answered_by != opened.fingerprint or image is None:
-            return None
-        return opened.thumbnail_files.read(image.file_name)
-
-    return thumbnail
+    return thumbnails_in(opened)
 
 
 def _require_ending(out: Path, *endings: str) -> None:

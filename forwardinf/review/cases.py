@@ -104,6 +104,25 @@ def list_cases(database: Database) -> list[Case]:
         return [_case(row) for row in connection.execute(_with_counts().order_by(cases.c.name))]
 
 
+def begin_case(database: Database, name: str) -> Case:
+    """A new case without pictures; raises InvalidRequest where there is one of that name."""
+    name = checked_name(name)
+    with database.writing() as connection:
+        if connection.execute(select(cases.c.id).where(cases.c.name == name)).first():
+            raise InvalidRequest(f"There is a case “{name}” already. Open it, or choose another name.")
+        connection.execute(insert(cases).values(name=name, created_at=now()))
+    return load_case(database, name)
+
+
+def numbered_case(database: Database, case_id: int) -> Case:
+    """The case with this number in the database; raises MissingAsset where there is none."""
+    with database.reading() as connection:
+        row = connection.execute(_with_counts().where(cases.c.id == case_id)).first()
+    if row is None:
+        raise MissingAsset(f"There is no case with the number {case_id}.")
+    return _case(row)
+
+
 def load_case(database: Database, name: str) -> Case:
     """The case of a name; raises MissingAsset where there is none."""
     with database.reading() as connection:
@@ -118,6 +137,16 @@ def pictures_of(database: Database, case: Case) -> list[Picture]:
     with database.reading() as connection:
         rows = connection.execute(_pictures().where(pictures.c.case_id == case.id).order_by(pictures.c.number))
         return [Picture(*row) for row in rows]
+
+
+def numbered_picture(database: Database, case: Case, number: int) -> Picture:
+    """The picture with this number in a case; raises MissingAsset where there is none."""
+    with database.reading() as connection:
+        chosen = _pictures().where(pictures.c.case_id == case.id, pictures.c.number == number)
+        row = connection.execute(chosen).first()
+    if row is None:
+        raise MissingAsset(f"“{case.name}” has no picture {number}.")
+    return Picture(*row)
 
 
 def find_picture(database: Database, case: Case, which: str) -> Picture:

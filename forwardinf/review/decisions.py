@@ -26,16 +26,22 @@ def decide(
     reason: str,
     author: str,
     match: str | None = None,
+    seen: str | None = None,
 ) -> Decision:
     """Record what `author` decides of a picture, or of one `match` (the id of a training image) in its last answer.
 
-    On disk when this returns. It takes the place of what the author decided of the same before. Raises InvalidRequest
-    for a verdict that is none, without an author or a reason, and for a match that is not in the answer.
+    On disk when this returns. It takes the place of what the author decided of the same before. `seen` is the id of the
+    answer that the author has before them, empty for none. Raises InvalidRequest for a verdict that is none, without an
+    author or a reason, for a match that is not in the answer, and where there is a later answer than the one `seen`.
     """
     if verdict not in VERDICTS:
         raise InvalidRequest(f"“{verdict}” is no verdict. Use one of: {', '.join(VERDICTS)}.")
     with database.writing() as connection:
         result, record = _answer_of(connection, picture, match)
+        if seen is not None and seen != result:
+            raise InvalidRequest(
+                f"Picture {picture.number} was answered anew meanwhile. Load the page again and decide."
+            )
         return _append(
             connection,
             case,

@@ -15,7 +15,7 @@ from ..records.store import RECORD, Result
 from ..records.text import verdict_of
 from .cases import Case, Picture
 from .database import Database, now, storable
-from .schema import answers, matches, pictures
+from .schema import answers, cases, matches, pictures
 
 FROM_MATCH = (
     *("rank", "caption", "subject", "collection", "creator", "licence", "licence_url", "source_url", "sha256"),
@@ -99,6 +99,20 @@ def finding_of(database: Database, picture: Picture) -> Finding | None:
     with database.reading() as connection:
         row = connection.execute(last_answer(picture)).mappings().first()
         return _finding(connection, row) if row else None
+
+
+def cases_with(database: Database, result_id: str) -> list[str]:
+    """The names of the cases that an answer is kept in."""
+    rests = (
+        select(cases.c.name)
+        .join(pictures, pictures.c.case_id == cases.c.id)
+        .join(answers, answers.c.picture_id == pictures.c.id)
+        .where(answers.c.result_id == result_id)
+        .distinct()
+        .order_by(cases.c.name)
+    )
+    with database.reading() as connection:
+        return list(connection.execute(rests).scalars())
 
 
 def phashes_of(database: Database, case: Case) -> dict[str, str]:

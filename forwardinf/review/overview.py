@@ -21,8 +21,10 @@ STATUSES: tuple[str, ...] = get_args(Status)
 ORDERS: tuple[str, ...] = get_args(Order)
 FOUND: dict[str, Column[Any]] = {  # what a line says of a picture's last answer
     "machine": answers.c.verdict,
+    "index_fingerprint": answers.c.index_fingerprint,
     "best": matches.c.example_id,
     "best_caption": matches.c.caption,
+    "best_creator": matches.c.creator,
     "best_score": matches.c.score,
     "best_similarity": matches.c.similarity,
     "number_standing_out": answers.c.number_standing_out,
@@ -56,8 +58,10 @@ class Line:
 
     picture: Picture
     machine: str | None  # the verdict on the last answer; None without one
+    index_fingerprint: str | None  # of the index that it is about
     best: str | None  # id of the best match
     best_caption: str | None
+    best_creator: str | None
     best_score: float | None
     best_similarity: float | None
     number_standing_out: int | None

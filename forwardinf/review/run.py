@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,7 @@ from ..attribution.answer import answer_of
 from ..attribution.attributor import Attributor
 from ..attribution.progress import AttributionProgress
 from ..attribution.shortlist import Effort
-from ..errors import DamagedAsset, ForwardInfError, MissingAsset, StorageFailed
+from ..errors import DamagedAsset, ForwardInfError, MissingAsset, StopRequested, StorageFailed
 from ..examples.catalog import Catalog
 from ..examples.decoding import read_picture
 from ..methods.protocol import AttributionMethod
@@ -56,17 +56,28 @@ class CaseRun:
 
         Raises StorageFailed where an answer cannot be kept: the next one could not be either.
         """
-        phashes = {image.id: image.phash for image in self.attributor.index.catalog.images}
         for picture in self.waiting(case):
-            try:
-                result = self._answered(picture)
-                note_answer(self.database, result.record, result.original, self.training_images)
-                keep_answer(self.database, picture, result, phashes)
-            except StorageFailed:
-                raise
-            except ForwardInfError as error:
-                yield Outcome(picture, None, str(error))
-                continue
+            for step in self.steps(picture):
+                if isinstance(step, Outcome):
+                    yield step
+                else:
+                    self.on_progress(step)
+
+    def steps(self, picture: Picture) -> Generator[AttributionProgress | Outcome, None, None]:
+        """How far the answer about one picture is, again and again, and at last what became of it.
+
+        Raises StorageFailed where it cannot be kept, and StopRequested where it is not wanted any more.
+        """
+        phashes = {image.id: image.phash for image in self.attributor.index.catalog.images}
+        try:
+            result = yield from self._answered(picture)
+            note_answer(self.database, result.record, result.original, self.training_images)
+            keep_answer(self.database, picture, result, phashes)
+        except (StorageFailed, StopRequested):
+            raise
+        except ForwardInfError as error:
+            yield Outcome(picture, None, str(error))
+        else:
             yield Outcome(picture, result)
 
     def _is_answered(self, picture: Picture) -> bool:
@@ -80,7 +91,7 @@ class CaseRun:
             return False
         return True
 
-    def _answered(self, picture: Picture) -> Result:
+    def _answered(self, picture: Picture) -> Generator[AttributionProgress, None, Result]:
         """The answer about a picture, which was perhaps kept when the same was asked elsewhere."""
         index, prompt = self.attributor.index, picture.prompt
         if known := answered_before(self.store, index, picture.sha256, prompt, self.method, self.effort):
@@ -90,7 +101,7 @@ class CaseRun:
         query = self.attributor.query(read.rgb, prompt, read.sha256)
         with closing(self.attributor.follow(query, self.method, self.effort)) as sweep:
             for now in sweep:
-                self.on_progress(now)
+                yield now
         answer, seconds = answer_of(self.attributor, query, self.method, now), round(time.perf_counter() - began, 1)
         keep_it = partial(keep, name=picture.file_name, top=TOP, checkpoint=self.attributor.model.spec.checkpoint)
         return keep_it(self.store, answer, index, read, original, seconds=seconds)
