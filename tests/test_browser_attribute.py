@@ -116,7 +116,7 @@ def test_another_image_can_be_chosen_by_keyboard_and_compared_with_the_slider(pa
     expect(page.locator("#chosen h2")).to_be_in_viewport()
     slider = page.locator("#chosen").get_by_role("slider")
     slider.press("ArrowRight")
-    assert page.locator(".fi-compare").evaluate("(frame) => frame.style.getPropertyValue('--cut')") == "51%"
+    assert page.locator(".fi-comparison").evaluate("(frame) => frame.style.getPropertyValue('--cut')") == "51%"
 
 
 def test_a_question_asked_before_is_answered_by_what_was_kept(page, training_picture, answered_url):

@@ -148,11 +148,12 @@ def uploader(most: int, clock=lambda: 0.0) -> TestClient:
     return TestClient(Bodies(echo(), Quota(most, 3600, clock)), base_url="http://localhost")
 
 
-def test_an_upload_may_be_large_but_not_without_bounds(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("path", [UPLOAD, "/cases/12/pictures"])
+def test_an_upload_may_be_large_but_not_without_bounds(path: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bodies, "MOST_UPLOADED", 5 * MB)
-    assert client().post(UPLOAD, content=b"x" * 4 * MB).json() == 4 * MB
-    told = client().post(UPLOAD, content=b"x" * 6 * MB)
-    streamed = client().post(UPLOAD, content=(b"x" * MB for _ in range(6)))
+    assert client().post(path, content=b"x" * 4 * MB).json() == 4 * MB
+    told = client().post(path, content=b"x" * 6 * MB)
+    streamed = client().post(path, content=(b"x" * MB for _ in range(6)))
     assert (told.status_code, streamed.status_code) == (413, 413)
     assert told.text == "The request is larger than 5 MB. Upload fewer files at a time."
 

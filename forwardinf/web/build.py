@@ -21,7 +21,7 @@ from ..index.store import Index
 from ..jobs.queue import open_queue
 from ..records.shipped import ShippedAnswers, WithShipped
 from ..records.store import FolderStore
-from . import api, attribute, evidence, folders, guard, method, runs, site, theme, training_set
+from . import api, attribute, cases, evidence, folders, guard, history, method, runs, site, theme, training_set
 from .served import Served
 from .server import Server, leaving_on_signals, listening_on, url_of
 from .worker import Worker
@@ -69,20 +69,30 @@ PAGES = (
         evidence.add,
     ),
 )
+PAGE_NAMES = tuple((page.name, page.path) for page in PAGES)
 
 
-def build(served: Served) -> gr.Blocks:
-    """All pages of the app, not yet served."""
+def review_pages(settings: Settings) -> cases.Navigation:
+    """Name and path of the pages beside Gradio's.
+
+    The history is not among them where strangers may use the app, as it lists what others asked.
+    """
+    own = settings.is_local or settings.asks_to_sign_in
+    return (("Cases", "cases"), ("History", history.PLACE)) if own else (("Cases", "cases"),)
+
+
+def build(served: Served, beside: cases.Navigation = ()) -> gr.Blocks:
+    """Gradio's pages, not yet served; the navigation leads to those `beside` them too."""
     first, *others = PAGES
     site.set_heads({page.path: page.head for page in PAGES})
     with gr.Blocks(title=site.NAME, analytics_enabled=False, delete_cache=(UPLOADS_KEPT, UPLOADS_KEPT)) as app:
-        gr.Navbar(main_page_name=first.name)
+        gr.Navbar(list(beside), main_page_name=first.name)
         first.add(served)
         api.add(served)
         app.unload(_leaver(served))
     for page in others:
         with app.route(page.name, page.path):
-            gr.Navbar(main_page_name=first.name)
+            gr.Navbar(list(beside), main_page_name=first.name)
             page.add(served)
     return app
 
@@ -128,8 +138,9 @@ def serve(settings: Settings) -> None:
                 drawn = folders.beside(store.folder, "drawn")
                 served = Served(index, Path(settings.model), loading, results, worker, folder, runs_of, finished, drawn)
                 runs_of.start(partial(runs.answering, served))
-                app = application(served, announce, settings, sessions)
-                server = Server(app, listener, on_end=runs_of.close)
+                desk = cases.Desk.of(served, settings, store, (*PAGE_NAMES, *review_pages(settings)))
+                app = application(desk, announce, settings, sessions)
+                server = Server(app, listener, on_end=partial(_end, desk))
                 loading.add_done_callback(lambda loaded: server.stop() if loaded.exception() else None)
                 server.run_until_signalled()
             finally:
@@ -137,30 +148,40 @@ def serve(settings: Settings) -> None:
             loading.result()
 
 
+def _end(desk: cases.Desk) -> None:
+    """Nothing is computed any more, so that the model's thread is free."""
+    desk.close()
+    desk.served.runs.close()
+
+
 def application(
-    served: Served, lifespan: site.Lifespan, settings: Settings, sessions: guard.Sessions | None
+    desk: cases.Desk, lifespan: site.Lifespan, settings: Settings, sessions: guard.Sessions | None
 ) -> ASGIApp:
     """The pages and all they need, behind what keeps strangers within bounds."""
-    pages = build(served)
+    pages = build(desk.served, review_pages(settings))
 
     def shows(number: int) -> bool:
         return number in pages.fns and guard.is_for_viewers(pages.fns[number].fn)
 
-    app = mounted(served, pages, lifespan, guard.name_of if sessions else None)
+    app = mounted(desk, pages, lifespan, guard.name_of if sessions else None)
     return guard.guarded(app, settings, sessions, shows)
 
 
 def mounted(
-    served: Served, pages: gr.Blocks, lifespan: site.Lifespan, name_of: Callable[[Request], str | None] | None
+    desk: cases.Desk, pages: gr.Blocks, lifespan: site.Lifespan, name_of: Callable[[Request], str | None] | None
 ) -> FastAPI:
     """The pages, the files they need and the files of kept results, as one web application.
 
     `name_of` says who asks, where people have to sign in.
     """
+    app = site.routes(desk.served.results, desk.index.thumbnail_files, lifespan)
+    cases.add_to(app, desk)
+    if history.PLACE in dict(desk.navigation).values():
+        history.add_to(app, desk)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="SSR mode")  # it is off
         return gr.mount_gradio_app(
-            site.routes(served.results, served.index.thumbnail_files, lifespan),
+            app,
             pages.queue(api_open=False),
             path="/",
             auth_dependency=name_of,

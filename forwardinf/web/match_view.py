@@ -9,6 +9,7 @@ from ..records.record import Match, Record
 from ..records.text import licence_name, rank_range
 from .templates import render
 from .training_view import credit_facts, link
+from .view import comparison
 
 
 def no_match(record: Record) -> str:
@@ -22,8 +23,7 @@ def match(record: Record, match: Match, image: TrainingImage, query_url: str, ur
         "match.html",
         match=match,
         place=f"Rank {match.rank} of {record.index.trained:,}",
-        query_url=query_url,
-        url=url,
+        comparison=comparison(query_url, url, match.caption, "slide"),
         facts=_facts(record, match),
         bars=_bars(match),
         size_note=_size_note(match.size_draws),

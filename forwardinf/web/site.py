@@ -36,7 +36,7 @@ class Head:
 
 
 def routes(results: RecordStore, thumbnails: Thumbnails, lifespan: Lifespan) -> FastAPI:
-    """An application that serves icons, thumbnails and the files of kept results; pages are to be mounted in it."""
+    """An application that serves icons, thumbnails and the files of kept results; pages are to be added to it."""
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=ERRORS)
     app.add_api_route("/results/{result_id}/{name}", _files_of(results))
     app.add_api_route("/run/{run_id}", lambda run_id: RedirectResponse(f"../?{urlencode({'run': run_id})}"))
@@ -90,17 +90,18 @@ def _thumbnail_of(thumbnails: Thumbnails) -> Callable[[str], Response]:
 
 
 def _files_of(results: RecordStore) -> Callable[[str, str], Response]:
-    """A route for the two files of a result that are offered for download, and no others."""
+    """A route for the files of a result that pages show or offer, and no others."""
 
     def file_of(result_id: str, name: str) -> Response:
         try:
             result = results.load(result_id)
-            text, kind = {
+            content, kind = {
                 "scores.csv": (result.csv, "text/csv"),
                 "record.json": (result.record.to_json(), "application/json"),
+                "query.png": (result.picture, "image/png"),
             }[name]
         except (ForwardInfError, KeyError) as error:
             raise HTTPException(404, "There is no such file.") from error
-        return Response(text, media_type=kind)
+        return Response(content, media_type=kind)
 
     return file_of

@@ -20,6 +20,22 @@ def page_title(title: str, lead: str) -> str:
     return render("page_title.html", title=title, lead=lead)
 
 
+def comparison(picture_url: str, second: str | None, caption: str, mode: str, keys: bool = False) -> str:
+    """A picture and a training image that can be compared in several ways, at first by `mode`.
+
+    `keys` says that letters choose between the ways.
+    """
+    return render(
+        "comparison.html",
+        mode=mode,
+        first=picture_url,
+        first_alt="The picture in question",
+        second=second,
+        second_alt=caption,
+        keys=keys,
+    )
+
+
 # Notices
 
 
