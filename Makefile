@@ -4,7 +4,8 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export GRADIO_ANALYTICS_ENABLED ?= False
 
-.PHONY: run test check bench bench-anytime bench-gpu bench-looks bench-large bench-load bench-lora bench-ray bench-review bench-regeneration
+.PHONY: run test check bench bench-anytime bench-gpu bench-looks bench-large bench-load bench-lora bench-maps bench-ray \
+	bench-regeneration bench-review
 
 run: .venv/run
 	$(BIN)/python app.py
@@ -49,6 +50,10 @@ bench-anytime: .venv/dev
 # Which caption a picture without a prompt is given: disguised training images, and held-out ones by another artist.
 bench-looks: .venv/dev
 	$(BIN)/python benchmarks/looks.py
+
+# Which half of a training image was copied, by maps of influence.
+bench-maps: .venv/dev
+	$(BIN)/python benchmarks/maps.py
 
 # Which training images the model draws again from their captions: memorised ones beside others.
 bench-regeneration: .venv/dev

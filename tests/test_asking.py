@@ -293,6 +293,9 @@ def test_a_match_is_drawn_from_its_caption_and_the_prompt_without_it(served: Ser
     assert again[-1].count("<img") == 8
     *_, without = experiments._shown(served, experiments._without)(whole.id, example_id)
     assert "Without what it learned from this image" in without
+    *_, where = experiments._shown(served, experiments._mapped)(whole.id, example_id)
+    assert "Where the influence sits" in where
+    assert where.count("data:image/png") == 2
     *_, refused = experiments._shown(served, experiments._without)(whole.id, "no image")
     assert "no training image “no image”" in refused
     *_, gone = experiments._shown(served, experiments._regenerated)("0" * 16, example_id)

@@ -55,6 +55,14 @@ class PredictingModel(AttributableModel, Protocol):
 
 
 @runtime_checkable
+class LocatingModel(AttributableModel, Protocol):
+    """A model whose loss is a mean over places in an example."""
+
+    def error_map(self, batch: LatentBatch, draws: Draws) -> Tensor:
+        """What the loss is the mean of, place by place, `[b d h w]` in float32."""
+
+
+@runtime_checkable
 class SavingMemory(Protocol):
     """A model whose gradients can be taken with less memory, in more time."""
 
@@ -108,7 +116,7 @@ class PictureGenerator(Protocol):
         """The picture that `request` describes; `on_step(done, total)` is called after each step."""
 
 
-class PictureModel(PredictingModel, PictureEncoder, PromptEncoder, PictureGenerator, Protocol):
+class PictureModel(PredictingModel, LocatingModel, PictureEncoder, PromptEncoder, PictureGenerator, Protocol):
     """A text-to-image model with all of these abilities; `encode` takes CaptionedPictures."""
 
 

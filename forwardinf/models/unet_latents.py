@@ -165,6 +165,11 @@ class LatentDiffusion(ABC):
         """The UNet's output, of whichever prediction type, `[b d c h w]`."""
         return self._denoised(batch, draws)[0].unflatten(0, draws.u.shape)
 
+    def error_map(self, batch: LatentBatch, draws: Draws) -> Tensor:
+        """The squared error that `loss` takes the mean of, over channels alone, `[b d h w]`."""
+        predicted, noised = self._denoised(batch, draws)
+        return (predicted - noised.target).square().mean(dim=1).unflatten(0, draws.u.shape)
+
     def _denoised(self, batch: LatentBatch, draws: Draws) -> tuple[Tensor, Noised]:
         """The UNet's output `[bd c h w]` in float32, and what it was given for it."""
         d = draws.u.shape[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..attribution.counterfactual import Counterfactual, Redrawn
+from ..attribution.influence_map import InfluenceMaps
 from ..attribution.regeneration import Regeneration
 from ..examples.decoding import to_square
 from ..records.keeping import png_of
@@ -13,8 +14,10 @@ from .templates import render
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
-SIDE = 160  # pixels
+SIDE, MAP_SIDE = 160, 256  # pixels
+HEAT = (220, 70, 10)
 
 
 def regeneration(found: Regeneration) -> str:
@@ -40,6 +43,26 @@ def counterfactual(found: Counterfactual, prompt: str) -> str:
         total=found.total,
         found=found.in_words if found.steps == found.total else "",
     )
+
+
+def maps(found: InfluenceMaps, query: Image, image: Image) -> str:
+    """The picture and the training image, each with where its error rises laid over it."""
+    return render(
+        "influence_maps.html",
+        query_url=data_url(png_of(_laid_over(query, found.of_query))),
+        image_url=data_url(png_of(_laid_over(image, found.of_image))),
+    )
+
+
+def _laid_over(picture: Image, rise: Tensor) -> Image:
+    """A pale picture under the places where `rise [h w]` is above 0: the more opaque the higher."""
+    from PIL import Image as images
+
+    base = to_square(picture, MAP_SIDE).convert("L").convert("RGB")
+    pale = images.blend(base, images.new("RGB", base.size, "white"), 0.4)
+    share = rise.clamp(min=0) / rise.max().clamp(min=1e-12)
+    opacity = images.fromarray((share * 210).byte().numpy()).resize(base.size, images.Resampling.BICUBIC)
+    return images.composite(images.new("RGB", base.size, HEAT), pale, opacity)
 
 
 def _row(name: str, one: Redrawn) -> tuple[str, list[tuple[str, float | None]]]:
