@@ -29,7 +29,7 @@ def main() -> None:
     }
     print("| training images | half copies | map of the query: mean share, above 0.5 | map of the training image |")
     print("|---|---|---|---|")
-    for kind, of_kind in kinds:
+    for kind, of_kind in kinds.items():
         shares = []
         for image in random.Random(0).sample(of_kind, min(images, len(of_kind))):
             picture = artwork.picture(artwork.by_id[image.id]).convert("RGB")
@@ -37,9 +37,8 @@ def main() -> None:
                 query = attributor.query(half(picture, left), image.caption)
                 maps = influence_maps(attributor, query, image.id, DEFAULT_METHOD)
                 shares.append((share(maps.of_query, left), share(maps.of_image, left)))
-        print(
-            f"| {kind} | {len(shares)} | {told([q for q, _ in shares])} | {told([i for _, i in shares])} |", flush=True
-        )
+        of_query, of_image = zip(*shares, strict=True)
+        print(f"| {kind} | {len(shares)} | {told(of_query)} | {told(of_image)} |", flush=True)
 
 
 def half(picture: Image.Image, left: bool) -> Image.Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from pathlib import Path
 
 import pytest
 from gradio_client import Client, handle_file
@@ -12,9 +13,11 @@ from gradio_client.exceptions import AppError
 from conftest import ASSETS
 from forwardinf.examples.catalog import Catalog
 from forwardinf.index.store import Index
+from forwardinf.review.cases import begin_case
+from forwardinf.review.database import FILE_NAME, Database
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]  # it shares their app
-ENDPOINTS = {"generate", "attribute", "result", "search_training_set"}
+ENDPOINTS = {"generate", "attribute", "result", "search_training_set", "cases"}
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,13 @@ def test_the_training_set_is_searched_and_a_picture_drawn(client: Client, app_ur
     assert urllib.request.urlopen(app_url + found[0]["thumbnail"]).headers["content-type"] == "image/webp"
     drawn = client.predict(prompt="red apple", seed=1, steps=2, api_name="/generate")
     assert drawn.endswith("red-apple-seed-1.png")
+
+
+def test_cases_are_listed_by_a_part_of_their_names(client: Client, results_folder: Path):
+    begin_case(Database.open(results_folder.parent / FILE_NAME), "Ada v. Programs")
+    (found,) = client.predict(name="v. prog", api_name="/cases")
+    assert (found["name"], found["pictures"], found["link"]) == ("Ada v. Programs", 0, f"/cases/{found['id']}")
+    assert client.predict(name="no such case", api_name="/cases") == []
 
 
 @pytest.mark.parametrize(

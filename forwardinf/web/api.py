@@ -6,7 +6,8 @@ Client("http://127.0.0.1:7860").predict(picture=handle_file("apple.png"), prompt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -20,7 +21,9 @@ from ..examples.decoding import read_picture
 from ..methods.forward_inf import ForwardInf
 from ..models.generation import GenerationRequest
 from ..records.keeping import png_of
+from ..review.cases import Case
 from . import asking, forms, query_view, runs
+from .guard import for_viewers
 from .runs import Given
 from .served import Served
 
@@ -30,7 +33,7 @@ MOST_FOUND = 200  # training images in one answer to a search
 PUBLIC: dict[str, Any] = {"show_progress": "hidden"}
 
 
-def add(served: Served) -> None:
+def add(served: Served, list_cases: Callable[[], Sequence[Case]]) -> None:
     """Offer the endpoints, in components that no page shows."""
     example = next(iter(query_view.examples(served.catalog, 1)), "red apple")
     with gr.Column(visible=False):
@@ -41,12 +44,14 @@ def add(served: Served) -> None:
         drawn, result = gr.File(label="picture"), gr.JSON(label="result")
         text, limit = gr.Textbox("apple", label="text"), gr.Number(20, precision=0, label="limit")
         run_id, found = gr.Textbox(label="run"), gr.JSON(label="images")
+        name, listed = gr.Textbox(label="name"), gr.JSON(label="cases")
         hidden = gr.Button()
     drawing = [prompt, seed, steps, guidance]
     hidden.click(_generate(served), drawing, drawn, api_name="generate", **PUBLIC, **_MODEL)
     hidden.click(_attribute(served), [picture, known, whole], run, api_name="attribute", **PUBLIC, **_MANY)
     hidden.click(_result(served), run_id, result, api_name="result", **PUBLIC, **_MANY)
     hidden.click(_search(served), [text, limit], found, api_name="search_training_set", **PUBLIC, **_MANY)
+    hidden.click(_cases(list_cases), name, listed, api_name="cases", **PUBLIC, **_MANY)
 
 
 _MODEL: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
@@ -104,6 +109,7 @@ def _attribute(served: Served) -> Callable[..., dict[str, Any]]:
 
 
 def _result(served: Served) -> Callable[..., dict[str, Any]]:
+    @for_viewers
     @_told
     def result(run: str) -> dict[str, Any]:
         """How far a run is, and its answer once it is finished; also by the id of an answer."""
@@ -122,6 +128,7 @@ def _answer(served: Served, result_id: str) -> dict[str, Any]:
 
 
 def _search(served: Served) -> Callable[..., list[dict[str, Any]]]:
+    @for_viewers
     @_told
     def search_training_set(text: str, limit: int = 20) -> list[dict[str, Any]]:
         """Training images whose caption or creator has words that begin as those of `text`, with their credits."""
@@ -144,3 +151,14 @@ def _credit(served: Served, image: TrainingImage) -> dict[str, Any]:
         "source_url": image.source_url,
         "thumbnail": f"/{served.url_of(image.id)}",
     }
+
+
+def _cases(list_cases: Callable[[], Sequence[Case]]) -> Callable[..., list[dict[str, Any]]]:
+    @for_viewers
+    @_told
+    def cases(name: str = "") -> list[dict[str, Any]]:
+        """The cases whose names contain `name`: pictures, how many are answered, decisions, and where each is shown."""
+        wanted = [case for case in list_cases() if name.lower() in case.name.lower()]
+        return [{**asdict(case), "link": f"/cases/{case.id}"} for case in wanted]
+
+    return cases

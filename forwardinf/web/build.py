@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from ..index.store import Index
 from ..jobs.queue import open_queue
 from ..records.shipped import ShippedAnswers, WithShipped
 from ..records.store import FolderStore
+from ..review.cases import Case, list_cases
 from . import api, attribute, cases, evidence, folders, guard, history, method, runs, site, theme, training_set
 from .served import Served
 from .server import Server, leaving_on_signals, listening_on, url_of
@@ -81,14 +82,17 @@ def review_pages(settings: Settings) -> cases.Navigation:
     return (("Cases", "cases"), ("History", history.PLACE)) if own else (("Cases", "cases"),)
 
 
-def build(served: Served, beside: cases.Navigation = ()) -> gr.Blocks:
-    """Gradio's pages, not yet served; the navigation leads to those `beside` them too."""
+def build(served: Served, beside: cases.Navigation = (), begun: Callable[[], Sequence[Case]] = tuple) -> gr.Blocks:
+    """Gradio's pages, not yet served; the navigation leads to those `beside` them too.
+
+    Programs are told of the cases that are `begun`.
+    """
     first, *others = PAGES
     site.set_heads({page.path: page.head for page in PAGES})
     with gr.Blocks(title=site.NAME, analytics_enabled=False, delete_cache=(UPLOADS_KEPT, UPLOADS_KEPT)) as app:
         gr.Navbar(list(beside), main_page_name=first.name)
         first.add(served)
-        api.add(served)
+        api.add(served, begun)
         app.unload(_leaver(served))
     for page in others:
         with app.route(page.name, page.path):
@@ -158,7 +162,7 @@ def application(
     desk: cases.Desk, lifespan: site.Lifespan, settings: Settings, sessions: guard.Sessions | None
 ) -> ASGIApp:
     """The pages and all they need, behind what keeps strangers within bounds."""
-    pages = build(desk.served, review_pages(settings))
+    pages = build(desk.served, review_pages(settings), lambda: list_cases(desk.database))
 
     def shows(number: int) -> bool:
         return number in pages.fns and guard.is_for_viewers(pages.fns[number].fn)
