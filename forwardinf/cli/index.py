@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..config import load_settings
+from ..config import load_settings, parse_adapter
 from ..visible import visible
 from .options import (
     Dtype,
@@ -238,6 +238,25 @@ def index_embed(
         by = load_embedder(embedder, loaded)
         made = embed_anew(opened, by, pictures, out, partial(tell, "embeddings"))
     typer.echo(f"{out}: {made.info.examples:,} images by {made.info.embedder}, no null, {made.fingerprint[:12]}…")
+
+
+@index.command("check")
+def index_check(
+    folder: Path,
+    lora: Annotated[
+        str, typer.Option("--lora", metavar="FILE", help="LoRA whose metadata says what it was trained on")
+    ],
+    key: KeyChoices = None,
+) -> None:
+    """Hold a folder of training images against what a LoRA states that it was trained on."""
+    from ..examples.belonging import compared
+    from ..examples.layouts.keys import parse_choices
+    from ..examples.metadata import training_images
+    from ..models.adapter_file import read_adapter
+
+    file = read_adapter(parse_adapter(lora).file)
+    for found in compared(file.metadata, training_images(folder, parse_choices(key or ()))):
+        typer.echo(f"{found.of:9} {found.verdict:11} {found.told}".rstrip())
 
 
 @index.command("info")

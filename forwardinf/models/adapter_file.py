@@ -72,8 +72,13 @@ class AdapterFile:
     name: str
     digest: str  # SHA-256 of the file, and of the configuration beside it where that counts
     layers: tuple[Layer, ...]
-    base: str  # what the file says of its base model; may be empty
+    metadata: Mapping[str, str]  # free text, as its trainer wrote it
     configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by component; "" is for all
+
+    @property
+    def base(self) -> str:
+        """What the file says of its base model; may be empty."""
+        return self.metadata.get("ss_base_model_version") or self.metadata.get("modelspec.architecture") or ""
 
     def scale_of(self, layer: Layer, component: str, module: str) -> float:
         """What the product of a layer's matrices is multiplied by: alpha / rank, unless PEFT was told otherwise."""
@@ -112,8 +117,7 @@ def read_adapter(path: str) -> AdapterFile:
     digest = hashlib.sha256(content)
     configs = _configs(file, tensors, metadata, digest)
     layers = _layers(file.name, tensors)
-    base = metadata.get("ss_base_model_version") or metadata.get("modelspec.architecture") or ""
-    return AdapterFile(file.name, digest.hexdigest(), layers, base, configs)
+    return AdapterFile(file.name, digest.hexdigest(), layers, metadata, configs)
 
 
 def _file_of(path: Path) -> Path:
