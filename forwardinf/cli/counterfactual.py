@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import AsJson, Dtype, EmbedderFolder, IndexFolder, Model, TorchDevice, load_attributor, progress_bar
+from .options import AsJson, Dtype, EmbedderFolder, IndexFolder, Lora, Model, TorchDevice, load_attributor, progress_bar
 
 if TYPE_CHECKING:
     from ..attribution.counterfactual import Redrawn
@@ -23,6 +23,7 @@ def counterfactual(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="folder for the pictures")] = None,
     index: IndexFolder = None,
     model: Model = None,
+    lora: Lora = None,
     embedder: EmbedderFolder = None,
     device: TorchDevice = None,
     dtype: Dtype = None,
@@ -31,7 +32,8 @@ def counterfactual(
     """Draw a prompt as the model is, without what it learned from some images, and without as many random ones."""
     from ..attribution import counterfactual as core
 
-    attributor = load_attributor(index, None, None, model=model, embedder=embedder, device=device, dtype=dtype)
+    flags = {"model": model, "lora": lora, "embedder": embedder, "device": device, "dtype": dtype}
+    attributor = load_attributor(index, None, None, **flags)
     with progress_bar("step") as bar:
         for found in core.counterfactual(attributor, prompt, without, seed):
             bar.total = found.total

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, Dtype, EmbedderFolder, IndexFolder, Model, TorchDevice, load_attributor, progress_bar
+from .options import AsJson, Dtype, EmbedderFolder, IndexFolder, Lora, Model, TorchDevice, load_attributor, progress_bar
 
 
 def regenerate(
@@ -18,6 +18,7 @@ def regenerate(
     cache: Annotated[Path | None, typer.Option(help="folder for what is drawn once for an index")] = None,
     index: IndexFolder = None,
     model: Model = None,
+    lora: Lora = None,
     embedder: EmbedderFolder = None,
     device: TorchDevice = None,
     dtype: Dtype = None,
@@ -26,7 +27,8 @@ def regenerate(
     """Say how near the model comes to a training image from its caption, beside images that it never saw."""
     from ..attribution.regeneration import regenerated
 
-    attributor = load_attributor(index, None, cache, model=model, embedder=embedder, device=device, dtype=dtype)
+    flags = {"model": model, "lora": lora, "embedder": embedder, "device": device, "dtype": dtype}
+    attributor = load_attributor(index, None, cache, **flags)
     with progress_bar("img") as bar:
         for found in regenerated(attributor, example_id, seeds, cache):
             bar.total = found.seeds + found.others
