@@ -74,7 +74,7 @@ def test_nothing_in_a_pack_tells_when_it_was_made(dossier: Dossier, pack: Path, 
     with zipfile.ZipFile(pack) as archive:
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     monkeypatch.setattr(Dossier, "as_of", "2020-01-02T03:04:05Z")
-    assert re.findall(rb"D:(\d+)", report_as_pdf(dossier)) == [b"20200102030405"]
+    assert re.findall(rb"\(D:(\d+)", report_as_pdf(dossier)) == [b"20200102030405"]
 
 
 def test_a_further_decision_gives_another_pack(database: Database, dossier: Dossier, pack: Path, tmp_path: Path):

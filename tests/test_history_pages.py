@@ -31,7 +31,7 @@ def kept(store: FolderStore, made: Record) -> str:
 def client_of(store: FolderStore, **parts: object) -> TestClient:
     served = SimpleNamespace(results=store)
     shown = {"history": History(store), "navigation": (("History", "history"),), "url_of": lambda *_: None}
-    desk = SimpleNamespace(served=served, **shown, **parts)
+    desk = SimpleNamespace(served=served, **(shown | parts))
     app = FastAPI()
     cases.add_to(app, desk)
     history.add_to(app, desk)
@@ -58,6 +58,22 @@ def test_two_answers_stand_side_by_side_with_what_they_share_marked(store: Folde
     assert "1 training image is in both lists" in page
     assert page.count('class="fi-shared"') == 2
     assert client.get("/history/two", params={"first": first, "second": "0" * 16}).status_code == 404
+
+
+def test_a_sheet_has_what_is_sought_with_the_first_images_of_each(store: FolderStore):
+    many = [match(id=f"i{rank}", rank=rank, stands_out=rank == 1) for rank in (1, 2, 3, 4)]
+    kept(store, record(*many, query={"prompt": "red snail"}))
+    damaged = kept(store, record(query={"prompt": "red crown"}))
+    kept(store, record(query={"prompt": "<b>pear"}))
+    client = client_of(store, url_of=lambda example_id, _: f"thumbnails/{example_id}.webp")
+    whole = client.get("/history/sheet").text
+    assert whole.count("<li>") == 3
+    assert "&lt;b&gt;pear" in whole
+    (store.folder / damaged / "record.json").write_text("{}")
+    sheet = client.get("/history/sheet", params={"search": "snail"}).text
+    assert [f"thumbnails/i{rank}.webp" in sheet for rank in (1, 2, 3, 4)] == [True, True, True, False]
+    assert sheet.count('class="fi-out"') == 1
+    assert client.get("/history/sheet").text.count("<li>") == 2
 
 
 def test_an_answer_is_deleted_unless_a_case_rests_on_it(store: FolderStore, tmp_path: Path):

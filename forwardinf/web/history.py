@@ -1,14 +1,15 @@
-"""The page of all kept answers, and that of two of them side by side."""
+"""The page of all kept answers, a sheet of those that are sought, and two of them side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast, get_args
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse
 
-from ..errors import InvalidRequest
+from ..errors import DamagedAsset, InvalidRequest, MissingAsset
 from ..records.history import Kept, Outcome, Wanted
 from ..records.store import Result
 from ..records.text import licence_name, rank_range, verdict_of
@@ -18,6 +19,7 @@ from .frame import Frame
 from .templates import render
 
 SHOWN = 50  # answers on a page
+ON_A_SHEET, IMAGES_ON_A_SHEET = 100, 3  # answers, and training images of each
 PLACE = "history"
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 
@@ -38,7 +40,7 @@ class HistoryPages:
         part: bool = False,
     ) -> str:
         """The kept answers that are sought; as a `part` these alone."""
-        wanted = Wanted(search, cast(Outcome, outcome) if outcome in OUTCOMES else None, index or None)
+        wanted = _wanted(search, outcome, index)
         frame, everything = Frame.of(request, self.desk.navigation), self.desk.history.answers()
         lines = _lines(wanted.of(everything), max(1, page), frame.root)
         if part:
@@ -53,6 +55,23 @@ class HistoryPages:
             kept=len(everything),
         )
         return frame.page("History", body, "history.js", PLACE)
+
+    def sheet(self, request: Request, search: str = "", outcome: str = "", index: str = "") -> str:
+        """The answers that are sought on one sheet, each with its first images, to be looked over or printed."""
+        frame = Frame.of(request, self.desk.navigation)
+        found, sides = _wanted(search, outcome, index).of(self.desk.history.answers()), []
+        for one in found[:ON_A_SHEET]:
+            with suppress(MissingAsset, DamagedAsset):  # deleted meanwhile, or not as it was kept
+                sides.append(self._side(self.desk.served.results.load(one.id), frame.root))
+        body = render(
+            "history_sheet.html",
+            root=frame.root,
+            sides=sides,
+            found=len(found),
+            images=IMAGES_ON_A_SHEET,
+            licence_name=licence_name,
+        )
+        return frame.page("Contact sheet", body, place=PLACE)
 
     def two(self, request: Request, first: str, second: str) -> str:
         """Two answers side by side; raises MissingAsset where one is not kept."""
@@ -84,6 +103,10 @@ class HistoryPages:
         return {"id": result.id, "record": record, "verdict": verdict_of(record), "matches": matches}
 
 
+def _wanted(search: str, outcome: str, index: str) -> Wanted:
+    return Wanted(search, cast(Outcome, outcome) if outcome in OUTCOMES else None, index or None)
+
+
 def _lines(found: Sequence[Kept], page: int, root: str) -> str:
     start = (page - 1) * SHOWN
     last = max(1, -(-len(found) // SHOWN))
@@ -96,5 +119,6 @@ def add_to(app: FastAPI, desk: Desk) -> None:
     router, pages = APIRouter(prefix=f"/{PLACE}", default_response_class=HTMLResponse), HistoryPages(desk)
     router.add_api_route("", pages.answers)
     router.add_api_route("/two", pages.two)
+    router.add_api_route("/sheet", pages.sheet)
     app.include_router(router)
     app.add_api_route(f"/{PLACE}/{{result_id}}/delete", pages.delete, methods=["POST"])

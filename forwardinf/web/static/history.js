@@ -25,6 +25,8 @@ if (form) {
     location.href = `${compare.dataset.url}?${new URLSearchParams({ first, second })}`;
   });
 
+  document.querySelector('#sheet').addEventListener('click', (event) => { event.currentTarget.search = location.search; });
+
   list.addEventListener('click', async (event) => {
     const button = event.target.closest('[data-delete], [data-page]');
     if (!button) return;
