@@ -89,7 +89,17 @@ def page(served: Served) -> Page:
     """The components of the main page, unwired."""
     with gr.Blocks():
         form = query.add(served)
-        parts = [gr.HTML(), gr.Button(), gr.HTML(), gr.HTML(), gr.HTML(), gr.Button(), gr.State(None), gr.State(None)]
+        parts = [
+            gr.HTML(),
+            gr.Button(),
+            gr.HTML(),
+            gr.HTML(),
+            gr.HTML(),
+            gr.Button(),
+            gr.Button(),
+            gr.State(None),
+            gr.State(None),
+        ]
         return Page(served, form, AnswerParts(*parts, experiments.add(served, parts[-2])))
 
 
@@ -158,7 +168,13 @@ async def _watched(page: Page, run_id: str | None) -> list[dict]:
 
 def asked(page: Page, sha256: str | None, prompt: str, steps: int = 1, effort: Effort | None = None) -> dict:
     """What a page shows in the end that asks."""
-    first = attribute._asker(page, effort)(ADA, sha256, prompt, 0, steps, 1, *METHOD)
+    return seen_to_its_end(
+        page, attribute._asker(page, lambda _: effort)(ADA, None, sha256, prompt, 0, steps, 1, *METHOD)
+    )
+
+
+def seen_to_its_end(page: Page, first: dict) -> dict:
+    """What a page shows in the end whose question was put in line, or answered at once."""
     shown = dict(first)
     if first.get(page.answer.run):
         for updates in asyncio.run(_watched(page, first[page.answer.run])):
@@ -225,7 +241,7 @@ def test_a_visitor_who_leaves_takes_pictures_along_and_leaves_the_question(serve
 
 
 def test_a_run_can_be_watched_by_a_page_that_did_not_ask(served: Served, page: Page):
-    first = attribute._asker(page, None)(ADA, None, "patch 1", 0, 1, 1, *METHOD)
+    first = attribute._asker(page, lambda _: None)(ADA, None, None, "patch 1", 0, 1, 1, *METHOD)
     run_id = first[page.answer.run]
     served.watching.clear()
     restored = attribute._watched(page, "ada", run_id)
@@ -242,7 +258,7 @@ def test_a_run_can_be_watched_by_a_page_that_did_not_ask(served: Served, page: P
 
 
 def test_a_page_that_shows_another_answer_by_now_is_not_cleared(served: Served, page: Page):
-    first = attribute._asker(page, None)(ADA, None, "patch 1", 0, 1, 1, *METHOD)
+    first = attribute._asker(page, lambda _: None)(ADA, None, None, "patch 1", 0, 1, 1, *METHOD)
     served.watching["ada"] = None
     assert asyncio.run(_watched(page, first[page.answer.run])) == []
 
@@ -266,6 +282,7 @@ def test_a_question_asked_before_is_answered_without_the_model(served: Served, p
     again = asked(page, sha256, "patch 1")
     assert again[page.answer.result] == first[page.answer.result]
     assert sweeps == []
+    assert [shown[page.answer.again]["visible"] for shown in (first, again)] == [False, True]
     other = asked(page, sha256, "patch 2")
     assert other[page.answer.result] != first[page.answer.result]
     assert len(sweeps) == 1
@@ -300,6 +317,15 @@ def test_a_match_is_drawn_from_its_caption_and_the_prompt_without_it(served: Ser
     assert "no training image “no image”" in refused
     *_, gone = experiments._shown(served, experiments._regenerated)("0" * 16, example_id)
     assert "leads to no result" in gone
+
+
+def test_a_question_can_be_run_again_and_says_whether_the_scores_are_the_same(served: Served, page: Page):
+    sha256 = served.pictures.keep("ada", png("red"), "red.png")
+    first = asked(page, sha256, "patch 1")
+    ask = attribute._asker(page, lambda _: None, again=True)
+    again = seen_to_its_end(page, ask(ADA, first[page.answer.result], sha256, "patch 1", 0, 1, 1, *METHOD))
+    assert again[page.answer.result] == first[page.answer.result]
+    assert "the same images with the same scores" in again[page.form.notice]
 
 
 def test_a_kept_answer_of_every_image_serves_one_who_asks_for_the_likely_ones(served: Served):

@@ -24,7 +24,7 @@ class Answering:
     def __init__(self) -> None:
         self.go, self.begun, self.prompts = threading.Event(), threading.Event(), []
 
-    def __call__(self, run: Run, original: bytes | None) -> Generator[str, None, str | None]:
+    def __call__(self, run: Run, original: bytes | None) -> Generator[str, None, tuple[str, str] | None]:
         self.prompts.append(run.record.asked.prompt)
         yield "begun"
         self.begun.set()
@@ -35,7 +35,7 @@ class Answering:
             raise InvalidRequest("It is bad.")
         if run.record.asked.prompt == "worse":
             raise RuntimeError("a secret")
-        return f"answer to {run.record.asked.prompt} about {original!r}"
+        return f"answer to {run.record.asked.prompt} about {original!r}", "a remark"
 
 
 def opened(folder: Path) -> RunQueue:
@@ -62,6 +62,7 @@ def test_runs_are_answered_in_order_and_each_says_how_many_are_ahead(tmp_path: P
     answer.go.set()
     assert [ended(run).result for run in line] == [f"answer to {name} about b'{name}'" for name in "abc"]
     assert answer.prompts == ["a", "b", "c"]
+    assert {run.record.remark for run in line} == {"a remark"}
     queue.close()
     assert not queue.busy
     assert all(queue.picture(run.id) is None for run in line)  # kept with the answer now

@@ -46,8 +46,9 @@ class Run(Generic[Step]):
         return self.record.state in ENDED
 
 
-# Yields steps and returns the id of the kept answer, or None where it was stopped; heeds the run's `stop`.
-Answer = Callable[[Run[Step], "bytes | None"], Generator[Step, None, "str | None"]]
+Outcome = tuple[str, str]  # id of the kept answer, and a remark on it
+# Yields steps and returns the outcome, or None where it was stopped; heeds the run's `stop`.
+Answer = Callable[[Run[Step], "bytes | None"], Generator[Step, None, "Outcome | None"]]
 
 
 class RunQueue(Generic[Step]):
@@ -149,18 +150,20 @@ class RunQueue(Generic[Step]):
         """Answer a run to its end, whichever that is."""
         try:
             self._mark(run, state="running", begun=run.record.begun + 1)
-            result = _taken(run, answer(run, self._kept.picture(run.id)))
+            outcome = _taken(run, answer(run, self._kept.picture(run.id)))
         except StopRequested:
-            result = None
+            outcome = None
         except Exception as error:
             if not isinstance(error, ForwardInfError):
                 log.error("A run failed", exc_info=error)
             self._end(run, "failed", problem=str(error) if isinstance(error, ForwardInfError) else WENT_WRONG)
             return
-        if result is None and self._closing:
+        if outcome is not None:
+            self._end(run, "finished", result=outcome[0], remark=outcome[1])
+        elif self._closing:
             self._mark(run, state="waiting", begun=run.record.begun - 1)
         else:
-            self._end(run, "stopped" if result is None else "finished", result=result)
+            self._end(run, "stopped")
 
     def _end(self, run: Run[Step], state: State, **fields: object) -> None:
         """Its picture is forgotten: a finished run's is kept with its answer. What stopping it left to say stays."""
@@ -179,14 +182,14 @@ class RunQueue(Generic[Step]):
         run.record = record
 
 
-def _taken(run: Run[Step], steps: Generator[Step, None, str | None]) -> str | None:
+def _taken(run: Run[Step], steps: Generator[Step, None, Outcome | None]) -> Outcome | None:
     """What answering a run returns; its steps show in the run."""
     while True:
         try:
             run.step = next(steps)
         except StopIteration as end:
-            result: str | None = end.value
-            return result
+            outcome: Outcome | None = end.value
+            return outcome
 
 
 def open_queue(folder: Path, otherwise: Path) -> RunQueue[Any]:

@@ -43,6 +43,7 @@ class Asked(_Frozen):
     method: dict[str, Any]  # its settings
     effort: dict[str, Any] | None  # None weighs every image
     index: str  # fingerprint
+    again: bool = False  # although the same was asked before
     drawing: dict[str, Any] | None = None  # what the picture is to be drawn with, where none was given
 
 
@@ -56,6 +57,7 @@ class RunRecord(_Frozen):
     begun: int = 0  # how often answering it was begun; a process that is killed leaves one that has no end
     result: str | None = None  # id of the answer, once it is finished
     problem: str = ""  # why it failed, for who asked
+    remark: str = ""  # on its answer, for who asked
 
     @classmethod
     def new(cls, asked: Asked) -> RunRecord:

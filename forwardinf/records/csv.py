@@ -19,6 +19,7 @@ CREDIT = ("caption", "collection", "creator", "licence", "licence_url", "source_
 COLUMNS = (
     *("id", "rank", "score", "standard_error", "p_value", "stands_out", "best_rank", "worst_rank"),
     *("similarity", "similarity_rank", *CREDIT, "query_sha256", "prompt", "fallback_caption", "verdict"),
+    "answered_at",
 )
 # At the beginning of a cell, or of what is one by other separators, also behind space and quotes; in either width.
 FORMULA = re.compile(r"""((?:\A|[;\t\r\n])[\s"]*)([=+\-@＝＋－＠])""")
@@ -35,7 +36,8 @@ def as_csv(record: Record, matches: Iterable[Match]) -> str:
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
     query, verdict = record.query, verdict_of(record).headline
-    asked = [query.sha256, *map(inert, (query.prompt, query.fallback_caption or "", verdict))]
+    answered = record.answered_at.isoformat() if record.answered_at else ""
+    asked = [query.sha256, *map(inert, (query.prompt, query.fallback_caption or "", verdict)), answered]
     for match in matches:
         credit = [inert(getattr(match, key)) for key in CREDIT]
         writer.writerow([inert(match.id), *_numbers(match), *credit, *asked])

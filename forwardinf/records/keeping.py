@@ -17,6 +17,7 @@ from ..examples.decoding import Picture, to_square
 from ..methods.protocol import AttributionMethod, settings_of
 from .csv import as_csv
 from .origin import compared, searched, with_origin
+from .record import Record
 from .recording import matches_of, record_of
 from .store import Asked, RecordStore, Result
 
@@ -63,7 +64,20 @@ def keep(
     record = record_of(answer, index, top, notes=notes, file_name=name, seconds=seconds)
     record = with_origin(record, compared(stated, checkpoint) if stated else None)
     csv = as_csv(record, matches_of(answer, index.catalog))
-    return store.save(record, csv, original, png_of(to_square(picture.rgb, QUERY_SIDE)))
+    kept = store.save(record, csv, original, png_of(to_square(picture.rgb, QUERY_SIDE)))
+    return kept if kept.record == record else replace(kept, again=beside(kept.record, record))
+
+
+def beside(before: Record, again: Record) -> str:
+    """What running a question again shows, beside the answer that was kept before."""
+    first, second = ([(match.id, match.score) for match in record.results] for record in (before, again))
+    if first == second:
+        return "Run again: the same images with the same scores."
+    if [example_id for example_id, _ in first] == [example_id for example_id, _ in second]:
+        largest = max(abs(one - other) for (_, one), (_, other) in zip(first, second, strict=True))
+        return f"Run again: the same images in the same order; scores differ by {largest:.2g} at most."
+    shared = len(dict(first).keys() & dict(second).keys())
+    return f"Run again: another order. {shared} of {len(first)} images are listed both times; the first answer is kept."
 
 
 def png_of(picture: Image) -> bytes:

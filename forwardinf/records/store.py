@@ -61,6 +61,7 @@ class Result:
     picture: bytes  # PNG of the query as it was read
     folder: Path | None = None  # None where it is in memory only
     not_kept: str = ""  # why it is, and what to do
+    again: str = ""  # where it was kept before: how the answer that was to be kept compares with it
 
     @property
     def original_path(self) -> Path | None:

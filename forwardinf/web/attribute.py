@@ -36,11 +36,14 @@ def add(served: Served) -> None:
             every = gr.Button(
                 f"Weigh all {len(served.index.trained):,} images", visible=False, elem_id="weigh-all", size="sm"
             )
+            again = gr.Button("Run again", visible=False, elem_id="run-again", size="sm")
             more = html(js_on_load=script("copy.js") + script("choose.js"), elem_id="more")
         with gr.Column(elem_classes="fi-beside"):
             match, result = html(js_on_load=script("match.js"), elem_id="chosen"), gr.State(None)
             tests = experiments.add(served, result)
-    page = Page(served, form, AnswerParts(status, stop, tiles, more, match, every, result, gr.State(None), tests))
+    page = Page(
+        served, form, AnswerParts(status, stop, tiles, more, match, every, again, result, gr.State(None), tests)
+    )
     _wire_asking(page)
     _wire_showing(page, cards)
 
@@ -58,11 +61,16 @@ def _wire_asking(page: Page) -> None:
         if run_id is not None and served.runs.get(run_id).record.asked.sha256 != sha256:
             served.runs.stop(run_id)
 
-    for button, effort in ((form.find, Effort()), (answer.every, None)):
+    def as_before(result_id: str | None) -> Effort | None:
+        weighed = served.results.load(result_id or "").record.weighed
+        return Effort.to_decide(weighed.first) if weighed else None
+
+    find, every = _asker(page, lambda _: Effort()), _asker(page, lambda _: None)
+    for button, ask in ((form.find, find), (answer.every, every), (answer.again, _asker(page, as_before, again=True))):
         button.click(fn=None, js=script("show_status.js"))
         asked = button.click(
-            _asker(page, effort),
-            [form.picture, form.prompt, *form.drawing, *form.method],
+            ask,
+            [answer.result, form.picture, form.prompt, *form.drawing, *form.method],
             page.outputs,
             **query.AT_ONCE,
         )
@@ -111,21 +119,25 @@ def _wire_showing(page: Page, cards: gr.HTML) -> None:
         images.select(choose, page.answer.result, page.outputs, **query.AT_ONCE)
 
 
-def _asker(page: Page, effort: Effort | None) -> Callable[..., Updates]:
-    """A handler that answers at once what was asked before, and puts all else in line."""
+def _asker(page: Page, effort_of: Callable[[str | None], Effort | None], again: bool = False) -> Callable[..., Updates]:
+    """A handler that answers at once what was asked before, unless `again`, and puts all else in line.
+
+    `effort_of` says which effort that takes, from the id of the answer on show.
+    """
     served, form, answer = page.served, page.form, page.answer
 
-    def ask(browser: gr.Request, sha256: str | None, text: object, *fields: object) -> Updates:
+    def ask(browser: gr.Request, result_id: str | None, sha256: str | None, text: object, *fields: object) -> Updates:
         visitor = browser.session_hash
         try:
+            effort = effort_of(result_id)
             prompt, method = forms.conditioning(text), forms.attribution_method(*fields[3:])
             picture = _picture(served, visitor, sha256, prompt, fields[:3])
             clean: Updates = {form.notice: "", form.used_prompt: prompt}
-            if isinstance(picture, Given) and (
-                before := asking.answered_before(served, picture.sha256, prompt, method, effort)
-            ):
-                return {**clean, answer.run: None, **shown(page, before)}
-            run = runs.ask(served, picture, prompt, method, effort)
+            if not again and isinstance(picture, Given):
+                before = asking.answered_before(served, picture.sha256, prompt, method, effort)
+                if before:
+                    return {**clean, answer.run: None, **shown(page, before, before=True)}
+            run = runs.ask(served, picture, prompt, method, effort, again)
             served.watching[visitor or ""] = run.id
             status = runs.status_of(served, run).status
             return {

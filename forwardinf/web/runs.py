@@ -9,7 +9,7 @@ from typing import Any
 from ..attribution.shortlist import Effort
 from ..errors import DamagedAsset, IndexMismatch
 from ..examples.decoding import read_picture
-from ..jobs.queue import Run
+from ..jobs.queue import Outcome, Run
 from ..jobs.run import Asked
 from ..methods.forward_inf import ForwardInf
 from ..models.generation import GenerationRequest
@@ -40,8 +40,12 @@ def ask(
     prompt: str,
     method: ForwardInf,
     effort: Effort | None,
+    again: bool = False,
 ) -> Run[Any]:
-    """Put a question in line, about a picture or about one that is to be drawn first."""
+    """Put a question in line, about a picture or about one that is to be drawn first.
+
+    One that is asked `again` is answered anew although an answer is kept.
+    """
     source: dict[str, Any]
     if isinstance(picture, Given):
         source, original = {"sha256": picture.sha256, "file_name": picture.name}, picture.data
@@ -53,12 +57,15 @@ def ask(
         method=method.model_dump(mode="json"),
         effort=None if effort is None else asdict(effort),
         index=served.index.fingerprint,
+        again=again,
     )
     return served.runs.ask(asked, original)
 
 
-def answering(served: Served, run: Run[Any], original: bytes | None) -> Generator[Running | Stopped, None, str | None]:
-    """The steps to the answer of a run, whose id is returned; None where it was stopped.
+def answering(
+    served: Served, run: Run[Any], original: bytes | None
+) -> Generator[Running | Stopped, None, Outcome | None]:
+    """The steps to the answer of a run, whose id is returned with a remark; None where it was stopped.
 
     Raises StopRequested where it was stopped before it had a picture, and IndexMismatch where it was asked of another
     index, before a restart.
@@ -81,7 +88,7 @@ def answering(served: Served, run: Run[Any], original: bytes | None) -> Generato
         )
         for step in served.worker.steps(asking.answered(served, question)):
             if isinstance(step, Result):
-                return step.id
+                return step.id, step.again if asked.again else ""
             yield step
     return None
 

@@ -29,6 +29,7 @@ class AnswerParts:
     more: gr.HTML
     match: gr.HTML
     every: gr.Button  # weighs the images that the answer on show left out
+    again: gr.Button  # answers anew what was answered before
     result: gr.State  # id of the answer on show, or None
     run: gr.State  # id of the run that is watched, or None
     experiments: Experiments
@@ -36,8 +37,8 @@ class AnswerParts:
     def cleared(self, status: str, running: bool) -> Updates:
         """The page without an answer."""
         empty: Updates = {self.tiles: "", self.match: "", self.more: "", self.result: None, **self.experiments.of(None)}
-        buttons: Updates = {self.stop: stop_button(visible=running), self.every: gr.update(visible=False)}
-        return {**empty, **buttons, self.status: status}
+        hidden: Updates = dict.fromkeys((self.every, self.again), gr.update(visible=False))
+        return {**empty, **hidden, self.stop: stop_button(visible=running), self.status: status}
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,11 @@ def waiting(served: Served) -> str:
     return results_view.waiting(trained, trained > Effort.at_once)
 
 
-def shown(page: Page, result: Result) -> Updates:
-    """The page with a finished answer; its first image is chosen, unless it is known that none stands out."""
+def shown(page: Page, result: Result, before: bool = False) -> Updates:
+    """The page with a finished answer; its first image is chosen, unless it is known that none stands out.
+
+    One that was kept `before` can be run again.
+    """
     served, answer = page.served, page.answer
     record, query_url = result.record, query_view.data_url(result.picture)
     first = record.results[0].id if record.results and record.confidence.number_standing_out != 0 else None
@@ -77,6 +81,7 @@ def shown(page: Page, result: Result) -> Updates:
         answer.status: results_view.finished(record, result.id, query_url, result.not_kept),
         answer.stop: stop_button(visible=False),
         answer.every: gr.update(visible=record.weighed is not None),
+        answer.again: gr.update(visible=before),
         answer.tiles: results_view.tiles(record, served.url_of, first),
         answer.match: _match(served, result, first) if first else match_view.no_match(record),
         answer.more: results_view.more(record, result.id) + _scatter(served, result),

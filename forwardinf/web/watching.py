@@ -15,7 +15,7 @@ from ..records.keeping import png_of
 from . import query, query_view, runs
 from .asking import Running
 from .showing import Page, Updates, opened, shown, stop_button, waiting
-from .view import problem
+from .view import problem, remark
 
 POLL = 0.2  # seconds between two looks at a run
 
@@ -86,9 +86,10 @@ class _Seen:
         if run.record.result is None:
             cleared = self.page.answer.cleared(runs.status_of(served, run).status, running=False)
             return {**cleared, self.page.form.find: gr.update(interactive=True)}
+        said: Updates = {self.page.form.notice: remark(run.record.remark)} if run.record.remark else {}
         if self.has_picture:
-            return shown(self.page, served.results.load(run.record.result))
-        return opened(self.page, self.visitor, run.record.result)
+            return {**shown(self.page, served.results.load(run.record.result)), **said}
+        return {**opened(self.page, self.visitor, run.record.result), **said}
 
     def _failed(self, notice: str) -> Updates:
         form = self.page.form
