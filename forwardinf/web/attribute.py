@@ -75,22 +75,19 @@ def _wire_asking(page: Page) -> None:
             **query.AT_ONCE,
         )
         asked.then(_remark(page), [form.prompt, answer.run, answer.result], form.notice, **query.AT_ONCE)
-        _watched_after(asked, page)
-    answer.stop.click(stop, answer.run, answer.stop, **query.AT_ONCE)
-    for given in form.given:
-        given.then(another, [form.picture, answer.run], None, **query.AT_ONCE)
-
-
-def _watched_after(event: gr.events.Dependency, page: Page) -> None:
-    """Follow the run that the event put into the page, if any, for as long as it takes."""
-    event.then(
+    # A page watches when a run shows in it, not at every load: Gradio loses an event that is sent as a stream ends.
+    answer.status.select(
         for_viewers(watcher(page)),
-        page.answer.run,
+        None,
         page.outputs,
         concurrency_limit=None,
+        trigger_mode="multiple",
         show_progress="hidden",
         api_visibility="private",
     )
+    answer.stop.click(stop, answer.run, answer.stop, **query.AT_ONCE)
+    for given in form.given:
+        given.then(another, [form.picture, answer.run], None, **query.AT_ONCE)
 
 
 def _wire_showing(page: Page, cards: gr.HTML) -> None:
@@ -113,7 +110,7 @@ def _wire_showing(page: Page, cards: gr.HTML) -> None:
     def choose(result_id: str | None, event: gr.EventData) -> Updates:
         return chosen(page, result_id, event.id)
 
-    _watched_after(gr.on(None, restore, None, page.outputs, **query.AT_ONCE), page)
+    gr.on(None, restore, None, page.outputs, **query.AT_ONCE)
     cards.select(open_card, None, page.outputs, **query.AT_ONCE)
     for images in (page.answer.tiles, page.answer.more):
         images.select(choose, page.answer.result, page.outputs, **query.AT_ONCE)

@@ -151,7 +151,7 @@ def _drawer(served: Served, form: QueryForm) -> Callable[..., dict[Any, object]]
     ) -> dict[Any, object]:
         try:
             request = forms.generation_request(prompt, seed, steps, guidance)
-            progress(0, desc=WAITING)
+            progress(0, desc=IN_LINE if served.runs.busy else WAITING)
             with served.lock:
                 shown = drawn(served, form, browser.session_hash, request, progress)
             return {**shown, form.notice: remarks(served, request.prompt), form.used_prompt: request.prompt}

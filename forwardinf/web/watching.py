@@ -20,16 +20,17 @@ from .view import problem, remark
 POLL = 0.2  # seconds between two looks at a run
 
 
-def watcher(page: Page) -> Callable[[gr.Request, str | None], AsyncIterator[Updates]]:
+def watcher(page: Page) -> Callable[[gr.Request, gr.EventData], AsyncIterator[Updates]]:
     """A handler that shows a run until it ends, or until the page shows something else."""
 
-    async def watch(browser: gr.Request, run_id: str | None) -> AsyncIterator[Updates]:
-        if run_id is None:
+    async def watch(browser: gr.Request, event: gr.EventData) -> AsyncIterator[Updates]:
+        visitor, watching = browser.session_hash, page.served.watching
+        if watching.get(visitor or "") != event.id:  # what a page may watch was put into it by another handler
             yield {page.form.notice: gr.skip()}
             return
-        visitor, run = browser.session_hash, page.served.runs.get(run_id)
+        run = page.served.runs.get(event.id)
         seen = _Seen(page, visitor, run)
-        while page.served.watching.get(visitor or "") == run.id:
+        while watching.get(visitor or "") == run.id:
             if updates := await asyncio.to_thread(seen.new, run):
                 yield updates
             if run.ended:
