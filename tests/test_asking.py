@@ -26,6 +26,7 @@ from forwardinf.attribution.shortlist import Effort
 from forwardinf.errors import IndexMismatch
 from forwardinf.examples.decoding import read_picture
 from forwardinf.examples.metadata import training_images
+from forwardinf.files.atomic import remove_folder
 from forwardinf.index.build import BuildPlan, build_index
 from forwardinf.index.store import Index
 from forwardinf.jobs.queue import Run, open_queue
@@ -261,6 +262,17 @@ def test_a_run_can_be_watched_by_a_page_that_did_not_ask(served: Served, page: P
     again = attribute._watched(page, "ada", run_id) | watched(page, run_id)[-1]
     assert again[page.answer.result] == shown[page.answer.result]
     assert served.pictures.has("ada", again[page.form.picture])
+
+
+def test_a_run_whose_answer_was_deleted_says_so_and_lets_one_ask(served: Served, page: Page):
+    asked(page, None, "patch 1")
+    (run_id,) = served.runs._runs
+    remove_folder(served.results.folder / served.runs.get(run_id).record.result)
+    served.leave("ada")
+    attribute._watched(page, "ada", run_id)
+    *_, last = watched(page, run_id)
+    assert "leads to no result" in last[page.form.notice]
+    assert last[page.form.find]["interactive"]
 
 
 def test_a_page_that_shows_another_answer_by_now_is_not_cleared(served: Served, page: Page):

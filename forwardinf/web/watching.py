@@ -90,7 +90,9 @@ class _Seen:
         said: Updates = {self.page.form.notice: remark(run.record.remark)} if run.record.remark else {}
         if self.has_picture:
             return {**shown(self.page, served.results.load(run.record.result)), **said}
-        return {**opened(self.page, self.visitor, run.record.result), **said}
+        # Another question can be asked also where the answer was deleted meanwhile.
+        enabled: Updates = {self.page.form.find: gr.update(interactive=True)}
+        return {**enabled, **opened(self.page, self.visitor, run.record.result), **said}
 
     def _failed(self, notice: str) -> Updates:
         form = self.page.form
