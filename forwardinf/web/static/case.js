@@ -119,9 +119,11 @@ drop.addEventListener('drop', async (event) => {
   add((await Promise.all(entries.map(filesIn))).flat());
 });
 for (const chosen of drop.querySelectorAll('input[type=file]')) {
-  chosen.addEventListener('change', () => {
+  const take = () => {
     const files = [...chosen.files].filter((file) => (file.webkitRelativePath.match(/\//g) ?? []).length < 2);
     chosen.value = '';
-    add(files);
-  });
+    if (files.length) add(files);
+  };
+  chosen.addEventListener('change', take);
+  take(); // what was chosen before this script was here
 }
