@@ -360,7 +360,7 @@ def test_a_page_whose_model_cannot_be_loaded_says_so(served: Served, page: Page)
     broken = replace(served, loading=loading, runs=queue)
     queue.start(partial(runs.answering, broken))
     shown = asked(replace(page, served=broken), None, "patch 1")
-    assert query.FAILED in shown[page.form.notice]
+    assert query.WENT_WRONG in shown[page.form.notice]
     queue.close()
 
 

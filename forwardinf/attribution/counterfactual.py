@@ -10,14 +10,15 @@ the model at large, other prompts are drawn under both.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequest
 from ..examples.decoding import to_square
 from ..gradients.curvature import WeightCurvature, preconditioned
-from ..methods.mirror import Objective, moved
+from ..methods.mirror import ByName, Objective, moved
 from ..models.generation import GenerationRequest
 from ..scoring.likeness import likeness
 
@@ -96,10 +97,11 @@ def counterfactual(
     asked = [GenerationRequest(prompt, seed=seed) for seed in seeds]
     aside = [GenerationRequest(caption, seed=seeds[0]) for caption in _unrelated(attributor, prompt)]
     now = Counterfactual(chosen, by_chance, total=2 + len(asked) + len(aside))
-    without_chosen, before, after = _unlearned(attributor, chosen)
+    precondition = _preconditioner(attributor)
+    without_chosen, before, after = _unlearned(attributor, chosen, precondition)
     now = replace(now, loss_before=before, loss_after=after, steps=1)
     yield now
-    without_random, _, _ = _unlearned(attributor, by_chance)
+    without_random, _, _ = _unlearned(attributor, by_chance, precondition)
     yield (now := replace(now, steps=2))
     for request in asked:
         redrawn = _redrawn(attributor, request, without_chosen, without_random)
@@ -126,20 +128,23 @@ def _unrelated(attributor: Attributor, prompt: str) -> list[str]:
     return random.Random(0).sample(captions, min(UNRELATED, len(captions)))
 
 
-def _unlearned(attributor: Attributor, ids: Sequence[str]) -> tuple[Mapping[str, Tensor], float, float]:
+def _preconditioner(attributor: Attributor) -> Callable[[ByName], ByName]:
+    moments = attributor.index.fisher(attributor.model.spec.device)
+    curvature = {name: WeightCurvature(of_weight) for name, of_weight in moments.items()}
+    return partial(preconditioned, curvature=curvature, damping=DAMPING)
+
+
+def _unlearned(
+    attributor: Attributor, ids: Sequence[str], precondition: Callable[[ByName], ByName]
+) -> tuple[Mapping[str, Tensor], float, float]:
     """How far to move the weights so that the loss on these images is that on images never seen; before and after."""
     index, model = attributor.index, attributor.model
     batch = index.examples(ids)
     batch = replace(batch, latents=batch.latents.float())
     draws = index.info.plan.draws(batch.example_ids, batch.latents.shape[1:], model.spec.device)
-    curvature = {name: WeightCurvature(moments) for name, moments in index.fisher(model.spec.device).items()}
     rows = [index.catalog.numbers[example_id] for example_id in ids]
     rise = index.base_losses[~index.trained_mask].mean() / index.base_losses[rows].mean() - 1
     budget = min(max(float(rise.nan_to_num(USUAL_RISE)), LEAST_RISE), MOST_RISE)
-
-    def precondition(gradient: dict[str, Tensor]) -> dict[str, Tensor]:
-        return preconditioned(gradient, curvature=curvature, damping=DAMPING)
-
     try:
         move = moved(Objective(model, batch, draws), precondition, STEPS, 1, budget)
     except InvalidRequest as error:

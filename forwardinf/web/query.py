@@ -16,6 +16,7 @@ from ..errors import ForwardInfError
 from ..examples.catalog import words_of
 from ..examples.decoding import read_picture
 from ..examples.provenance.generation import Generation
+from ..jobs.queue import WENT_WRONG
 from ..methods import settings
 from ..methods.forward_inf import ForwardInf
 from ..models.generation import MAX_GUIDANCE, MAX_PROMPT, MAX_STEPS, GenerationRequest
@@ -28,7 +29,6 @@ from .theme import html
 
 log = logging.getLogger(__name__)
 
-FAILED = "Something went wrong; the details are in the server’s log."
 WAITING = "Waiting for the model…"
 IN_LINE = "A question is being answered. The picture is drawn after it…"
 OTHER_SETTINGS = "With other values than these the index has no null distribution, so there is no verdict."
@@ -198,7 +198,7 @@ def told(outcome: str, error: Exception) -> str:
     if isinstance(error, ForwardInfError):
         return view.problem(str(error), outcome)
     log.error("A request failed", exc_info=error)
-    return view.problem(FAILED, outcome)
+    return view.problem(WENT_WRONG, outcome)
 
 
 def _examples(texts: list[str]) -> list[gr.Button]:

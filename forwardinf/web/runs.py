@@ -18,10 +18,10 @@ from ..records.store import Result
 from ..stopping import heeding
 from . import asking, results_view
 from .asking import Question, Running, Stopped
+from .query import WAITING
 from .query_view import file_name
 from .served import Served
 
-WAITING = "Waiting for the model…"
 GONE = "The picture of this question is no longer kept here. Give it again."
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
 
 import gradio as gr
 
@@ -127,7 +126,7 @@ def _scatter(served: Served, result: Result) -> str:
 
 def _match(served: Served, result: Result, example_id: str) -> str:
     """Of an image that the answer lists, or of any that was weighed."""
-    everyone = chain(result.record.results, matches_in(result.csv, served.catalog))
-    match = next(match for match in everyone if match.id == example_id)
+    listed = next((match for match in result.record.results if match.id == example_id), None)
+    match = listed or next(match for match in matches_in(result.csv, served.catalog) if match.id == example_id)
     image, query_url = served.index.catalog.by_id[example_id], query_view.data_url(result.picture)
     return match_view.match(result.record, match, image, query_url, served.url_of(example_id))
