@@ -156,6 +156,20 @@ def test_a_link_leads_to_an_answer_that_another_run_of_the_app_has_kept(browser,
         expect(page.locator("#chosen")).to_contain_text("Rank 2 of 60")
 
 
+def test_a_kept_answer_is_run_again_any_point_is_chosen_and_its_influence_located(page, training_picture, answered_url):
+    attributed(page, training_picture)
+    page.get_by_role("button", name="Run again").click()
+    expect(notice(page)).to_contain_text("the same images with the same scores")
+    assert page.url == answered_url
+    page.get_by_text("Influence and visual similarity").click()
+    point = page.locator(".fi-scatter circle").nth(5)
+    point.dispatch_event("click")
+    expect(point).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#chosen")).to_contain_text("Rank 55 of 60")  # the least first, so that the best lies on top
+    page.get_by_role("button", name="Show where the influence sits").click()
+    expect(page.locator("#experiment img")).to_have_count(2)
+
+
 def test_a_link_that_leads_nowhere_says_so(browser, app_url):
     for wrong in ("0123456789abcdef", "..%2F..%2Fetc"):
         with opened(browser, f"{app_url}/?result={wrong}", viewport=DESKTOP) as page:
