@@ -247,16 +247,19 @@ def index_check(
         str, typer.Option("--lora", metavar="FILE", help="LoRA whose metadata says what it was trained on")
     ],
     key: KeyChoices = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="FILE", help="base model's file, whose hash LoRAs state")
+    ] = None,
 ) -> None:
-    """Hold a folder of training images against what a LoRA states that it was trained on."""
+    """Hold a folder of training images, and a base model, against what a LoRA states that it was trained on."""
     from ..examples.belonging import compared
     from ..examples.layouts.keys import parse_choices
     from ..examples.metadata import training_images
     from ..models.adapter_file import read_adapter
 
     file = read_adapter(parse_adapter(lora).file)
-    for found in compared(file.metadata, training_images(folder, parse_choices(key or ()))):
-        typer.echo(f"{found.of:9} {found.verdict:11} {found.told}".rstrip())
+    for found in compared(file.metadata, training_images(folder, parse_choices(key or ())), model):
+        typer.echo(visible(f"{found.of:10} {found.verdict:10} {found.told}".rstrip()))
 
 
 @index.command("info")
