@@ -66,7 +66,10 @@ def test_the_training_set_is_searched_and_a_picture_drawn(client: Client, app_ur
     assert image.id in [one["id"] for one in found]
     assert found[0]["licence_url"].startswith("https://")
     assert urllib.request.urlopen(app_url + found[0]["thumbnail"]).headers["content-type"] == "image/webp"
-    drawn = client.predict(prompt="red apple", seed=1, steps=2, api_name="/generate")
+    drawn, remarks = client.predict(prompt="red apple", seed=1, steps=2, api_name="/generate")
+    assert remarks == []
+    _, remarks = client.predict(prompt="a (red:1.3) apple", seed=1, steps=1, api_name="/generate")
+    assert "“(red:1.3)” in the prompt is read as plain text" in remarks[0]
     assert drawn.endswith("red-apple-seed-1.png")
 
 

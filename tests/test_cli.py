@@ -116,6 +116,7 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
         Image.new("RGB", (20, 20), colour).save(images / f"{i}.png")
         split = {"split": "held_out"} if colour == "orange" else {}
         rows.append(json.dumps({"file_name": f"{i}.png", "text": f"{colour} square", "creator": "Ada"} | split))
+    rows[0] = json.dumps({"file_name": "0.png", "text": "red square " * 30, "creator": "Ada"})
     rows.append('{"file_name": "gone.png", "text": "gone"}')
     (images / "metadata.jsonl").write_text("\n".join(rows))
     model = ["--model", str(tiny_checkpoint)]
@@ -130,6 +131,7 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
     built = forwardinf(*build)
     assert built.returncode == 0, built.stderr
     assert "images: 5 of 5 in " in built.stderr
+    assert "1 of 5 captions are longer than the model reads" in built.stderr
     assert "null pictures: 2 of 2 in " in built.stderr
     info = json.loads(forwardinf("index", "info", str(index)).stdout)
     assert (info["examples"], info["skipped"], info["embedder"], info["tunable"]) == (5, 1, "vae", "attention")

@@ -10,17 +10,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from made_records import record
 from PIL import Image, PngImagePlugin
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from forwardinf.cli.main import app
 from forwardinf.errors import UnreadablePicture
 from forwardinf.examples.decoding import read_picture, sandbox
+from forwardinf.examples.provenance import generators
 from forwardinf.examples.provenance.generation import Generation, Lora, read_generation
-from forwardinf.examples.provenance.prompts import plain
+from forwardinf.examples.provenance.prompts import as_written, plain
 from forwardinf.models.generation import MAX_PROMPT
 from forwardinf.records.origin import agreement, compared, facts_of, origin_notes, searched
+from forwardinf.records.reading import reading_notes
+from forwardinf.types import Adapter, ModelSpec
 from forwardinf.web import query, query_view
 
 WEBUI = (
@@ -185,14 +190,83 @@ def test_the_hash_in_a_file_agrees_with_the_model_or_differs_or_cannot_be_compar
     assert agreement(whole[:10], model) == "differs"
 
 
+def test_the_hash_of_before_reads_the_second_mebibyte_and_says_nothing_of_a_smaller_file(tmp_path: Path):
+    large, small = tmp_path / "large.ckpt", tmp_path / "small.ckpt"
+    large.write_bytes(bytes(0x100000) + b"weights")
+    small.write_bytes(b"weights")
+    assert agreement(hashlib.sha256(b"weights").hexdigest()[:8], large) == "agrees"
+    assert agreement(hashlib.sha256(b"").hexdigest()[:8], small) == "differs"
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_the_adapter_in_a_file_is_this_indexs_or_another_or_cannot_be_compared(tmp_path: Path, recorded: bool):
+    """AUTOMATIC1111 takes the hash that kohya's sd-scripts recorded, and else that of what follows the header."""
+    adapter = tmp_path / "fruit.safetensors"
+    metadata = {"sshs_model_hash": "12" * 32} if recorded else {}
+    save_file({"a.lora_up.weight": torch.ones(2, 2)}, adapter, metadata)
+    inside = hashlib.sha256(torch.ones(2, 2).numpy().tobytes()).hexdigest()
+    spec = ModelSpec(str(tmp_path), adapter=Adapter(str(adapter)))
+
+    def told(digest: str, of: ModelSpec = spec) -> str:
+        stated = read_generation(png(parameters=WEBUI.replace("aabbccddeeff", digest)))
+        return origin_notes(record(query={"prompt": stated.prompt, "generation": compared(stated, of)}))[2]
+
+    mine = "12" * 6 if recorded else inside[:12]
+    assert told(mine) == f"The file says that it was made with LoRA fruit ({mine}), which is this index’s."
+    assert told(hashlib.sha256(adapter.read_bytes()).hexdigest()[:12]).endswith("which is this index’s.")
+    for of, digest in ((spec, "aabbccddeeff"), (ModelSpec(str(tmp_path)), mine)):
+        assert "which is not this index’s: the answer is about another model" in told(digest, of)
+    assert told("none").endswith("that hash cannot be compared with this index’s.")
+
+
+def test_forge_is_known_by_its_version():
+    forge = WEBUI.replace("v1.9", "f2.0.1v1.10.1-previous-664-gd557aef9").replace(
+        "Euler a,", "Euler, Schedule type: Simple,"
+    )
+    found = read_generation(png(parameters=f"{forge}, Module 1: ae, Diffusion in Low Bits: Automatic"))
+    assert (found.program, found.prompt, found.sampler) == ("Forge", "a red apple, shiny", "Euler")
+    assert found.loras == (Lora("fruit", 0.8, "aabbccddeeff"),)
+
+
+def test_a_graph_costs_no_more_than_the_nodes_near_its_first_samplers():
+    """A ring of samplers took as many walks around it as it has nodes, until the child's time was up."""
+    sampler = {"sampler_name": "euler", "steps": 1, "cfg": 1, "seed": 3}
+    ring = {
+        str(n): {"class_type": "KSampler", "inputs": {
+            **sampler, **{key: [str((n + 1) % 3000), 0] for key in ("model", "positive", "negative")}}}
+        for n in range(3000)
+    }  # fmt: skip
+    assert len(generators._near_samplers(ring)) == generators.MOST_NODES
+    assert read_generation(png(prompt=json.dumps(ring))).seed == "3"
+    assert generators._near_samplers(COMFY) == {key: COMFY[key] for key in ("3", "10", "6", "7", "4")}
+
+
+def test_a_text_is_read_no_further_than_people_write():
+    """Each of these beginnings had the rest of the line searched for an end that is not there."""
+    found = read_generation(png(parameters="a red apple\nSteps: 20\n" + "Hashes: {" * 100_000))
+    assert found.prompt == "a red apple"
+
+
+def test_what_a_typed_prompt_says_in_vain_is_told_by_every_door():
+    assert as_written("a (fruit) [bowl]") == ""
+    assert as_written("a (red:1.3) apple <lora:fruit:0.8>").startswith(
+        "“<lora:fruit:0.8>” and “(red:1.3)” in the prompt"
+    )
+    model: Any = SimpleNamespace(unread_text=lambda prompt: "on a hill")
+    unread, vain = reading_notes(model, "a (red:1.3) apple on a hill")
+    assert unread.endswith("ignored: “on a hill”.")
+    assert vain.startswith("“(red:1.3)” in the prompt is read as plain text")
+
+
 def test_a_record_tells_what_the_file_says_and_how_it_compares(tmp_path: Path):
     stated = Generation(prompt="a red apple", program="ComfyUI", seed="7", model="v1", model_hash="3f2a9c1b22",
                         loras=(Lora("fruit", 0.8, "aabb"),), notes=("weights are not applied",))  # fmt: skip
-    kept = compared(stated, str(tmp_path))
+    kept = compared(stated, ModelSpec(str(tmp_path), adapter=Adapter(str(tmp_path / "none.safetensors"))))
     told = origin_notes(record(query={"prompt": "a red apple", "generation": kept}))
     assert told[0].startswith("The prompt is the one in the picture’s file. It says: written by ComfyUI · seed 7")
     assert "model hash 3f2a9c1b22; this index’s model has no such hash" in told[1]
-    assert told[2] == "Weights are not applied."
+    assert told[2].endswith("LoRA fruit (aabb); that hash cannot be compared with this index’s.")
+    assert told[3] == "Weights are not applied."
     for same, words in (("agrees", "which is this index’s model."), ("differs", "which is not this index’s model")):
         shown = kept.model_copy(update={"same_model": same})
         assert words in origin_notes(record(query={"prompt": "a red apple", "generation": shown}))[1]
@@ -204,7 +278,7 @@ def test_a_record_tells_what_the_file_says_and_how_it_compares(tmp_path: Path):
 
 def test_a_record_without_such_a_file_is_the_json_it_was():
     assert "generation" not in record().to_json()
-    kept = record(query={"prompt": "a", "generation": compared(Generation(prompt="a"), "model")})
+    kept = record(query={"prompt": "a", "generation": compared(Generation(prompt="a"), ModelSpec("model"))})
     assert type(kept).model_validate_json(kept.to_json()) == kept
 
 
@@ -229,6 +303,10 @@ def test_the_command_line_uses_the_prompt_of_the_file_and_says_so(
     assert "The prompt in the file is used: “a red apple, shiny” (written by AUTOMATIC1111 · seed 42" in told.stderr
     kept = json.loads(told.stdout)["query"]
     assert (kept["prompt"], kept["generation"]["same_model"]) == ("a red apple, shiny", "not stated")
+    long = CliRunner().invoke(app, [*asked, "--prompt", "(patch:1.3) " + "1 " * 100, "--json"])
+    unread, vain = json.loads(long.stdout)["query"]["notes"]
+    assert "longer than the model reads" in unread
+    assert "“(patch:1.3)”" in vain
     own = CliRunner().invoke(app, [*asked, "--prompt", "patch 1"])
     assert "The picture’s file carries another prompt: “a red apple, shiny”" in own.stdout
     assert "is used" not in own.stderr

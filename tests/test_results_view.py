@@ -9,7 +9,7 @@ import pytest
 from made_records import match, record
 from test_web_view import APPLE
 
-from forwardinf.records.record import GroupRecord, Record
+from forwardinf.records.record import AdapterRecord, GroupRecord, Record
 from forwardinf.records.store import Result
 from forwardinf.web import match_view, results_view
 
@@ -132,6 +132,15 @@ def test_a_match_tells_how_sure_it_is_and_whose_it_is():
     for part in ("Rank 1 of 1,234", "p = 0.03: none of 29 pictures", "1–3", "shown 25 times per epoch", "Microsoft"):
         assert part in shown
     assert 'href="https://example.org/licence"' in shown
+
+
+def test_a_match_tells_what_the_adapter_learned_of_it():
+    learned, forgot = (match(adapter=AdapterRecord(loss=loss, loss_without=0.08)) for loss in (0.02, 0.1))
+    shown = match_view.match(record(learned), learned, APPLE, "", "")
+    assert "75% less error" in shown
+    assert "mean denoising error 0.0200 with it, 0.0800 without" in shown
+    assert "25% more error" in match_view.match(record(forgot), forgot, APPLE, "", "")
+    assert "adapter" not in match_view.match(record(), match(), APPLE, "", "")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from forwardinf.examples.catalog import Catalog, TrainingImage
 from forwardinf.index.store import Index
 from forwardinf.jobs.queue import open_queue
 from forwardinf.models.generation import GenerationRequest
+from forwardinf.records.reading import reading_notes
 from forwardinf.records.store import FolderStore
 from forwardinf.web import forms, training_view, view
 from forwardinf.web.build import build
@@ -130,24 +133,29 @@ def test_filters_narrow_a_search():
 # Rendering
 
 
+def unread(end: str) -> tuple[str, ...]:
+    model: Any = SimpleNamespace(unread_text=lambda prompt: end)
+    return reading_notes(model, "a red apple")
+
+
 def test_nothing_is_remarked_on_a_prompt_that_is_read_and_known():
-    assert view.reading_remarks("", knows_a_word=True) == ""
+    assert view.reading_remarks((), knows_a_word=True) == ""
 
 
 def test_a_remark_says_what_was_not_read():
-    remark = view.reading_remarks("on a <b>hill</b>", knows_a_word=True)
+    remark = view.reading_remarks(unread("on a <b>hill</b>"), knows_a_word=True)
     assert 'role="status"' in remark
     assert "was ignored: “on a &lt;b&gt;hill&lt;/b&gt;”" in remark
 
 
 def test_a_prompt_without_a_known_word_gets_that_remark_alone():
-    remark = view.reading_remarks("яблоко", knows_a_word=False)
+    remark = view.reading_remarks(unread("яблоко"), knows_a_word=False)
     assert remark.count('role="status"') == 1
     assert "No word of this prompt" in remark
 
 
 def test_a_long_unread_end_is_shortened_in_the_middle():
-    remark = view.reading_remarks("beginning " + "filler " * 100 + "end", knows_a_word=True)
+    remark = view.reading_remarks(unread("beginning " + "filler " * 100 + "end"), knows_a_word=True)
     assert "“beginning" in remark
     assert "end”" in remark
     assert len(remark) < 400

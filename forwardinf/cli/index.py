@@ -108,6 +108,7 @@ def index_build(
     settings = load_settings(model=model, lora=lora, device=device, dtype=dtype, **where)
     sweeps = load_executor(settings)
     loaded = load_model(settings.model_spec(tunable))
+    _tell_cut_captions(loaded, source)
     plan = BuildPlan(draws=draws or BuildPlan.draws, seed=seed, embedder=embedder, kronecker=kronecker)
     asked = Asked(null, null_pictures)
     if dry_run:
@@ -176,6 +177,13 @@ def _read(folder: Path, key: list[str], strict: bool) -> Catalog:
         read = read_training_folder(folder, parse_choices(key), decode=True, strict=strict, on_progress=told)
     typer.echo(visible(read.described()), err=True)
     return read.catalog
+
+
+def _tell_cut_captions(model: PictureModel, source: Catalog) -> None:
+    """How many captions are read in part only; on stderr."""
+    if cut := sum(bool(model.unread_text(image.caption)) for image in source.images):
+        told = f"{cut:,} of {len(source.images):,} captions are longer than the model reads; their ends are left out."
+        typer.echo(told, err=True)
 
 
 def _summary(built: Index, asked: bool) -> str:

@@ -52,6 +52,7 @@ from .options import (
 )
 from .proof import verify
 from .regenerate import regenerate
+from .serve import serve
 from .suite import study
 from .train import train
 from .users import users as users_group
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from ..examples.decoding import Picture
     from ..methods.protocol import AttributionMethod
     from ..records.record import GenerationRecord
-    from ..types import Query
+    from ..types import ModelSpec, Query
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Which training images made this picture?")
 artwork = typer.Typer(no_args_is_help=True, help="The shipped training set.")
@@ -74,6 +75,7 @@ app.command()(methods)
 app.command()(verify)
 app.command()(regenerate)
 app.command()(counterfactual)
+app.command()(serve)
 app.add_typer(artwork, name="artwork")
 app.add_typer(train, name="train")
 app.add_typer(model, name="model")
@@ -102,14 +104,15 @@ def generate(
     """Generate a picture with the model."""
     from ..models.generation import GenerationRequest
     from ..models.registry import load_model
+    from ..records.reading import reading_notes
 
     request = GenerationRequest(prompt, seed, steps, guidance)
     if out.suffix.lower() not in (".png", ".webp", ".jpg", ".jpeg"):
         raise InvalidRequest(f"“{out.name}” does not end in .png, .webp or .jpg, so its format is unknown.")
     require_folder_of(out)
     loaded = load_model(load_settings(model=model, lora=lora, device=device).model_spec())
-    if unread := loaded.unread_text(prompt):
-        typer.echo(f"The end of the prompt was not read: “{unread}”.", err=True)
+    for note in reading_notes(loaded, prompt):
+        typer.echo(visible(note), err=True)
     loaded.generate(request).save(out)
     typer.echo(f"{out}: “{prompt}”, seed {seed}, {steps} steps, guidance {guidance:g}")
 
@@ -157,11 +160,11 @@ def attribute(
     where = {"executor": executor, "ray_address": ray_address, "ray_workers": ray_workers}
     given = {"model": model, "lora": lora, "embedder": embedder, "device": device, "dtype": dtype, **where}
     attributor = replace(load_attributor(index, tunable, cache, **given), journal=journal)
-    prompt, origin = _asked(prompt, original, attributor.model.spec.checkpoint)
+    prompt, origin = _asked(prompt, original, attributor.model.spec)
     query, start = attributor.query(read.rgb, prompt, read.sha256), time.perf_counter()
     answer, seconds = _answered(attributor, query, by, effort), round(time.perf_counter() - start, 1)
-    record = record_of(answer, attributor.index, top, notes=read.notes, file_name=picture.name, seconds=seconds)
-    record = with_origin(record, origin)
+    notes, name = _notes(read, attributor, query), picture.name
+    record = with_origin(record_of(answer, attributor.index, top, notes=notes, file_name=name, seconds=seconds), origin)
     typer.echo(record.to_json() if as_json else as_table(record), nl=not as_json)
     if csv:
         csv.write_text(as_csv(record, matches_of(answer, attributor.index.catalog)), encoding="utf-8", newline="")
@@ -176,7 +179,7 @@ def _read(file: Path) -> tuple[bytes, Picture]:
     return original, read_picture(original, name=file.name)
 
 
-def _asked(prompt: str | None, original: bytes, checkpoint: str) -> tuple[str, GenerationRecord | None]:
+def _asked(prompt: str | None, original: bytes, spec: ModelSpec) -> tuple[str, GenerationRecord | None]:
     """The prompt to ask with, which is the file's where none is given, and what the file says; the first is told."""
     from ..records.origin import compared, facts_of, searched
 
@@ -188,7 +191,14 @@ def _asked(prompt: str | None, original: bytes, checkpoint: str) -> tuple[str, G
     if prompt is None and stated.prompt:
         prompt, facts = stated.prompt, facts_of(stated)
         typer.echo(f"The prompt in the file is used: “{prompt}”{facts and f' ({facts})'}.", err=True)
-    return prompt or "", compared(stated, checkpoint)
+    return prompt or "", compared(stated, spec)
+
+
+def _notes(read: Picture, attributor: Attributor, query: Query) -> tuple[str, ...]:
+    """What was converted when the picture was read, and what of the prompt was not read."""
+    from ..records.reading import reading_notes
+
+    return (*read.notes, *reading_notes(attributor.model, query.fallback_caption or query.prompt))
 
 
 def _answered(attributor: Attributor, query: Query, by: AttributionMethod, effort: Effort | None) -> Answer:
@@ -199,44 +209,6 @@ def _answered(attributor: Attributor, query: Query, by: AttributionMethod, effor
             bar.total = progress.total
             bar.update(progress.done - bar.n)
     return answer_of(attributor, query, by, progress)
-
-
-@app.command()
-def serve(
-    model: Model = None,
-    revision: Annotated[str | None, typer.Option(help="revision of a model from the Hub; pin a commit")] = None,
-    family: Annotated[str | None, typer.Option(help="model family, to override what the checkpoint says")] = None,
-    lora: Lora = None,
-    index: IndexFolder = None,
-    embedder: EmbedderFolder = None,
-    results: Annotated[Path | None, typer.Option(help="folder for finished attributions")] = None,
-    review_url: Annotated[str | None, typer.Option(help="SQLAlchemy URL of the database of cases")] = None,
-    signing_key: Annotated[
-        Path | None, typer.Option(help="Ed25519 key (PEM) that evidence packs are signed with")
-    ] = None,
-    timestamp_url: Annotated[
-        str | None, typer.Option(help="RFC 3161 server that evidence packs are stamped by")
-    ] = None,
-    device: TorchDevice = None,
-    dtype: Dtype = None,
-    executor: SweepExecutor = None,
-    ray_address: RayAddress = None,
-    ray_workers: RayWorkers = None,
-    host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
-    port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
-    allow_host: Annotated[
-        str | None, typer.Option(help="further names that the app is served under, separated by commas")
-    ] = None,
-    users: Annotated[Path | None, typer.Option(help="file of those who may sign in")] = None,
-    insecure: Annotated[
-        bool | None, typer.Option("--insecure", help="listen beyond this machine without sign-in")
-    ] = None,
-) -> None:
-    """Open the app in the browser. What no flag says comes from FORWARDINF_MODEL, FORWARDINF_INDEX and so on."""
-    flags = dict(locals())  # named as the settings are
-    from ..web.build import serve as serve_app
-
-    serve_app(load_settings(**flags))
 
 
 @artwork.command("build")

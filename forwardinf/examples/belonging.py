@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..files.manifest import sha256_of
+from ..files.manifest import old_hash_of, sha256_of
 from .buckets import Shape, bucket_of, bucket_shapes
 from .catalog import Catalog, TrainingImage
 from .stated import Stated, StatedPictures
@@ -127,7 +126,7 @@ def _validation(stated: Stated, trained: int, held_out: tuple[TrainingImage, ...
 
 
 def _base(stated: Mapping[str, str], base: Path | None) -> Comparison:
-    """By the hashes that sd-scripts take of a single file: see `_old_hash`, and SHA-256."""
+    """By the hashes that sd-scripts take of a single file: see `old_hash_of`, and SHA-256."""
     named = f" of “{stated['name']}”" if "name" in stated else ""
     hashes = [(name, stated[name]) for name in ("new_hash", "hash") if name in stated]
     if not hashes:
@@ -137,15 +136,8 @@ def _base(stated: Mapping[str, str], base: Path | None) -> Comparison:
     if base is None or not base.is_file():
         why = "name its file" if base is None else f"“{base.name}” is no file, and has no such hash"
         return Comparison("base", NOT_STATED, f"{told}; {why}")
-    found = sha256_of(base) if which == "new_hash" else _old_hash(base)
+    found = sha256_of(base) if which == "new_hash" else old_hash_of(base)
     return Comparison("base", AGREES if found == wanted else DIFFERS, f"{told}; “{base.name}” has {found[:12]}")
-
-
-def _old_hash(file: Path) -> str:
-    """Eight digits of the SHA-256 of 64 KiB from 1 MiB on, by which web UIs once named checkpoints."""
-    with file.open("rb") as opened:
-        opened.seek(2**20)
-        return hashlib.sha256(opened.read(2**16)).hexdigest()[:8]
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -39,6 +39,13 @@ def sha256_of(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def old_hash_of(path: Path) -> str:
+    """Eight digits of the SHA-256 of 64 KiB from 1 MiB on, by which web UIs once named checkpoints and adapters."""
+    with path.open("rb") as file:
+        file.seek(2**20)
+        return hashlib.sha256(file.read(2**16)).hexdigest()[:8]
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The files of a folder with their SHA-256, by their path below the folder."""

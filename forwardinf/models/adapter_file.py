@@ -101,7 +101,7 @@ def read_adapter(path: str) -> AdapterFile:
 
     Raises MissingAsset, DamagedAsset, and UnsupportedModel for a pickle and for keys that are no adapter's.
     """
-    file = _file_of(Path(path))
+    file = file_of(Path(path))
     content = file.read_bytes()
     if content.startswith((b"PK", b"\x80")):
         raise UnsupportedModel(
@@ -120,7 +120,8 @@ def read_adapter(path: str) -> AdapterFile:
     return AdapterFile(file.name, digest.hexdigest(), layers, metadata, configs)
 
 
-def _file_of(path: Path) -> Path:
+def file_of(path: Path) -> Path:
+    """The file of an adapter that is named by it or by its folder; raises MissingAsset."""
     if path.is_file():
         return path
     if not path.is_dir():

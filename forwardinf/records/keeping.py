@@ -17,6 +17,7 @@ from ..examples.decoding import Picture, to_square
 from ..methods.protocol import AttributionMethod, settings_of
 from .csv import as_csv
 from .origin import compared, searched, with_origin
+from .reading import reading_notes
 from .record import Record
 from .recording import matches_of, record_of
 from .store import Asked, RecordStore, Result
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from ..attribution.answer import Answer
     from ..index.store import Index
+    from ..models.protocol import PictureModel
 
 QUERY_SIDE = 384  # pixels, of the picture that an answer keeps to be shown
 
@@ -53,16 +55,17 @@ def keep(
     name: str,
     top: int,
     seconds: float,
-    checkpoint: str,
+    model: PictureModel,
 ) -> Result:
     """Keep an answer about `picture`, a file `name` of `original` bytes, with its `top` images in the record.
 
-    What the file says of the model it came from is compared with `checkpoint`.
+    What the file says of the model it came from is compared with `model`.
     """
     stated, unread = searched(original)
-    notes = (*picture.notes, *filter(None, [unread]))
+    prompt = answer.query.fallback_caption or answer.query.prompt
+    notes = (*picture.notes, *filter(None, [unread]), *reading_notes(model, prompt))
     record = record_of(answer, index, top, notes=notes, file_name=name, seconds=seconds)
-    record = with_origin(record, compared(stated, checkpoint) if stated else None)
+    record = with_origin(record, compared(stated, model.spec) if stated else None)
     csv = as_csv(record, matches_of(answer, index.catalog))
     kept = store.save(record, csv, original, png_of(to_square(picture.rgb, QUERY_SIDE)))
     return kept if kept.record == record else replace(kept, again=beside(kept.record, record))

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO
 
-from ..errors import UnreadablePicture
-from ..examples.provenance.generation import Generation, read_generation
-from .record import GenerationRecord, LoraRecord, Record
+from ..errors import ForwardInfError, UnreadablePicture
+from ..examples.provenance.generation import Generation, Lora, read_generation
+from ..files.manifest import old_hash_of
+from ..types import Adapter, ModelSpec
+from .record import Agreement, GenerationRecord, LoraRecord, Record
 
-SHORTEST = 10  # hexadecimal digits of a SHA-256 that programs write for a checkpoint; 12 for an adapter
+# Hexadecimal digits that programs write: 10 of a checkpoint's SHA-256, 12 of an adapter's, 8 of the hash of before.
+SHORTEST = 8
 UNREAD = "The prompt that the file may carry was not read, as the file’s metadata {why}"
 _SHA256 = re.compile(rf"[0-9a-f]{{{SHORTEST},64}}")
-_HEADER = 8  # bytes of the length of a safetensors header
-
-Agreement = Literal["agrees", "differs", "not stated"]
+_HEADER, _LONGEST_HEADER = 8, 100_000_000  # bytes of the length of a safetensors header, and of the header at most
+_SMALL = 2**20  # bytes; smaller files have the same hash of before, all of them
+_RECORDED = ("sshs_model_hash", "sshs_legacy_hash")  # in the metadata of adapters by kohya's sd-scripts
 
 
 def searched(original: bytes) -> tuple[Generation | None, str]:
@@ -28,11 +33,22 @@ def searched(original: bytes) -> tuple[Generation | None, str]:
         return None, UNREAD.format(why=str(refusal))
 
 
-def compared(stated: Generation, checkpoint: str) -> GenerationRecord:
-    """What a file says as it is kept, compared with the model's `checkpoint`."""
+def compared(stated: Generation, spec: ModelSpec) -> GenerationRecord:
+    """What a file says as it is kept, compared with the model and its adapter."""
     facts = {key: value for key, value in vars(stated).items() if key != "loras"}
-    loras = tuple(LoraRecord(**vars(lora)) for lora in stated.loras)
-    return GenerationRecord(**facts, loras=loras, same_model=agreement(stated.model_hash, Path(checkpoint)))
+    loras = tuple(LoraRecord(**vars(lora), same=_same_adapter(lora, spec.adapter)) for lora in stated.loras)
+    return GenerationRecord(**facts, loras=loras, same_model=agreement(stated.model_hash, Path(spec.checkpoint)))
+
+
+def _same_adapter(stated: Lora, adapter: Adapter | None) -> Agreement:
+    """A model without an adapter is not the one that a picture with an adapter came from."""
+    from ..models.adapter_file import file_of
+
+    if adapter is None:
+        return "differs"
+    with suppress(ForwardInfError):
+        return agreement(stated.hash, file_of(Path(adapter.file)))
+    return "not stated"
 
 
 def with_origin(record: Record, origin: GenerationRecord | None) -> Record:
@@ -42,7 +58,9 @@ def with_origin(record: Record, origin: GenerationRecord | None) -> Record:
 def agreement(stated: str, file: Path) -> Agreement:
     """Whether a hash that programs write for a model file is that of `file`; a folder has none to compare.
 
-    Programs write the beginning of the SHA-256 of the file, or of a safetensors file without its header.
+    Programs write the beginning of the SHA-256 of the file (AUTOMATIC1111, of checkpoints), of a safetensors file
+    without its header (AUTOMATIC1111 and kohya's sd-scripts, of adapters, which may record it in their metadata), or of
+    64 KiB from its second MiB on (AUTOMATIC1111 and its Additional Networks, before 2023: 8 digits).
     """
     digest = stated.lower().removeprefix("0x")
     if not _SHA256.fullmatch(digest) or not file.is_file():
@@ -54,13 +72,23 @@ def agreement(stated: str, file: Path) -> Agreement:
 
 @lru_cache(maxsize=16)
 def _hashes(file: Path, size: int, changed: int) -> tuple[str, ...]:
-    found = []
-    for skipped in (False, True):
-        with file.open("rb") as content:
-            if skipped:
-                content.seek(_HEADER + int.from_bytes(content.read(_HEADER), "little"))
-            found.append(hashlib.file_digest(content, "sha256").hexdigest())
-    return tuple(found)
+    with file.open("rb") as content:
+        found = [hashlib.file_digest(content, "sha256").hexdigest()]
+        content.seek(0)
+        if (metadata := _metadata_of(content)) is not None:
+            found.append(hashlib.file_digest(content, "sha256").hexdigest())  # from the header's end on
+            recorded = (str(metadata.get(name, "")) for name in _RECORDED)
+            found += [value for value in recorded if _SHA256.fullmatch(value)]
+    return (*found, *([old_hash_of(file)] if size > _SMALL else ()))
+
+
+def _metadata_of(content: BinaryIO) -> dict[str, str] | None:
+    """What a safetensors header, which is read to its end, has as metadata; None where there is no such header."""
+    length = int.from_bytes(content.read(_HEADER), "little")
+    with suppress(ValueError, AttributeError, RecursionError):
+        if length <= _LONGEST_HEADER:
+            return dict(json.loads(content.read(length)).get("__metadata__", {}))
+    return None
 
 
 def facts_of(stated: Generation | GenerationRecord) -> str:
@@ -90,7 +118,8 @@ def origin_notes(record: Record) -> list[str]:
     else:
         first = "The picture’s file says how it was generated, without a prompt."
     said = f"{first} It says: {facts}." if facts else first
-    return [said, *filter(None, [_beside_the_model(stated)]), *_sentences(stated.notes if used else ())]
+    beside = filter(None, [_beside_the_model(stated), *map(_beside_the_adapter, stated.loras)])
+    return [said, *beside, *_sentences(stated.notes if used else ())]
 
 
 def _beside_the_model(stated: GenerationRecord) -> str:
@@ -102,6 +131,15 @@ def _beside_the_model(stated: GenerationRecord) -> str:
     if stated.model_hash:
         return f"{named}; this index’s model has no such hash to compare it with."
     return ""
+
+
+def _beside_the_adapter(lora: LoraRecord) -> str:
+    named = f"The file says that it was made with LoRA {_named(lora.name, lora.hash)}"
+    if lora.same == "agrees":
+        return f"{named}, which is this index’s."
+    if lora.same == "differs":
+        return f"{named}, which is not this index’s: the answer is about another model than it came from."
+    return f"{named}; {'that hash' if lora.hash else 'without a hash it'} cannot be compared with this index’s."
 
 
 def _sentences(notes: tuple[str, ...]) -> list[str]:

@@ -15,6 +15,7 @@ def _encodable(text: object) -> object:
     return text.encode("utf-8", "replace").decode("utf-8") if isinstance(text, str) else text
 
 
+Agreement = Literal["agrees", "differs", "not stated"]
 Text = Annotated[str, BeforeValidator(_encodable)]
 
 
@@ -28,6 +29,7 @@ class LoraRecord(_Part):
     name: Text
     weight: float | None = None
     hash: Text = ""
+    same: Agreement = Field(default="not stated", exclude_if=lambda same: same == "not stated")  # the index's adapter
 
 
 class GenerationRecord(_Part):
@@ -43,7 +45,7 @@ class GenerationRecord(_Part):
     model_hash: Text = ""
     loras: tuple[LoraRecord, ...] = ()
     notes: tuple[Text, ...] = ()  # what of the prompt is not honoured
-    same_model: Literal["agrees", "differs", "not stated"] = "not stated"  # the hash, beside the index's model
+    same_model: Agreement = "not stated"  # the hash, beside the index's model
 
 
 class QueryRecord(_Part):

@@ -103,5 +103,5 @@ class CaseRun:
             for now in sweep:
                 yield now
         answer, seconds = answer_of(self.attributor, query, self.method, now), round(time.perf_counter() - began, 1)
-        keep_it = partial(keep, name=picture.file_name, top=TOP, checkpoint=self.attributor.model.spec.checkpoint)
+        keep_it = partial(keep, name=picture.file_name, top=TOP, model=self.attributor.model)
         return keep_it(self.store, answer, index, read, original, seconds=seconds)

@@ -21,6 +21,7 @@ from ..examples.decoding import read_picture
 from ..methods.forward_inf import ForwardInf
 from ..models.generation import GenerationRequest
 from ..records.keeping import png_of
+from ..records.reading import reading_notes
 from ..review.cases import Case
 from . import asking, forms, query_view, runs
 from .guard import for_viewers
@@ -41,13 +42,14 @@ def add(served: Served, list_cases: Callable[[], Sequence[Case]]) -> None:
         whole, run = gr.Checkbox(label="weigh_all"), gr.JSON(label="run")
         prompt, guidance = gr.Textbox(example, label="prompt"), gr.Number(5.0, label="guidance")
         seed, steps = gr.Number(0, precision=0, label="seed"), gr.Number(25, precision=0, label="steps")
-        drawn, result = gr.File(label="picture"), gr.JSON(label="result")
+        drawn, remarks = gr.File(label="picture"), gr.JSON(label="remarks")
+        result = gr.JSON(label="result")
         text, limit = gr.Textbox("apple", label="text"), gr.Number(20, precision=0, label="limit")
         run_id, found = gr.Textbox(label="run"), gr.JSON(label="images")
         name, listed = gr.Textbox(label="name"), gr.JSON(label="cases")
         hidden = gr.Button()
     drawing = [prompt, seed, steps, guidance]
-    hidden.click(_generate(served), drawing, drawn, api_name="generate", **PUBLIC, **_MODEL)
+    hidden.click(_generate(served), drawing, [drawn, remarks], api_name="generate", **PUBLIC, **_MODEL)
     hidden.click(_attribute(served), [picture, known, whole], run, api_name="attribute", **PUBLIC, **_MANY)
     hidden.click(_result(served), run_id, result, api_name="result", **PUBLIC, **_MANY)
     hidden.click(_search(served), [text, limit], found, api_name="search_training_set", **PUBLIC, **_MANY)
@@ -71,18 +73,22 @@ def _told(handler: Callable[Arguments, Outcome]) -> Callable[Arguments, Outcome]
     return told
 
 
-def _generate(served: Served) -> Callable[..., str]:
+def _generate(served: Served) -> Callable[..., tuple[str, list[str]]]:
     @_told
-    def generate(prompt: str, seed: int = 0, steps: int = 25, guidance: float = 5.0) -> str:
-        """Draw a picture with the model; the same prompt, seed, steps and guidance give the same picture."""
+    def generate(prompt: str, seed: int = 0, steps: int = 25, guidance: float = 5.0) -> tuple[str, list[str]]:
+        """Draw a picture with the model; the same prompt, seed, steps and guidance give the same picture.
+
+        The remarks say what of the prompt is not read.
+        """
         request: GenerationRequest = forms.generation_request(prompt, seed, steps, guidance)
         with served.lock:
             png = png_of(served.ask(lambda attributor: attributor.model.generate(request)))
+            unread = served.ask(lambda attributor: reading_notes(attributor.model, request.prompt))
         folder = served.folder / "drawn"
         folder.mkdir(exist_ok=True)
         path = folder / query_view.file_name(request)
         path.write_bytes(png)
-        return str(path)
+        return str(path), list(unread)
 
     return generate
 

@@ -142,5 +142,5 @@ def _held_out(served: Served, now: AttributionProgress | None) -> int:
 def _kept(served: Served, question: Question, query: Query, now: AttributionProgress, seconds: float) -> Result:
     answer = answer_of(served.attributor, query, question.method, now)
     picture, original, name = question.picture, question.original, question.name
-    keep = partial(keeping.keep, name=name, top=TOP, checkpoint=served.attributor.model.spec.checkpoint)
+    keep = partial(keeping.keep, name=name, top=TOP, model=served.attributor.model)
     return keep(served.results, answer, served.index, picture, original, seconds=seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..examples.catalog import TrainingImage
-from ..records.record import Match, Record
+from ..records.record import AdapterRecord, Match, Record
 from ..records.text import licence_name, rank_range
 from .templates import render
 from .training_view import credit_facts, link
@@ -45,9 +45,18 @@ def _facts(record: Record, match: Match) -> list[tuple[str, str, str]]:
         facts.insert(2, ("Rank range", rank_range(match), "when any one noise level is left out"))
     if (match.repeats or 1) > 1:
         facts.append(("In training", f"shown {match.repeats} times per epoch", ""))
+    if match.adapter is not None:
+        facts.append(("Learned by the adapter", *_learned(match.adapter)))
     if match.is_fallback_caption:
         facts.append(("Caption", "used as the prompt", "as none was given, which raises this image’s score"))
     return facts
+
+
+def _learned(adapter: AdapterRecord) -> tuple[str, str]:
+    """How much of the model's error on the image the adapter took away, and both errors."""
+    share = 1 - adapter.loss / adapter.loss_without if adapter.loss_without > 0 else 0.0
+    errors = f"mean denoising error {adapter.loss:.4f} with it, {adapter.loss_without:.4f} without"
+    return f"{abs(share):.0%} {'less' if share >= 0 else 'more'} error", errors
 
 
 def _chance(record: Record, match: Match) -> tuple[str, str]:

@@ -22,6 +22,7 @@ from ..methods.forward_inf import ForwardInf
 from ..models.generation import MAX_GUIDANCE, MAX_PROMPT, MAX_STEPS, GenerationRequest
 from ..records.keeping import png_of
 from ..records.origin import searched
+from ..records.reading import reading_notes
 from . import forms, query_view, view
 from .scripts import script
 from .served import Served
@@ -190,7 +191,7 @@ def remarks(served: Served, prompt: str, drawn: bool = True) -> str:
     That it knows no word of it matters where a picture is generated from it.
     """
     known = not drawn or any(word in served.catalog.words for word in words_of(prompt))
-    return view.reading_remarks(served.ask(lambda attributor: attributor.model.unread_text(prompt)), known)
+    return view.reading_remarks(served.ask(lambda attributor: reading_notes(attributor.model, prompt)), known)
 
 
 def told(outcome: str, error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from .templates import render
 
@@ -48,20 +49,13 @@ def remark(message: str) -> str:
     return render("notice.html", role="status", opening="Please note", message=message)
 
 
-def reading_remarks(unread: str, knows_a_word: bool) -> str:
+def reading_remarks(notes: Sequence[str], knows_a_word: bool) -> str:
     """How much of a prompt the model could make sense of; empty where there is nothing to say."""
     if not knows_a_word:  # then it matters little how much of it was read
         return remark(
             "No word of this prompt occurs in a caption that the model was trained on. The picture is arbitrary."
         )
-    if unread:
-        return remark(f"The prompt is longer than the model reads. This end of it was ignored: “{_ending(unread)}”.")
-    return ""
-
-
-def _ending(text: str, longest: int = 80) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= longest else f"{text[: longest // 2].rstrip()} … {text[-longest // 2 :].lstrip()}"
+    return remark(" ".join(notes)) if notes else ""
 
 
 def without_front_matter(markdown: str) -> str:

@@ -1,7 +1,8 @@
 """How a picture was generated, as AUTOMATIC1111, Forge, ComfyUI, InvokeAI and Fooocus write it into their files.
 
 Run in a child process only: these bytes are a stranger's. `sd-parsers` knows the formats; what it does not read is
-added: hashes of LoRAs, ComfyUI's graph without its editor's copy, and both in the EXIF of JPEG and WebP.
+added: hashes of LoRAs, ComfyUI's graph without its editor's copy, and both in the EXIF of JPEG and WebP. Its time grows
+with the square of a text's length and of a graph's size, so it is given no more of either than people's files have.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -20,7 +22,12 @@ from sd_parsers.parsers import AUTOMATIC1111Parser, ComfyUIParser, FooocusParser
 _EXIF_FOLDER, _COMMENT = 0x8769, 0x9286
 _PARSERS = (FooocusParser, AUTOMATIC1111Parser, InvokeAIParser, ComfyUIParser)
 _LOADERS = ("ckpt_name", "unet_name")
+_GRAPHS = ("prompt", "workflow")
 _MARKS = ("parameters", "invokeai_metadata", "sd-metadata", "Dream", "prompt")
+LONGEST_TEXT = 50_000  # characters of what is no graph
+MOST_SAMPLERS, MOST_NODES = 10, 300  # of a graph: its first samplers, and the nodes nearest to them
+_SAMPLER = {"sampler_name", "steps", "cfg"}  # inputs by which sd-parsers knows one
+_FORGE = re.compile(r"\bVersion: f\d")
 _LORA_HASHES = re.compile(r'Lora hashes: "?([^"\n]{1,4000})')
 _SETTINGS = re.compile(r"\n(?:Negative prompt:|Steps:)")
 
@@ -40,7 +47,7 @@ def generation_in(data: bytes, format: str) -> dict[str, Any] | None:
     model, settings = (sampler.model, sampler.parameters) if sampler else (None, {})
     return _made(
         {
-            "program": found.generator.value,
+            "program": "Forge" if _FORGE.search(str(fields.get("parameters", ""))) else found.generator.value,
             "written": found.full_prompt,
             "negative": found.full_negative_prompt,
             "seed": settings.get("seed", settings.get("noise_seed", "")),
@@ -53,7 +60,7 @@ def generation_in(data: bytes, format: str) -> dict[str, Any] | None:
 
 
 def _made(stated: dict[str, Any]) -> dict[str, Any]:
-    return {key: value if isinstance(value, list) else _text(value) for key, value in stated.items()}
+    return {key: value if key == "loras" else _text(value) for key, value in stated.items()}
 
 
 def _text(value: object) -> str:
@@ -72,7 +79,7 @@ def _fields(image: Image.Image) -> dict[str, Any]:
     comment = exif.get_ifd(_EXIF_FOLDER).get(_COMMENT)
     if isinstance(comment, bytes | str):
         fields.setdefault("parameters", _comment(comment))
-    return fields
+    return {name: text if name in _GRAPHS else text[:LONGEST_TEXT] for name, text in fields.items()}
 
 
 def _comment(comment: bytes | str) -> str:
@@ -87,7 +94,7 @@ def _comment(comment: bytes | str) -> str:
 
 
 def _parsed(fields: dict[str, Any]) -> PromptInfo | None:
-    graph = _json(fields.get("prompt"))
+    graph = _near_samplers(_json(fields.get("prompt")))
     known = {**fields, "prompt": graph, "workflow": {"links": list(_links(graph))}}
     for parser in _PARSERS:
         with suppress(Exception):  # whatever a stranger wrote there
@@ -102,6 +109,22 @@ def _json(text: object) -> dict[str, Any]:
         found = json.loads(text)  # type: ignore[arg-type]
         return found if isinstance(found, dict) else {}
     return {}
+
+
+def _near_samplers(graph: dict[str, Any]) -> dict[str, Any]:
+    """The first samplers of a graph, and as many of the nodes that they depend on, nearest first, as are read."""
+    named = {str(node_id): node for node_id, node in graph.items()}
+    sources = dict[str, list[str]]()
+    for _, source, _, node_id, *_ in _links(graph):
+        sources.setdefault(node_id, []).append(source)
+    samplers = [node_id for node_id, inputs in _inputs(named) if inputs.keys() >= _SAMPLER][:MOST_SAMPLERS]
+    kept, waiting = dict.fromkeys(samplers), deque(samplers)
+    while waiting and len(kept) < MOST_NODES:
+        for source in sources.get(waiting.popleft(), ()):
+            if source in named and source not in kept and len(kept) < MOST_NODES:
+                kept[source] = None
+                waiting.append(source)
+    return {node_id: named[node_id] for node_id in kept}
 
 
 def _links(graph: dict[str, Any]) -> Iterator[tuple[Any, ...]]:

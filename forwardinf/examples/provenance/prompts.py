@@ -13,7 +13,10 @@ _WEIGHED = re.compile(r"(?<!\\)\(((?:[^()\\]|\\.){0,1000}):\s?[-+]?\d{0,6}\.?\d{
 _BARE = re.compile(r"(?<!\\)\(((?:[^()\\]|\\.){0,1000})\)")
 _WEAKENED = re.compile(r"(?<!\\)\[([^\[\]\\:|]{0,1000})\]")
 _SCHEDULED = re.compile(r"(?<!\\)\[[^\[\]:|]{0,1000}[:|][^\[\]]{0,1000}\]")
-_DEEPEST = 10  # parentheses within one another
+AS_WRITTEN = (
+    "{named} in the prompt {is_read} as plain text: no model here weighs words or takes an adapter from a prompt"
+)
+_DEEPEST, _SHOWN = 10, 60  # parentheses within one another; characters of what is quoted
 
 
 def plain(written: str) -> tuple[str, list[tuple[str, float | None]], list[str]]:
@@ -34,6 +37,16 @@ def plain(written: str) -> tuple[str, list[tuple[str, float | None]], list[str]]
     text = re.sub(r"\\([()\[\]])", r"\1", text)
     text = re.sub(r" ?,(?: ?,)+", ",", re.sub(r" +", " ", text))
     return text.strip(" ,"), adapters, notes
+
+
+def as_written(prompt: str) -> str:
+    """What a prompt that is read as it stands says in vain; empty where that is nothing.
+
+    Of weights only those with a number, as in (word:1.3): captions have parentheses too.
+    """
+    found = [match.group() for pattern in (_TAG, _WEIGHED) if (match := pattern.search(prompt))]
+    named = " and ".join(f"“{text if len(text) <= _SHOWN else f'{text[:_SHOWN]}…'}”" for text in found)
+    return AS_WRITTEN.format(named=named, is_read="are read" if len(found) > 1 else "is read") if found else ""
 
 
 def _number(text: str) -> float | None:
