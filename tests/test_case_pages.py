@@ -18,6 +18,7 @@ from made_records import match
 from forwardinf.attribution.attributor import Attributor
 from forwardinf.index.store import Index
 from forwardinf.jobs.queue import open_queue
+from forwardinf.jobs.under_way import UnderWay
 from forwardinf.models.registry import load_model
 from forwardinf.records.store import FolderStore
 from forwardinf.review.cases import load_case, pictures_of
@@ -157,6 +158,48 @@ def test_a_run_that_waits_for_the_model_can_be_stopped(client: TestClient, desk:
         ended()
     assert "Stopped: 0 of 1 answered" in client.get(f"{url}/run").json()["html"]
     assert not desk.served.lock.locked()
+
+
+def test_a_run_that_had_not_ended_when_the_app_did_goes_on_when_it_is_back(client: TestClient, desk: cases.Desk):
+    url = begun(client, 0, 1)
+    with desk.served.lock:  # so that nothing is answered before the app ends
+        client.post(f"{url}/run")
+        desk.close()
+    del desk.__dict__["runs"]  # what another process does not have
+    assert "Stop" not in client.get(f"{url}/run").json()["html"]
+    del desk.__dict__["runs"]
+    desk.go_on()
+    ended()
+    assert "Done: 2 of 2 answered" in client.get(f"{url}/run").json()["html"]
+    del desk.__dict__["runs"]
+    desk.go_on()
+    assert "runs" not in desk.__dict__  # as none is left over, not even the database is opened
+
+
+def test_a_run_that_ends_the_app_twice_is_told_and_not_tried_again_by_itself(client: TestClient, desk: cases.Desk):
+    url, killed = begun(client, 0), UnderWay(desk.served.runs.folder / "cases")
+    for _ in range(2):
+        killed.begin("1")
+    killed.begin("7")  # of a case that is not there any more
+    desk.go_on()
+    state = client.get(f"{url}/run").json()
+    assert (state["runs"], "ended twice during this run" in state["html"]) == (False, True)
+    assert killed.left_over() == []
+    assert client.post(f"{url}/run").json()["runs"]
+    ended()
+    assert "Done: 1 of 1" in client.get(f"{url}/run").json()["html"]
+
+
+def test_a_run_that_gets_on_between_two_kills_is_tried_again(tmp_path: Path):
+    work = UnderWay(tmp_path)
+    work.begin("1")
+    assert work.left_over() == [("1", True)]
+    work.begin("1")
+    assert work.left_over() == [("1", False)]
+    work.got_on("1")
+    assert work.left_over() == [("1", True)]
+    work.end("1")
+    assert work.left_over() == []
 
 
 def test_a_picture_that_cannot_be_answered_is_named_and_the_others_are(client, desk, monkeypatch):

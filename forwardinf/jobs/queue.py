@@ -64,6 +64,11 @@ class RunQueue(Generic[Step]):
         for run in list(self._runs.values()):
             self._put_in_line_again(run)
 
+    @property
+    def folder(self) -> Path:
+        """Where the runs are kept, by this process alone."""
+        return self._kept.folder
+
     def start(self, answer: Answer[Step]) -> None:
         """Begin to answer what is in line."""
         self._thread = threading.Thread(target=self._work, args=[answer], name="forwardinf-runs", daemon=True)

@@ -143,6 +143,7 @@ def serve(settings: Settings) -> None:
                 served = Served(index, Path(settings.model), loading, results, worker, folder, runs_of, finished, drawn)
                 runs_of.start(partial(runs.answering, served))
                 desk = cases.Desk.of(served, settings, store, (*PAGE_NAMES, *review_pages(settings)))
+                desk.go_on()
                 app = application(desk, announce, settings, sessions)
                 server = Server(app, listener, on_end=partial(_end, desk))
                 loading.add_done_callback(lambda loaded: server.stop() if loaded.exception() else None)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from ...config import Settings
-from ...errors import DamagedAsset, MissingAsset
+from ...errors import DamagedAsset, MissingAsset, StorageFailed
 from ...examples.decoding import read_picture, to_square
 from ...files import atomic
 from ...index.store import Index
+from ...jobs.under_way import UnderWay
 from ...records.history import History
 from ...records.keeping import QUERY_SIDE, png_of
 from ...records.store import FolderStore
@@ -22,6 +24,8 @@ from ...review.thumbnails import thumbnails_in
 from ..frame import Navigation
 from ..served import Served
 from .runs import CaseRuns
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,20 @@ class Desk:
 
     @cached_property
     def runs(self) -> CaseRuns:
-        return CaseRuns(self.served, self.database)
+        return CaseRuns(self.served, self.database, self._under_way)
+
+    @property
+    def _under_way(self) -> UnderWay:
+        """Beside the runs of questions, which are one process's as well."""
+        return UnderWay(self.served.runs.folder / "cases")
+
+    def go_on(self) -> None:
+        """Start the runs again that had not ended when the app did."""
+        try:
+            if self._under_way.left_over():
+                self.runs.go_on()
+        except StorageFailed as error:
+            log.error("Runs of cases do not go on.", exc_info=error)
 
     def close(self) -> None:
         """Stop every run."""

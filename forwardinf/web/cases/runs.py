@@ -1,4 +1,7 @@
-"""Runs of cases: each belongs to the server, so it goes on when its page is left, and all take turns on the model."""
+"""Runs of cases: each belongs to the server, so it goes on when its page is left, and all take turns on the model.
+
+A run that had not ended when the app did goes on when the app is back, as what was answered stays.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from dataclasses import dataclass, field
 
 from ...attribution.attributor import DEFAULT_METHOD
 from ...attribution.shortlist import Effort
-from ...errors import ForwardInfError, StopRequested
-from ...review.cases import Case, Picture
+from ...errors import ForwardInfError, MissingAsset, StopRequested
+from ...jobs.under_way import UnderWay
+from ...review.cases import Case, Picture, numbered_case
 from ...review.database import Database
 from ...review.run import TOP, CaseRun, Outcome
 from ...stopping import heeded
@@ -20,6 +24,7 @@ log = logging.getLogger(__name__)
 PATIENCE = 0.2  # seconds between two looks at whether a run that waits for the model is still wanted
 GIVE_WAY = 0.05  # seconds after each picture, in which others get the model who wait for it
 FAILED = "Something went wrong; the details are in the server’s log. What was answered stays."
+ENDED_THE_APP = "The app ended twice during this run, so it does not go on by itself. What was answered stays."
 
 
 @dataclass
@@ -41,13 +46,14 @@ class CaseProgress:
 
 
 class CaseRuns:
-    """The last run of each case since the app began."""
+    """The last run of each case since the app began; `under_way` keeps which had not ended."""
 
-    def __init__(self, served: Served, database: Database) -> None:
-        self._served, self._database = served, database
+    def __init__(self, served: Served, database: Database, under_way: UnderWay) -> None:
+        self._served, self._database, self._under_way = served, database, under_way
         self._last: dict[int, CaseProgress] = {}  # by the case's number
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
+        self._closing = False
 
     def of(self, case: Case) -> CaseProgress | None:
         return self._last.get(case.id)
@@ -58,6 +64,7 @@ class CaseRuns:
             last = self._last.get(case.id)
             if last and last.runs:
                 return last
+            self._under_way.begin(str(case.id))
             self._last[case.id] = progress = CaseProgress(case)
             thread = threading.Thread(target=self._run, args=[progress], name="forwardinf-case", daemon=True)
             self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
@@ -69,8 +76,23 @@ class CaseRuns:
         if last := self.of(case):
             last.stop.set()
 
+    def go_on(self) -> None:
+        """Start again what had not ended when the app did; what ended it twice is only told."""
+        for number, worth_it in self._under_way.left_over():
+            try:
+                case = numbered_case(self._database, int(number))
+            except MissingAsset:
+                self._under_way.end(number)
+                continue
+            if worth_it:
+                self.start(case)
+            else:
+                self._under_way.end(number)
+                self._last[case.id] = CaseProgress(case, outcome=ENDED_THE_APP)
+
     def close(self) -> None:
-        """Ask every run to stop, and wait until it has."""
+        """Ask every run to stop, and wait until it has; it goes on when the app is back."""
+        self._closing = True
         for last in self._last.values():
             last.stop.set()
         for thread in self._threads:
@@ -87,6 +109,10 @@ class CaseRuns:
         except Exception as error:
             log.error("The run of a case failed", exc_info=error)
             progress.outcome = FAILED
+        if self._closing:
+            self._under_way.leave(str(progress.case.id))
+        else:
+            self._under_way.end(str(progress.case.id))
 
     def _answer(self, progress: CaseProgress) -> None:
         run = self._served.ask(
@@ -103,6 +129,7 @@ class CaseRuns:
             finally:
                 self._served.lock.release()
             progress.done += 1
+            self._under_way.got_on(str(progress.case.id))
             progress.stop.wait(GIVE_WAY)
 
     def _take_turn(self, progress: CaseProgress) -> None:
