@@ -170,6 +170,67 @@ def test_a_kept_answer_is_run_again_any_point_is_chosen_and_its_influence_locate
     expect(page.locator("#experiment img")).to_have_count(2)
 
 
+def test_a_match_is_drawn_again_from_its_caption_and_the_prompt_without_it(page, answered_url):
+    page.goto(answered_url)
+    expect(page.locator("[data-result]")).to_be_visible()
+    page.get_by_role("button", name="Draw it from its caption").click()
+    drawn = page.get_by_role("region", name="Drawn from its caption")
+    expect(drawn.get_by_role("img")).to_have_count(8)
+    expect(drawn.get_by_role("status")).to_contain_text("than any of 4 pictures of images that the model never saw")
+    assert all(-1 <= float(text) <= 1 for text in drawn.locator("li small").all_inner_texts())
+    page.get_by_role("button", name="Draw the prompt without it").click()
+    without = page.get_by_role("region", name="Drawn without this image")
+    expect(without.get_by_role("status")).to_contain_text("Other prompts: ")
+    expect(drawn).to_have_count(0)
+    rows = without.locator("tbody tr")
+    expect(rows).to_have_count(3 + 1 + 2)
+    chosen, by_chance = (
+        sum(float(row.locator("small").nth(place).inner_text()) for row in rows.all()[:3]) / 3 for place in (1, 2)
+    )
+    assert chosen < by_chance
+    expect(page.get_by_role("button", name="Stop drawing")).to_be_hidden()
+    page.get_by_role("button", name="Draw the prompt without it").click()
+    page.get_by_role("button", name="Stop drawing").click()
+    expect(page.get_by_role("button", name="Stop drawing")).to_be_hidden()
+    page.get_by_role("button", name="Show where the influence sits").click()  # the model is free again
+    expect(page.locator("#experiment img")).to_have_count(2)
+
+
+def test_kept_answers_are_sought_laid_side_by_side_put_on_a_sheet_and_deleted(
+    browser, app_url, answered_url, results_folder
+):
+    store = FolderStore(results_folder)
+    kept = store.load(answered_url.rpartition("=")[2])
+    for prompt in ("lonely snail", "lonely <b>crown"):
+        asked = kept.record.query.model_copy(update={"prompt": prompt, "fallback_caption": None})
+        store.save(kept.record.model_copy(update={"query": asked}), kept.csv, kept.original, kept.picture)
+    with opened(browser, f"{app_url}/history", viewport=DESKTOP) as page:
+        page.get_by_label("Search").fill("lonely")
+        lines = page.locator("#lines tbody tr")
+        expect(lines).to_have_count(2)
+        compare = page.get_by_role("button", name="Two side by side")
+        for box in lines.get_by_role("checkbox").all():
+            expect(compare).to_be_disabled()
+            box.check()
+        compare.click()
+        expect(page.get_by_role("heading", name="Two answers")).to_be_visible()
+        expect(page.locator("main")).to_contain_text("20 training images are in both lists")
+        expect(page.locator(".fi-two > section")).to_have_count(2)
+        expect(page.locator(".fi-two")).to_contain_text("“lonely <b>crown”")
+        assert violations(page) == []
+        page.go_back()
+        expect(page.get_by_label("Search")).to_have_value("lonely")
+        page.get_by_role("link", name="Contact sheet").click()
+        expect(page.locator(".fi-contact > li")).to_have_count(2)
+        expect(page.locator(".fi-contact > li").first.locator("img")).to_have_count(1 + 3)
+        page.locator(".fi-contact img").evaluate_all("(all) => Promise.all(all.map((image) => image.decode()))")
+        assert violations(page) == []
+        page.go_back()
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.get_by_role("button", name="Delete the answer about").first.click()
+        expect(lines).to_have_count(1)
+
+
 def test_a_link_that_leads_nowhere_says_so(browser, app_url):
     for wrong in ("0123456789abcdef", "..%2F..%2Fetc"):
         with opened(browser, f"{app_url}/?result={wrong}", viewport=DESKTOP) as page:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
 from made_cases import answer, made_case, opened, png
 from made_records import match
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from chromium import DESKTOP, PHONE, cut_off, violations
 from chromium import opened as opened_page
+from conftest import ASSETS
 from forwardinf.index.store import Index
 from forwardinf.records.store import FolderStore
-from forwardinf.review.cases import Case, Picture, load_case, pictures_of
+from forwardinf.review.cases import Case, Given, Picture, add_pictures, load_case, pictures_of
 from forwardinf.review.chain import standing
 from forwardinf.review.database import Database
 from forwardinf.review.decisions import decisions_of
@@ -190,6 +193,33 @@ def test_a_case_is_begun_filled_and_searched_in_the_browser(browser, app_url, da
         expect(page.locator("#lines")).to_contain_text("1.png")
     case = load_case(database, "By hand")
     assert [(one.file_name, one.prompt) for one in pictures_of(database, case)] == [("0.png", ""), ("1.png", "a crown")]
+
+
+def test_decisions_on_near_duplicates_that_exclude_each_other_are_told_on_the_pages_of_both(browser, app_url, database):
+    original, smaller = ASSETS / "emoji/pictures/fluent/1f9a9.webp", io.BytesIO()
+    with Image.open(original) as image:
+        image.resize((48, 48)).save(smaller, format="PNG")
+    twice = [Given("flamingo.webp", original.read_bytes()), Given("small.png", smaller.getvalue())]
+    add_pictures(database, "Twice", twice)
+    case = load_case(database, "Twice")
+    with opened_page(browser, f"{app_url}/cases/{case.id}/1", viewport=DESKTOP) as page:
+        reviewing(page, "Ada")
+        decide(page, "1", "same outline")
+        saved(page, 1)
+        page.keyboard.press("Enter")
+        expect(page.locator("#review h1")).to_contain_text("Picture 2")
+        decide(page, "4", "other pose")
+        saved(page, 2)
+        for number, other in ((1, 2), (2, 1)):
+            page.goto(f"{app_url}/cases/{case.id}/{number}")
+            told = page.get_by_role("note").filter(has_text="Contradiction on near-duplicates.")
+            expect(told).to_contain_text("Ada: infringes; Ada: no match")
+            expect(told.get_by_role("link")).to_have_text(f"picture {other}")
+        page.goto(f"{app_url}/cases/{case.id}")
+        told = page.locator("#reviewers").get_by_role("note")
+        expect(told).to_contain_text("Ada decided infringes on picture 1: “same outline”")
+        told.get_by_role("link", name="picture 2").click()
+        expect(page.locator("#review h1")).to_contain_text("Picture 2")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -10,6 +10,7 @@ const pages = new Map(); // pictures that were loaded beforehand, by number
 let compared = null;
 let loading = null; // the number of the picture that is on its way
 let undecided = new Set();
+const onlySees = $('.fi-only-seeing') !== null; // a viewer, who decides nothing
 
 const review = () => $('#review');
 const panel = () => $('[data-panel]:not([hidden])', bench);
@@ -76,6 +77,7 @@ function hasAuthor() {
 }
 
 function decide(verdict) {
+  if (onlySees) return tell('Deciding is for reviewers; you are signed in as a viewer.');
   if (!hasAuthor()) return;
   const of = panel();
   const text = reason(of).value.trim();
@@ -316,4 +318,4 @@ addEventListener('beforeunload', (event) => {
 
 begin();
 review().focus({ preventScroll: true });
-if (!author.value.trim() && matchMedia('(hover: hover)').matches) author.focus(); // elsewhere a keyboard would cover the page
+if (!author.value.trim() && !onlySees && matchMedia('(hover: hover)').matches) author.focus(); // elsewhere a keyboard would cover the page
