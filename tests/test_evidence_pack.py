@@ -9,6 +9,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from stamp_server import stamp_server
 
 from forwardinf.errors import DamagedAsset, InvalidSettings, MissingAsset
 from forwardinf.records.store import FolderStore
-from forwardinf.review import seal
+from forwardinf.review import report_pdf, seal
 from forwardinf.review.database import Database
 from forwardinf.review.decisions import decide, withdraw
 from forwardinf.review.dossier import Dossier, gather
@@ -101,6 +102,19 @@ def test_the_report_says_who_decided_what_and_what_was_not_examined(dossier: Dos
     assert "<b>漢" not in html
     assert "http" not in "".join(part for part in html.split('"') if part.startswith(("http", "//")))
     assert html.count("data:image/png;base64,") == 3
+
+
+@pytest.mark.parametrize("prompt", ["a crown", "王冠"])
+def test_the_pdf_says_where_its_font_lacks_a_character(dossier: Dossier, monkeypatch: pytest.MonkeyPatch, prompt: str):
+    written: list[str] = []
+    write = report_pdf._Page.text_block
+    monkeypatch.setattr(
+        report_pdf._Page, "text_block", lambda page, *texts: (written.extend(texts), write(page, *texts))
+    )
+    first, *others = dossier.entries
+    asked = replace(first, picture=replace(first.picture, prompt=prompt))
+    report_as_pdf(replace(dossier, entries=(asked, *others)))
+    assert (report_pdf.LACKING in written) is (prompt == "王冠")
 
 
 def test_the_pdf_has_the_same_pictures_and_ends_whole(dossier: Dossier):

@@ -20,11 +20,12 @@ from .text import agreement_as_text, decision_as_text, many
 
 FONT = Path(__file__).with_name("fonts") / "DejaVuSans.ttf"
 UNPRINTABLE = "□"  # for a character that the font lacks; the HTML report has all
+LACKING = f"{UNPRINTABLE} stands for a character that the font of this PDF lacks; the HTML report has it."
 MARGIN, THUMBNAIL, PICTURE, KEPT_TOGETHER = 18, 16, 45, 16  # millimetres
 
 
 def report_as_pdf(dossier: Dossier) -> bytes:
-    """The same content as the HTML report. Text in scripts that the font lacks is shown as □."""
+    """The same content as the HTML report. Text in scripts that the font lacks is shown as □, and that is said."""
     page = _Page()
     page.set_title(f"{dossier.case.name}: report")
     page.set_creation_date(datetime.fromisoformat(dossier.as_of))
@@ -46,6 +47,8 @@ def report_as_pdf(dossier: Dossier) -> bytes:
     page.text_block(*agreement_as_text(dossier.agreement, dossier.contradictions).split("\n"))
     page.heading("The chain of decisions")
     page.text_block(f"Its head is {dossier.head}.")
+    if page.lacks_some:
+        page.text_block(LACKING)
     return bytes(page.output())
 
 
@@ -61,6 +64,7 @@ class _Page(FPDF):
         font = self.fonts["dejavu"]
         assert isinstance(font, TTFFont)
         self._printable = frozenset(font.cmap)
+        self.lacks_some = False  # whether anything was written as UNPRINTABLE
         self.add_page()
 
     def heading(self, text: str, size: int = 14) -> None:
@@ -86,6 +90,7 @@ class _Page(FPDF):
     def _write(self, text: str, height: float) -> None:
         text = visible(text)
         shown = "".join(one if one == "\n" or ord(one) in self._printable else UNPRINTABLE for one in text)
+        self.lacks_some |= shown != text
         wrap = WrapMode.WORD if " " in text else WrapMode.CHAR
         self.multi_cell(0, height, shown, new_x=XPos.LMARGIN, new_y=YPos.NEXT, wrapmode=wrap, align=Align.L)
 
