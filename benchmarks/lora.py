@@ -5,7 +5,8 @@ make bench-lora, or: python benchmarks/lora.py --keys kohya --images 20
 A LoRA is trained on a few pictures that the shipped model has never seen, saved by each program's keys, and read again
 as `--lora` reads it. Its index takes null pictures drawn with the LoRA left out. From the caption of each training
 picture, the model then draws one picture with the LoRA, which should find that training picture first, and one without
-it, which should find none that stands out.
+it, which should find none that stands out. The training pictures' errors should behave as trained on beside those of as
+many others, and as many others' should not.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from forwardinf.attribution.attributor import DEFAULT_METHOD, Attributor
 from forwardinf.attribution.build_null import QUERIES, measure_null
+from forwardinf.attribution.membership import in_words, membership_of
 from forwardinf.attribution.null_pictures import Drawn
 from forwardinf.config import ASSETS
 from forwardinf.examples.catalog import Catalog, TrainingImage
@@ -59,7 +61,9 @@ def main() -> None:
     print(f"trained on {asked.images} pictures for {recipe.steps} steps: {time.perf_counter() - began:.0f} s")
     for keys in asked.keys:
         with tempfile.TemporaryDirectory() as work:
-            report(keys, *found(attributor_of(keys, factors, recipe, source, asked.null_pictures, Path(work)), source))
+            attributor = attributor_of(keys, factors, recipe, source, asked.null_pictures, Path(work))
+            by_errors(keys, attributor, source, asked.seed)
+            report(keys, *found(attributor, source))
 
 
 def unseen(artwork: Catalog, count: int, seed: int) -> Catalog:
@@ -95,6 +99,15 @@ def found(attributor: Attributor, source: Catalog) -> tuple[list[Trial], list[Tr
     with model.without_adapter():
         pictures = [attributor.model.generate(request) for request in requests]
     return with_it, [judged(attributor, image, picture) for (_, image), picture in zip(numbered, pictures, strict=True)]
+
+
+def by_errors(keys: str, attributor: Attributor, source: Catalog, seed: int) -> None:
+    """Whether the training pictures, and as many others, behave as trained on beside as many more."""
+    known, reserve = {image.id for image in source.images}, Catalog.load(ASSETS / "emoji").of_split("reserve").images
+    drawn = random.Random(seed + 1).sample([image for image in reserve if image.id not in known], 2 * len(known))
+    never, held_out = (replace(source, images=tuple(drawn[part::2])) for part in (0, 1))
+    for told, images in (("its own", source), ("others", never)):
+        print(f"{keys}: {told}: {in_words(membership_of(attributor.model, images, held_out)).told}")
 
 
 def trial(attributor: Attributor, image: TrainingImage, seed: int) -> Trial:

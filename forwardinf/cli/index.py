@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..config import load_settings, parse_adapter
+from ..config import load_settings
 from ..visible import visible
+from .check import index_check
 from .options import (
     Dtype,
+    KeyChoices,
     Lora,
     Model,
     RayAddress,
@@ -60,19 +62,12 @@ Null = Annotated[
         "by default held-out images, or with a LoRA and too few of them drawn ones",
     ),
 ]
-KeyChoices = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--key",
-        metavar="FIELD=KEY",
-        help="which key of the metadata gives a field, as in text=description; `text=` for no captions; repeatable",
-    ),
-]
 Sketch = Annotated[
     bool, typer.Option(help="keep 4 KB an image that say where to look first, so that answers weigh few images")
 ]
 
 index = typer.Typer(no_args_is_help=True, help="Build and inspect the index of a training set.")
+index.command("check")(index_check)
 
 
 @index.command("build")
@@ -246,28 +241,6 @@ def index_embed(
         by = load_embedder(embedder, loaded)
         made = embed_anew(opened, by, pictures, out, partial(tell, "embeddings"))
     typer.echo(f"{out}: {made.info.examples:,} images by {made.info.embedder}, no null, {made.fingerprint[:12]}…")
-
-
-@index.command("check")
-def index_check(
-    folder: Path,
-    lora: Annotated[
-        str, typer.Option("--lora", metavar="FILE", help="LoRA whose metadata says what it was trained on")
-    ],
-    key: KeyChoices = None,
-    model: Annotated[
-        Path | None, typer.Option("--model", metavar="FILE", help="base model's file, whose hash LoRAs state")
-    ] = None,
-) -> None:
-    """Hold a folder of training images, and a base model, against what a LoRA states that it was trained on."""
-    from ..examples.belonging import compared
-    from ..examples.layouts.keys import parse_choices
-    from ..examples.metadata import training_images
-    from ..models.adapter_file import read_adapter
-
-    file = read_adapter(parse_adapter(lora).file)
-    for found in compared(file.metadata, training_images(folder, parse_choices(key or ())), model):
-        typer.echo(visible(f"{found.of:10} {found.verdict:10} {found.told}".rstrip()))
 
 
 @index.command("info")

@@ -52,6 +52,14 @@ Dtype = Annotated[
         "on CUDA, unless every weight may move, and else float32",
     ),
 ]
+KeyChoices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key",
+        metavar="FIELD=KEY",
+        help="which key of the metadata gives a field, as in text=description; `text=` for no captions; repeatable",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, with everything needed to reproduce it")]
 ReportFile = Annotated[Path | None, typer.Option("-o", "--out", help="file to write the JSON to")]
 IndexFolder = Annotated[
