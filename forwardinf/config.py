@@ -6,6 +6,7 @@ import math
 import os
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -32,10 +33,14 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FORWARDINF_", frozen=True)
 
     model: str = Field(
-        str(ASSETS / "emoji-diffusion"), description="folder or Hub id of a checkpoint in diffusers' format"
+        str(ASSETS / "emoji-diffusion"),
+        description="checkpoint: folder or Hub id in diffusers' format, or a single .safetensors file",
     )
     revision: str | None = Field(None, description="Hub revision; pin the resolved commit")
     family: str | None = Field(None, description="model family, to override what the checkpoint says")
+    prediction: Literal["epsilon", "v_prediction"] | None = Field(
+        None, description="what the UNet of a single file predicts, where the file does not say"
+    )
     lora: str | None = Field(
         None, description="LoRA on the model: .safetensors file or PEFT's folder, and :weight where that is not 1"
     )
@@ -118,7 +123,7 @@ class Settings(BaseSettings):
         tunable = tunable or ("adapter" if adapter else ModelSpec.tunable)
         usual = "float16" if self.device.startswith("cuda") and tunable != "all" else "float32"
         dtype = self.dtype or index_dtype or usual
-        return ModelSpec(self.model, self.revision, self.family, dtype, self.device, tunable, adapter)
+        return ModelSpec(self.model, self.revision, self.family, dtype, self.device, tunable, adapter, self.prediction)
 
 
 def parse_adapter(written: str) -> Adapter:

@@ -41,7 +41,7 @@ class Adapter:
 class ModelSpec:
     """Which model, where from, and which of its weights a query may move."""
 
-    checkpoint: str  # a folder, or a Hub id
+    checkpoint: str  # a folder, a Hub id, or a single .safetensors file
     revision: str | None = None
     family: str | None = None  # a file of forwardinf/models; None: the one that reads this kind of checkpoint
     dtype: str = "float32"
@@ -49,10 +49,11 @@ class ModelSpec:
     # Or "adapter", "attention", "cross-attention k,v", or a regular expression over parameter names.
     tunable: str = "all"
     adapter: Adapter | None = None
+    prediction: str | None = None  # what a single file's UNet predicts, where the file does not say
 
     @property
     def name(self) -> str:
-        """What people call the model: its folder or id without what is before it, and its adapter."""
+        """What people call the model: its folder, file or id without what is before it, and its adapter."""
         base = PurePath(self.checkpoint).name
         return f"{base} + {self.adapter.name}" if self.adapter else base
 

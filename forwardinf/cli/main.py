@@ -6,7 +6,6 @@ Heavy imports happen inside the commands, so that `--help` answers at once.
 from __future__ import annotations
 
 import errno
-import json
 import sys
 import time
 from dataclasses import replace
@@ -25,6 +24,7 @@ from .case import case
 from .counterfactual import counterfactual
 from .index import index
 from .methods import methods
+from .model import model_group
 from .options import (
     WORK,
     AsJson,
@@ -44,7 +44,6 @@ from .options import (
     SweepExecutor,
     TorchDevice,
     Tunable,
-    Work,
     load_attributor,
     method_from,
     progress_bar,
@@ -68,7 +67,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Which training images made this picture?")
 artwork = typer.Typer(no_args_is_help=True, help="The shipped training set.")
-model = typer.Typer(no_args_is_help=True, help="Release and measure the shipped model.")
 app.add_typer(index, name="index")
 app.add_typer(study, name="study")
 app.command()(methods)
@@ -78,12 +76,12 @@ app.command()(counterfactual)
 app.command()(serve)
 app.add_typer(artwork, name="artwork")
 app.add_typer(train, name="train")
-app.add_typer(model, name="model")
+app.add_typer(model_group, name="model")
 app.add_typer(answers, name="answers")
 app.add_typer(case, name="case")
 app.add_typer(users_group, name="users")
 
-EMOJI, EMOJI_DIFFUSION = ASSETS / "emoji", ASSETS / "emoji-diffusion"
+EMOJI = ASSETS / "emoji"
 
 Prompt = Annotated[str | None, typer.Option(help="what the picture was generated from; by default what its file says")]
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -230,27 +228,6 @@ def artwork_verify(folder: Annotated[Path, typer.Argument(help="folder of pictur
     catalog = Catalog.load(folder)
     catalog.verify()
     typer.echo(f"{folder}: {len(catalog.images):,} pictures, each as catalogued")
-
-
-@model.command("release")
-def model_release(
-    work: Work = WORK, out: Annotated[Path, typer.Option(help="where it ships")] = EMOJI_DIFFUSION
-) -> None:
-    """Copy WORK/pipeline to the assets in half precision, with contact sheet, figures, model card and manifest."""
-    from ..training.release import release
-
-    release(work, EMOJI, out)
-
-
-@model.command("figures")
-def model_figures(
-    model: Model = None, as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False
-) -> None:
-    """Measure the shipped model: reconstruction, speed, memory, and how well prompts are followed."""
-    from ..training.figures import as_table, measure
-
-    figures = measure(load_settings(model=model).model_spec(), EMOJI)
-    typer.echo(json.dumps(figures, indent=1) if as_json else as_table(figures))
 
 
 def main() -> None:

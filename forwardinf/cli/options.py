@@ -26,7 +26,10 @@ WORK = Path(os.environ.get("FORWARDINF_TRAINING", ".training"))
 STUDIES = ASSETS / "studies"
 
 Work = Annotated[Path, typer.Option(help="folder of checkpoints, loss logs and sample sheets")]
-Model = Annotated[str | None, typer.Option("--model", help="folder or Hub id of a Stable Diffusion or SDXL checkpoint")]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="Stable Diffusion or SDXL checkpoint: folder, Hub id, or a single .safetensors file"),
+]
 Lora = Annotated[
     str | None,
     typer.Option(

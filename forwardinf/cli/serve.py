@@ -15,6 +15,9 @@ def serve(
     model: Model = None,
     revision: Annotated[str | None, typer.Option(help="revision of a model from the Hub; pin a commit")] = None,
     family: Annotated[str | None, typer.Option(help="model family, to override what the checkpoint says")] = None,
+    prediction: Annotated[
+        str | None, typer.Option(help="epsilon or v_prediction, where a single file does not say which")
+    ] = None,
     lora: Lora = None,
     index: IndexFolder = None,
     embedder: EmbedderFolder = None,

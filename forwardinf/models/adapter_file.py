@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load
 
 from ..errors import DamagedAsset, MissingAsset, UnsupportedModel
+from .weights_file import unreadable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,6 +97,11 @@ class AdapterFile:
         return float(alpha) / (math.sqrt(layer.rank) if config.get("use_rslora") else layer.rank)
 
 
+def is_adapter(keys: Iterable[str]) -> bool:
+    """Whether a file with these keys is meant as an adapter, whole or not."""
+    return any(_split(key) for key in keys)
+
+
 def read_adapter(path: str) -> AdapterFile:
     """An adapter from a .safetensors file, or from a folder that PEFT wrote.
 
@@ -103,17 +109,12 @@ def read_adapter(path: str) -> AdapterFile:
     """
     file = file_of(Path(path))
     content = file.read_bytes()
-    if content.startswith((b"PK", b"\x80")):
-        raise UnsupportedModel(
-            f"“{file.name}” is a pickle, which can run any program when it is opened, so it is not. Save it as "
-            ".safetensors where you trust it: safetensors.torch.save_file(torch.load(…, weights_only=True), …)."
-        )
     try:
         tensors = load(content)
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
     except SafetensorError as error:
-        raise DamagedAsset(f"“{file.name}” is no safetensors file, or is cut short. Fetch it again.") from error
+        raise unreadable(file.name, content) from error
     digest = hashlib.sha256(content)
     configs = _configs(file, tensors, metadata, digest)
     layers = _layers(file.name, tensors)

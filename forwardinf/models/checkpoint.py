@@ -1,4 +1,4 @@
-"""A checkpoint in diffusers' format: the class that it names, and its pipeline."""
+"""A checkpoint, a folder in diffusers' format or a single file: the class of its pipeline, and the pipeline itself."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from safetensors import SafetensorError
 
 from ..errors import DamagedAsset, InvalidSettings, MissingAsset, UnsupportedModel
 from ..files import manifest
+from .single_file import kind_of
+from .single_file_pipeline import networks_of
+from .weights_file import read_header
 
 if TYPE_CHECKING:
     from ..types import ModelSpec
@@ -25,22 +28,31 @@ Pipeline = TypeVar("Pipeline", bound=DiffusionPipeline)
 
 
 def pipeline_class(spec: ModelSpec) -> str:
-    """The class that a checkpoint's model_index.json names; empty where it names none.
+    """The class that a checkpoint's model_index.json names, or that a single file is of; empty where none is named.
 
-    Raises MissingAsset or DamagedAsset where the file cannot be read.
+    Raises MissingAsset or DamagedAsset where it cannot be read, UnsupportedModel for another kind of file.
     """
+    if (file := Path(spec.checkpoint)).is_file():
+        return kind_of(read_header(file)).pipeline
     with _failures_of(spec):
         index = DiffusionPipeline.load_config(spec.checkpoint, revision=spec.revision)
     return str(index.get("_class_name") or "")
 
 
 def load_pipeline(spec: ModelSpec, kind: type[Pipeline], needed: tuple[str, ...], **options: object) -> Pipeline:
-    """A folder or Hub id as a pipeline of `kind` in float32, from safetensors only; a manifest is verified first.
+    """A file, folder or Hub id as a pipeline of `kind` in float32, from safetensors only; a manifest is verified first.
 
     Raises MissingAsset or DamagedAsset, UnsupportedModel where it lacks one of the `needed` components, and
     InvalidSettings where this machine does not have the device of `spec`.
     """
     require_device(spec.device)
+    if Path(spec.checkpoint).is_file():
+        return _from_file(spec, kind, **options)
+    if spec.prediction is not None:
+        raise InvalidSettings(
+            "FORWARDINF_PREDICTION is for a checkpoint in one file. What a folder's UNet predicts is said by "
+            "prediction_type in scheduler/scheduler_config.json; leave the setting out."
+        )
     folder = Path(spec.checkpoint)
     if (folder / manifest.NAME).is_file():
         manifest.verify_manifest(folder)
@@ -58,6 +70,16 @@ def load_pipeline(spec: ModelSpec, kind: type[Pipeline], needed: tuple[str, ...]
             f"“{folder.name}” has no {lacking[0]}, which a {kind.__name__} needs here. Try a complete checkpoint."
         )
     return pipeline
+
+
+def _from_file(spec: ModelSpec, kind: type[Pipeline], **options: object) -> Pipeline:
+    header = read_header(Path(spec.checkpoint))
+    found = kind_of(header)
+    if found.pipeline != kind.__name__:
+        raise UnsupportedModel(
+            f"“{header.name}” is {found.title}, so it cannot be read as another family. Leave FORWARDINF_FAMILY out."
+        )
+    return kind(**networks_of(header, found, spec), **options)
 
 
 def _require_folders(spec: ModelSpec, needed: tuple[str, ...]) -> None:

@@ -34,7 +34,8 @@ class StableDiffusion(LatentDiffusion):
 
 
 def load(spec: ModelSpec) -> StableDiffusion:
-    """Load a folder or Hub id in diffusers' format."""
+    """Load a single file, or a folder or Hub id in diffusers' format."""
     needed = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-    pipeline = load_pipeline(spec, StableDiffusionPipeline, needed, safety_checker=None, requires_safety_checker=False)
+    absent = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    pipeline = load_pipeline(spec, StableDiffusionPipeline, needed, **absent)
     return StableDiffusion(pipeline, spec)

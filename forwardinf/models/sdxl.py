@@ -86,6 +86,6 @@ class StableDiffusionXL(LatentDiffusion):
 
 
 def load(spec: ModelSpec) -> StableDiffusionXL:
-    """Load a folder or Hub id in diffusers' format."""
+    """Load a single file, or a folder or Hub id in diffusers' format."""
     needed = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
     return StableDiffusionXL(load_pipeline(spec, StableDiffusionXLPipeline, needed, add_watermarker=False), spec)

@@ -50,7 +50,7 @@ def _tensor(content: np.ndarray, dtype: torch.dtype, shape: tuple[int, ...]) -> 
 def _anywhere(job: SweepJob) -> SweepJob:
     """The same job by names that mean the same in other folders, and to a process that sees one GPU."""
     spec, index = job.model, job.index
-    checkpoint = str(Path(spec.checkpoint).resolve()) if Path(spec.checkpoint).is_dir() else spec.checkpoint
+    checkpoint = str(Path(spec.checkpoint).resolve()) if Path(spec.checkpoint).exists() else spec.checkpoint
     adapter = spec.adapter and replace(spec.adapter, file=str(Path(spec.adapter.file).resolve()))
     model = replace(spec, checkpoint=checkpoint, adapter=adapter, device=spec.device.partition(":")[0])
     return replace(job, model=model, index=replace(index, folder=str(Path(index.folder).resolve())))
