@@ -9,6 +9,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from forwardinf.review.report_pdf import report_as_pdf
 from forwardinf.review.verify import verified
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
-REASON = "same outline <b>漢</b>"
+REASON = "same outline <b>é</b>"
 
 
 @pytest.fixture
@@ -93,13 +94,13 @@ def test_the_report_says_who_decided_what_and_what_was_not_examined(dossier: Dos
             "Not examined at all: picture 2 (1.png)",
             "Ada",
             "infringes",
-            "same outline &lt;b&gt;漢&lt;/b&gt;",
+            "same outline &lt;b&gt;é&lt;/b&gt;",
             "looked again",
         ),
         *(dossier.head, dossier.entries[0].picture.sha256, "https://example.org/licence", "1 (1–3)"),
     ):
         assert told in html, told
-    assert "<b>漢" not in html
+    assert "<b>é" not in html
     assert "http" not in "".join(part for part in html.split('"') if part.startswith(("http", "//")))
     assert html.count("data:image/png;base64,") == 3
 
@@ -190,6 +191,31 @@ def test_every_file_that_is_changed_removed_or_added_is_named(pack: Path):
     pack.write_bytes(whole)
     (fault,) = faults_of(pack, lambda files: files.update({"pictures/003/original.png": b""}))
     assert fault.startswith("pictures/003/original.png was added")
+
+
+def test_a_file_with_another_name_beside_its_bytes_than_in_the_directory_is_refused(pack: Path):
+    whole = pack.read_bytes()
+    at = whole.index(b"signature.json")
+    pack.write_bytes(whole[:at] + b"Signature.json" + whole[at + 14 :])
+    with pytest.raises(DamagedAsset, match="directory is damaged"):
+        verified(pack)
+
+
+def test_every_byte_of_the_manifest_counts(pack: Path):
+    whole = pack.read_bytes()
+    begin = whole.index(b"manifest.json") + len("manifest.json")
+    for at in range(begin, begin + 1700, 5):
+        pack.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with suppress(DamagedAsset):
+            assert verified(pack).faults, at
+
+
+def test_every_byte_of_the_file_of_the_signature_counts(pack: Path):
+    with zipfile.ZipFile(pack) as archive:
+        whole = archive.read("signature.json")
+    for at in range(len(whole)):
+        changed = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+        assert faults_of(pack, lambda files, changed=changed: files.update({"signature.json": changed})), at
 
 
 def test_a_flipped_bit_anywhere_in_the_archive_does_not_go_unseen(pack: Path):

@@ -44,19 +44,24 @@ def load_public_key(path: Path) -> str:
 
 def signature_of(manifest: bytes, key: Ed25519PrivateKey) -> bytes:
     """The signature of a manifest with the public key that it can be checked by, as JSON; the same for the same key."""
-    public, signature = key.public_key().public_bytes_raw().hex(), key.sign(manifest).hex()
-    return canonical({"algorithm": "Ed25519", "public_key": public, "signature": signature})
+    return _as_json(key.public_key().public_bytes_raw(), key.sign(manifest))
+
+
+def _as_json(public: bytes, signature: bytes) -> bytes:
+    return canonical({"algorithm": "Ed25519", "public_key": public.hex(), "signature": signature.hex()})
 
 
 def signer_of(manifest: bytes, signature: bytes) -> str:
     """The public key (hexadecimal) whose signature of the manifest this is; raises DamagedAsset where it is none."""
     try:
         fields = json.loads(signature)
-        public = str(fields["public_key"])
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(bytes.fromhex(fields["signature"]), manifest)
+        public, sealed = bytes.fromhex(fields["public_key"]), bytes.fromhex(fields["signature"])
+        Ed25519PublicKey.from_public_bytes(public).verify(sealed, manifest)
     except (InvalidSignature, ValueError, KeyError, TypeError) as error:
         raise DamagedAsset("The signature is not one of this manifest.") from error
-    return public
+    if signature != _as_json(public, sealed):
+        raise DamagedAsset("The file of the signature is not as it was written.")
+    return public.hex()
 
 
 def stamped(manifest: bytes, server: str) -> bytes:

@@ -76,9 +76,16 @@ def _opened(path: Path) -> Pack:
 
 
 def _stored(content: bytes, entry: zipfile.ZipInfo) -> bytes:
-    """The bytes of a file that is stored as it is, whatever the ZIP's own checksum says: the manifest's counts."""
+    """The bytes of a file that is stored as it is, whatever the ZIP's own checksum says: the manifest's counts.
+
+    Raises BadZipFile where its name beside them is another than in the directory: programs differ in which they take.
+    """
     header = content[entry.header_offset : entry.header_offset + 30]
-    begin = entry.header_offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+    named = entry.header_offset + 30
+    begin = named + int.from_bytes(header[26:28], "little")
+    if content[named:begin] != entry.orig_filename.encode():
+        raise zipfile.BadZipFile(f"{entry.filename} has two names")
+    begin += int.from_bytes(header[28:30], "little")
     return content[begin : begin + entry.file_size]
 
 
@@ -89,9 +96,10 @@ def _manifest_of(name: str, files: dict[str, bytes]) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(files[MANIFEST])
         whole = canonical(manifest) == files[MANIFEST] and isinstance(manifest["files"], dict)
         whole = whole and all(
-            isinstance(picture["number"], int) and "answer" in picture for picture in manifest["pictures"]
+            isinstance(picture["number"], int) and {"answer", "sha256", "original"} <= picture.keys()
+            for picture in manifest["pictures"]
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedAsset(f"{MANIFEST} of “{name}” cannot be read.") from error
     if not whole:
         raise DamagedAsset(f"{MANIFEST} of “{name}” is not as it was written.")
