@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from ..errors import DamagedAsset, InvalidSettings, MissingAsset, UnsupportedModel
 from ..files import manifest
+from .folder import INDEX, instead, require_no_idle_adapter, require_whole, variant_of
 from .single_file import kind_of
 from .single_file_pipeline import networks_of
 from .weights_file import read_header
@@ -23,7 +24,6 @@ from .weights_file import read_header
 if TYPE_CHECKING:
     from ..types import ModelSpec
 
-ADAPTERS = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")  # as diffusers and PEFT name them
 Pipeline = TypeVar("Pipeline", bound=DiffusionPipeline)
 
 
@@ -58,12 +58,21 @@ def load_pipeline(spec: ModelSpec, kind: type[Pipeline], needed: tuple[str, ...]
         manifest.verify_manifest(folder)
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    _require_folders(spec, needed)
-    _require_no_idle_adapter(spec)
+    variant = None
+    if folder.is_dir():
+        require_whole(folder, needed)
+        variant = variant_of(folder, needed)
+        if spec.adapter is None:
+            require_no_idle_adapter(folder)
     with _failures_of(spec), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # about settings of generation, which no loss depends on
         pipeline: Pipeline = kind.from_pretrained(
-            spec.checkpoint, revision=spec.revision, dtype=torch.float32, use_safetensors=True, **options
+            spec.checkpoint,
+            revision=spec.revision,
+            variant=variant,
+            dtype=torch.float32,
+            use_safetensors=True,
+            **options,
         )
     if lacking := [name for name in needed if pipeline.components[name] is None]:
         raise UnsupportedModel(
@@ -80,31 +89,6 @@ def _from_file(spec: ModelSpec, kind: type[Pipeline], **options: object) -> Pipe
             f"“{header.name}” is {found.title}, so it cannot be read as another family. Leave FORWARDINF_FAMILY out."
         )
     return kind(**networks_of(header, found, spec), **options)
-
-
-def _require_folders(spec: ModelSpec, needed: tuple[str, ...]) -> None:
-    """Raise MissingAsset where a component's folder is missing; diffusers would put an empty tokenizer in its place."""
-    folder = Path(spec.checkpoint)
-    if not folder.is_dir():
-        return
-    with _failures_of(spec):
-        index = DiffusionPipeline.load_config(spec.checkpoint)
-    for name in needed:
-        if (index.get(name) or [None])[0] is not None and not (folder / name).is_dir():
-            raise MissingAsset(
-                f"The model “{folder.name}” names a {name} in model_index.json, but its folder {name}/ is missing. The "
-                "download may have been cut short; try a complete copy."
-            )
-
-
-def _require_no_idle_adapter(spec: ModelSpec) -> None:
-    """Raise UnsupportedModel where an adapter lies in a checkpoint's folder and none is loaded: losses miss it."""
-    beside = [name for name in ADAPTERS if (Path(spec.checkpoint) / name).is_file()]
-    if beside and spec.adapter is None:
-        raise UnsupportedModel(
-            f"“{Path(spec.checkpoint).name}” has an adapter beside its networks, {beside[0]}, which would not be used. "
-            "Name that file with --lora, or take it out of the folder."
-        )
 
 
 def require_device(device: str) -> None:
@@ -130,7 +114,7 @@ def _failures_of(spec: ModelSpec) -> Iterator[None]:
         name = folder.name
         if not folder.exists():
             raise MissingAsset(f"There is no model “{name}”: it is neither a folder nor a Hub id at hand.") from error
-        if not (folder / "model_index.json").is_file():
-            raise MissingAsset(f"“{name}” has no model_index.json, so it is not a diffusers pipeline.") from error
+        if not (folder / INDEX).is_file():
+            raise MissingAsset(instead(folder)) from error
         why = str(error).replace(str(folder), name)
         raise DamagedAsset(f"The model “{name}” could not be loaded: {why}") from error
