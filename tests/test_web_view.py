@@ -126,6 +126,7 @@ def test_words_are_found_by_their_beginnings_in_captions_and_creators(text, foun
 def test_filters_narrow_a_search():
     assert search(collection="noto") == ["noto-1f34e"]
     assert search(repeated=True) == ["noto-1f34e"]
+    assert search(licence="Apache-2.0") == ["noto-1f34e"]
     assert search(split="held_out") == ["openmoji-1f1e6"]
     assert len(search(split=forms.EVERY_SPLIT)) == 4
 

@@ -28,10 +28,10 @@ from .telling import Telling, spoken
 
 if TYPE_CHECKING:
     from ..examples.catalog import Catalog
+    from ..examples.metadata import TrainingFolder
     from ..index.build import BuildPlan
     from ..index.store import Index
     from ..models.protocol import PictureModel
-    from ..sweep.job import Executor
 
 WEIGHTS = (
     "cross-attention k,v | attention | all | adapter | a regular expression over names of the UNet's weights; by "
@@ -94,11 +94,13 @@ def index_build(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it takes, from 30 s of measuring")] = False,
 ) -> None:
     """Index a folder of training images: with metadata, captions in .txt files, Parquet, or WebDataset tars."""
+    from ..attribution.build_whole import WholePlan, build_whole
     from ..attribution.executor import load_executor
     from ..index.build import BuildPlan
     from ..models.registry import load_model
 
-    source = _read(folder, key or [], strict)
+    read = _read(folder, key or [], strict)
+    source = read.catalog
     where = {"executor": executor, "ray_address": ray_address, "ray_workers": ray_workers}
     settings = load_settings(model=model, lora=lora, device=device, dtype=dtype, **where)
     sweeps = load_executor(settings)
@@ -109,7 +111,8 @@ def index_build(
     if dry_run:
         typer.echo(_cost(loaded, source, plan, sketch, asked.at_most(source, loaded)))
         return
-    built = _built(loaded, source, out, plan, sketch, asked, sweeps)
+    with closing(Telling()) as tell:
+        built = build_whole(loaded, read, out, WholePlan(plan, sketch, null, asked.count), tell, sweeps)
     typer.echo(f"{out}: {_summary(built, asked.count > 0)}")
 
 
@@ -135,34 +138,7 @@ class Asked:
         return min(self.count, held_out) if only_held_out else self.count
 
 
-def _built(
-    model: PictureModel,
-    source: Catalog,
-    out: Path,
-    plan: BuildPlan,
-    sketch: bool,
-    asked: Asked,
-    sweeps: Executor | None,
-) -> Index:
-    """The index of a training set, with its sketches and its null."""
-    from ..attribution.attributor import DEFAULT_METHOD, Attributor
-    from ..attribution.build_null import chosen_null, measure_null
-    from ..attribution.build_sketch import build_sketch
-    from ..embedders.registry import load_embedder
-    from ..index.build import build_index
-
-    with closing(Telling()) as tell:
-        built = build_index(model, source, out, plan, tell)
-        if sketch:
-            built = build_sketch(model, built, on_progress=partial(tell, "sketches"))
-        if asked.count:
-            attributor = Attributor(model, built, load_embedder(plan.embedder, model), executor=sweeps)
-            if nulls := chosen_null(attributor, source, asked.null, asked.count, plan.seed):
-                built = measure_null(attributor, DEFAULT_METHOD, nulls, partial(tell, "null pictures"))
-    return built
-
-
-def _read(folder: Path, key: list[str], strict: bool) -> Catalog:
+def _read(folder: Path, key: list[str], strict: bool) -> TrainingFolder:
     """The training images of a folder; how it was read is told on stderr."""
     from ..examples.layouts.keys import parse_choices
     from ..examples.metadata import read_training_folder
@@ -171,7 +147,7 @@ def _read(folder: Path, key: list[str], strict: bool) -> Catalog:
         told = partial(tell, "reading")
         read = read_training_folder(folder, parse_choices(key), decode=True, strict=strict, on_progress=told)
     typer.echo(visible(read.described()), err=True)
-    return read.catalog
+    return read
 
 
 def _tell_cut_captions(model: PictureModel, source: Catalog) -> None:
@@ -249,6 +225,15 @@ def index_info(folder: Path) -> None:
     from ..index.info import read_info
 
     typer.echo(json.dumps(asdict(read_info(folder)), indent=1))
+
+
+@index.command("credits")
+def index_credits(folder: Path) -> None:
+    """The sources of an index's images as CSV: creator, licence, address and number of images, for a summary."""
+    from ..index.store import Index
+    from ..records.csv import credits_as_csv
+
+    typer.echo(credits_as_csv(Index.recorded_in(folder).catalog), nl=False)
 
 
 @index.command("verify")

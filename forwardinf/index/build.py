@@ -27,7 +27,7 @@ from ..types import LatentBatch
 from .curvature_file import FISHER, KRONECKER, write_fisher, write_kronecker
 from .finite import require_finite
 from .folder import BUILDING, IndexFolder
-from .info import INFO, SCHEMA, IndexInfo
+from .info import ABOUT, INFO, SCHEMA, IndexInfo
 from .mean_file import MEAN, write_mean
 from .neighbours import FILE_NAME as NEIGHBOURS
 from .neighbours import write_neighbours
@@ -96,7 +96,7 @@ def build_index(
         on_progress(IMAGES, min((number + 1) * plan.shard_size, len(images)), len(images))
     build.write_neighbours()
     build.write_curvature(plan.kronecker)
-    added_later = (SETTINGS, SCORES, SKETCH_INFO, SKETCHES, MEAN, UNADAPTED)
+    added_later = (SETTINGS, SCORES, SKETCH_INFO, SKETCHES, MEAN, UNADAPTED, ABOUT)
     derived = added_later if plan.kronecker else (KRONECKER, *added_later)
     build.folder.finish(build.names(plan.kronecker), derived)
     for n in range(info.examples):  # as indexes were before

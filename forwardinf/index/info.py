@@ -11,7 +11,7 @@ from ..draws import DrawPlan
 from ..errors import DamagedAsset, IndexMismatch, MissingAsset
 
 SCHEMA = 6
-INFO = "index.json"
+INFO, ABOUT = "index.json", "about.json"
 REMEDY = "Run `index build` again into this folder, which makes anew only what is damaged."
 
 

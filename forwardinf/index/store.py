@@ -1,7 +1,6 @@
 """An index on disk: latents and base losses in shards, the Fisher diagonal, embeddings, the catalog; one manifest.
 
-index.json                  fingerprints of the model and of the training images, draw plan, tunable weights, embedder,
-                            counts
+index.json                  fingerprints of the model and the training images, draws, tunable weights, embedder, counts
 catalog.parquet             one row per example
 thumbnails/                 pictures to show, at most 128 px, without metadata; see thumbnails.py
 shards/00000.safetensors    latents [n c h w] in float16, conditioning [n ...], base_losses and base_sizes [n d]
@@ -13,6 +12,7 @@ mean.safetensors            mean latents of the examples trained on; an index of
 unadapted.safetensors       of a model with an adapter: losses without it; see unadapted_file.py
 reference.json, .npz        the null: changes under pictures that the model never saw; see null_file.py
 sketch.json, .faiss          where to look first for what a query changes most; see sketch_file.py
+about.json                  when and from what it was built, and what was skipped; see about_file.py
 manifest.json               SHA-256 of every file above
 """
 
@@ -31,7 +31,7 @@ from ..files.manifest import Manifest
 from ..stopping import check
 from ..types import LatentBatch
 from .curvature_file import FISHER, KRONECKER, read_fisher, read_kronecker, weights_of
-from .info import INFO, REMEDY, IndexInfo, read_info
+from .info import ABOUT, INFO, REMEDY, IndexInfo, read_info
 from .mean_file import MEAN, read_mean
 from .neighbours import Neighbours
 from .null_file import FILES, NullChanges, read_null
@@ -136,7 +136,7 @@ class Index:
 
     @cached_property
     def _scoring(self) -> Manifest:
-        return self.thumbnail_files.unpacked.without_files(SKETCH_INFO, SKETCHES, MEAN, UNADAPTED)
+        return self.thumbnail_files.unpacked.without_files(SKETCH_INFO, SKETCHES, MEAN, UNADAPTED, ABOUT)
 
     def require(self, model: AttributableModel) -> None:
         """Raise IndexMismatch unless this index was made with `model`, and knows every weight that a query may move.

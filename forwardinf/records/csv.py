@@ -6,8 +6,10 @@ import csv
 import io
 import re
 from collections.abc import Iterable
+from dataclasses import astuple
 from typing import TYPE_CHECKING
 
+from ..examples.credits import credits_of
 from ..visible import visible
 from .record import FROM_CATALOG, Match, Record
 from .text import verdict_of
@@ -41,6 +43,16 @@ def as_csv(record: Record, matches: Iterable[Match]) -> str:
     for match in matches:
         credit = [inert(getattr(match, key)) for key in CREDIT]
         writer.writerow([inert(match.id), *_numbers(match), *credit, *asked])
+    return text.getvalue()
+
+
+def credits_as_csv(catalog: Catalog) -> str:
+    """The sources of a training set, one row each, beneath one header line: for a summary of training data."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(("source", "creator", "licence", "licence_url", "url", "images", "held_out"))
+    for credit, images, held_out in credits_of(catalog):
+        writer.writerow([*map(inert, astuple(credit)), images, held_out])
     return text.getvalue()
 
 

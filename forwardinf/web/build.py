@@ -179,7 +179,7 @@ def mounted(
 
     `name_of` says who asks, where people have to sign in.
     """
-    app = site.routes(desk.served.results, desk.index.thumbnail_files, lifespan)
+    app = site.routes(desk.served.results, desk.index, lifespan)
     cases.add_to(app, desk)
     if history.PLACE in dict(desk.navigation).values():
         history.add_to(app, desk)

@@ -15,6 +15,7 @@ from ..models.generation import MAX_GUIDANCE, MAX_SEED, MAX_STEPS, GenerationReq
 
 EVERY_COLLECTION = ""
 EVERY_SPLIT = ""
+EVERY_LICENCE = ""
 
 
 def generation_request(prompt: object, seed: object, steps: object, guidance: object) -> GenerationRequest:
@@ -52,6 +53,7 @@ class CatalogSearch:
     collection: str = EVERY_COLLECTION
     split: str = "train"
     repeated: bool = False  # only those that an epoch of training showed more than once
+    licence: str = EVERY_LICENCE
 
     def found_in(self, catalog: Catalog) -> list[TrainingImage]:
         """The matching pictures, each subject's styles side by side."""
@@ -61,6 +63,7 @@ class CatalogSearch:
             for image, words in catalog.by_subject
             if self.split in (EVERY_SPLIT, image.split)
             and self.collection in (EVERY_COLLECTION, image.collection)
+            and self.licence in (EVERY_LICENCE, image.licence)
             and (image.repeats > 1 or not self.repeated)
             and _has_all(words, beginnings)
         ]

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -17,7 +17,9 @@ from jinja2 import ChoiceLoader, DictLoader
 from starlette.staticfiles import StaticFiles
 
 from ..errors import ForwardInfError
+from ..index.store import Index
 from ..index.thumbnails import Thumbnails
+from ..records.csv import credits_as_csv
 from ..records.store import RecordStore
 from .templates import render, source_of
 
@@ -35,12 +37,13 @@ class Head:
     description: str
 
 
-def routes(results: RecordStore, thumbnails: Thumbnails, lifespan: Lifespan) -> FastAPI:
+def routes(results: RecordStore, index: Index, lifespan: Lifespan) -> FastAPI:
     """An application that serves icons, thumbnails and the files of kept results; pages are to be added to it."""
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=ERRORS)
     app.add_api_route("/results/{result_id}/{name}", _files_of(results))
     app.add_api_route("/run/{run_id}", lambda run_id: RedirectResponse(f"../?{urlencode({'run': run_id})}"))
-    app.add_api_route("/thumbnails/{name}", _thumbnail_of(thumbnails))
+    app.add_api_route("/thumbnails/{name}", _thumbnail_of(index.thumbnail_files))
+    app.add_api_route("/credits.csv", _credits_of(index))
     app.add_api_route("/favicon.ico", lambda: FileResponse(STATIC / "favicon.ico"))
     app.mount("/site", StaticFiles(directory=STATIC))
     return app
@@ -87,6 +90,16 @@ def _thumbnail_of(thumbnails: Thumbnails) -> Callable[[str], Response]:
         return Response(content, media_type="image/webp", headers={"Cache-Control": "max-age=31536000, immutable"})
 
     return thumbnail_of
+
+
+def _credits_of(index: Index) -> Callable[[], Response]:
+    """A route for the sources of an index's images."""
+
+    def credits() -> Response:
+        saved = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(index.folder.name)}-credits.csv"}
+        return Response(credits_as_csv(index.catalog), media_type="text/csv; charset=utf-8", headers=saved)
+
+    return credits
 
 
 def _files_of(results: RecordStore) -> Callable[[str, str], Response]:

@@ -9,12 +9,18 @@ from typing import Any
 import gradio as gr
 
 from ..examples.catalog import Catalog, TrainingImage, counted
-from . import forms, training_view, view
+from ..index.about_file import read_about
+from ..records.text import licence_name
+from . import forms, index_view, training_view, view
 from .guard import for_viewers
 from .served import Served
 from .theme import html
 
 SHOWN = 60  # on a page
+CREDITS = (
+    '<p><a href="credits.csv" download>Credits as CSV</a> <span class="fi-small">sources, creators, licences, '
+    "addresses and numbers of images, as a summary of training data lists them</span></p>"
+)
 TO_THE_TOP = "() => document.querySelector('#found').scrollIntoView({ block: 'start' })"
 CHOOSE = """
 element.addEventListener('click', (event) => {
@@ -45,7 +51,7 @@ def add(served: Served) -> None:
     search = partial(_found, catalog, url_of)
     html(view.page_title("Training set", _lead(served)) + training_view.counts(catalog))
     fields = _filters(served)
-    summary, tiles, *_ = search(0, "", forms.EVERY_COLLECTION, "train", False)
+    summary, tiles, *_ = search(0, "", forms.EVERY_COLLECTION, "train", False, forms.EVERY_LICENCE)
     place = gr.State(0)
     with gr.Row(elem_classes="fi-browse"):
         with gr.Column(scale=5, min_width=300):
@@ -56,9 +62,10 @@ def add(served: Served) -> None:
                 after = gr.Button("Next", elem_id="next", min_width=100)
         with gr.Column(scale=3, min_width=300, elem_classes="fi-chosen"):
             chosen = html(training_view.no_choice(), elem_id="credit")
-    html(f'<h2 class="fi-section">Collections and licences</h2>{training_view.collections(catalog)}')
+    html(f'<h2 class="fi-section">Collections and licences</h2>{training_view.collections(catalog)}{CREDITS}')
     with gr.Accordion("Everyone who made an image", open=False, elem_id="creators"):
         html(training_view.creators(catalog))
+    html(index_view.about_index(served.index, read_about(served.index.manifest)), elem_id="about-index")
 
     # Past Gradio's queue, which takes one search at a time; one takes a few milliseconds.
     at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -79,9 +86,10 @@ def _found(
     collection: str,
     split: str,
     repeated: bool,
+    licence: str,
 ) -> tuple[object, ...]:
     """What a page of what was found shows, from the place `first` on; nothing is chosen on it."""
-    found = forms.CatalogSearch(text or "", collection, split, repeated).found_in(catalog)
+    found = forms.CatalogSearch(text or "", collection, split, repeated, licence).found_in(catalog)
     shown = found[first : first + SHOWN]
     return (
         training_view.found(len(found), first, len(shown)),
@@ -109,6 +117,7 @@ def _filters(served: Served) -> list[gr.components.Component]:
     images = served.catalog.images
     collections = [(training_view.collection_name(name), name) for name, _ in _collections(served)]
     splits = [(view.SPLIT_NAMES[split], split) for split in training_view.splits_of(served.catalog)]
+    licences = [(licence_name(name), name) for name, _ in counted(images, lambda image: image.licence)]
     with gr.Row(elem_classes="fi-filters"):
         return [
             gr.Textbox(
@@ -127,6 +136,7 @@ def _filters(served: Served) -> list[gr.components.Component]:
                 scale=2,
                 min_width=200,
             ),
+            _choice("Licence", [("All licences", forms.EVERY_LICENCE), *licences], forms.EVERY_LICENCE),
         ]
 
 

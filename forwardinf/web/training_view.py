@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from markupsafe import Markup
 
 from ..examples.catalog import Catalog, TrainingImage, counted
+from ..examples.credits import site_of
 from ..visible import visible
 from .templates import render
 from .view import COLLECTION_NAMES, LICENCE_NAMES, SPLIT_NAMES
@@ -76,7 +76,7 @@ def _collection(catalog: Catalog, name: str, splits: Sequence[str], sources: boo
     images = [image for image in catalog.images if image.collection == name]
     numbers, first = Counter(image.split for image in images), images[0]
     row: list[object] = [
-        Markup("<strong>{}</strong>").format(link(_site(first.source_url), collection_name(name))),
+        Markup("<strong>{}</strong>").format(link(site_of(first.source_url), collection_name(name))),
         _all_of((image.creator for image in images), "creators, each named with their images and below"),
         _licences(images),
         *(numbers[split] for split in splits),
@@ -129,9 +129,3 @@ def counts(catalog: Catalog) -> str:
 def _use(image: TrainingImage) -> str:
     often = f", shown {image.repeats} times per epoch" if image.repeats > 1 else ""
     return f"{SPLIT_NAMES[image.split].lower()}{often}"
-
-
-def _site(url: str) -> str:
-    """The project that an address belongs to: a repository on GitHub, or the whole site."""
-    address = re.match(r"https://github\.com/[^/]+/[^/]+|https?://[^/]+", url)
-    return address.group() if address else ""

@@ -1,0 +1,82 @@
+"""A training set to an index that answers can be had from: latents and losses, sketches, the null, what is told of it.
+
+Used on the command line and by the app; resumes where it was interrupted, in whichever stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..embedders.registry import load_embedder
+from ..examples.belonging import Comparison, compared
+from ..index.about_file import About, tell_about
+from ..index.build import BuildPlan, OnProgress, build_index
+from ..models.adapter_file import read_adapter
+from .attributor import DEFAULT_METHOD, Attributor
+from .build_null import QUERIES, chosen_null, measure_null
+from .build_sketch import build_sketch
+from .membership import in_words, membership_in
+
+if TYPE_CHECKING:
+    from ..examples.metadata import TrainingFolder
+    from ..index.store import Index
+    from ..models.protocol import PictureModel
+    from ..sweep.job import Executor
+
+SKETCH_STAGE, NULL_STAGE = "sketches", "null pictures"
+
+
+@dataclass(frozen=True)
+class WholePlan:
+    """How an index is made, with all that belongs to it."""
+
+    index: BuildPlan = field(default_factory=BuildPlan)
+    sketch: bool = True
+    null: str = ""  # as `chosen_null` has it
+    null_pictures: int = QUERIES  # 0 for none
+
+
+def build_whole(
+    model: PictureModel,
+    read: TrainingFolder,
+    out: Path,
+    plan: WholePlan,
+    on_progress: OnProgress,
+    sweeps: Executor | None = None,
+) -> Index:
+    """The index of a training set as it was read; raises what `build_index` raises, and `chosen_null`."""
+    source = read.catalog
+    index = build_index(model, source, out, plan.index, on_progress)
+    if plan.sketch:
+        index = build_sketch(model, index, on_progress=partial(on_progress, SKETCH_STAGE))
+    if plan.null_pictures:
+        attributor = Attributor(model, index, load_embedder(plan.index.embedder, model), executor=sweeps)
+        if nulls := chosen_null(attributor, source, plan.null, plan.null_pictures, plan.index.seed):
+            index = measure_null(attributor, DEFAULT_METHOD, nulls, partial(on_progress, NULL_STAGE))
+    return tell_about(index, _about(model, read, index))
+
+
+def _about(model: PictureModel, read: TrainingFolder, index: Index) -> About:
+    adapter = model.spec.adapter
+    return About(
+        read_from=read.name,
+        layout=read.source,
+        notes=read.notes,
+        skipped=read.skipped,
+        picture_size=model.picture_size,
+        adapter=adapter.name if adapter else None,
+        belongs=tuple(_belonging(model, read, index)),
+    )
+
+
+def _belonging(model: PictureModel, read: TrainingFolder, index: Index) -> Iterator[Comparison]:
+    """What the adapter states, and what errors say where pictures were held out."""
+    spec = model.spec
+    if spec.adapter:
+        yield from compared(read_adapter(spec.adapter.file).metadata, read.catalog, Path(spec.checkpoint))
+    if found := membership_in(index):
+        yield in_words(found)
