@@ -16,6 +16,7 @@ from .types import Adapter, ModelSpec
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 PRECISIONS = ("float32", "float16")
+EMOJI_MODEL = ASSETS / "emoji-diffusion"
 EMOJI_INDEX = ASSETS / "emoji-index"
 EMOJI_ANSWERS = ASSETS / "answers"
 RESULTS = Path(".local/share/forwardinf/results")  # below the user's home
@@ -33,7 +34,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FORWARDINF_", frozen=True)
 
     model: str = Field(
-        str(ASSETS / "emoji-diffusion"),
+        str(EMOJI_MODEL),
         description="checkpoint: folder or Hub id in diffusers' format, or a single .safetensors file",
     )
     revision: str | None = Field(None, description="Hub revision; pin the resolved commit")
@@ -113,7 +114,9 @@ class Settings(BaseSettings):
         """The site that shows the app in a frame: a Hugging Face Space is shown so."""
         return "https://huggingface.co" if os.environ.get("SPACE_ID") else None
 
-    def model_spec(self, tunable: str | None = None, index_dtype: str | None = None) -> ModelSpec:
+    def model_spec(
+        self, tunable: str | None = None, index_dtype: str | None = None, fit: str | None = None, flip: bool = False
+    ) -> ModelSpec:
         """The model, in the precision of the index that it is to be used with where no setting says otherwise.
 
         Without either in float16 on CUDA, elsewhere in float32; also where every weight may move, as those that may are
@@ -123,7 +126,8 @@ class Settings(BaseSettings):
         tunable = tunable or ("adapter" if adapter else ModelSpec.tunable)
         usual = "float16" if self.device.startswith("cuda") and tunable != "all" else "float32"
         dtype = self.dtype or index_dtype or usual
-        return ModelSpec(self.model, self.revision, self.family, dtype, self.device, tunable, adapter, self.prediction)
+        kept = (self.model, self.revision, self.family, dtype, self.device, tunable, adapter, self.prediction)
+        return ModelSpec(*kept, fit, flip)
 
 
 def parse_adapter(written: str) -> Adapter:
@@ -138,6 +142,12 @@ def parse_adapter(written: str) -> Adapter:
     if not math.isfinite(weight) or weight == 0:
         raise InvalidSettings(f"The LoRA's weight is {number}; it must be a number other than 0, such as 0.8.")
     return Adapter(file, weight)
+
+
+def usual_fit(spec: ModelSpec) -> str:
+    """How pictures are made a model's shape where nobody says: as the shipped one was trained, else as most are."""
+    shipped = spec.adapter is None and Path(spec.checkpoint).resolve() == EMOJI_MODEL
+    return "pad" if shipped else "crop"
 
 
 def require_precision(dtype: str) -> None:

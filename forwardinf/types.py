@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,8 @@ class ModelSpec:
     tunable: str = "all"
     adapter: Adapter | None = None
     prediction: str | None = None  # what a single file's UNet predicts, where the file does not say
+    fit: str | None = None  # how pictures are made its shape: crop, pad or bucket; None: as it was trained, else crop
+    flip: bool = False  # whether it was trained on mirrored pictures as well, so that losses are means of both
 
     @property
     def name(self) -> str:
@@ -65,16 +67,39 @@ class LatentBatch:
     example_ids: tuple[str, ...]
     latents: Tensor  # [b c h w]; float16 when read from an index, losses are float32 all the same
     conditioning: Tensor  # [b ...]; token ids [b t] for Stable Diffusion, of both text encoders [b 2 t] for SDXL
+    mirrored: Tensor | None = None  # [b c h w], of the mirrored pictures, where losses are means of both
+
+    @classmethod
+    def of(cls, example_ids: tuple[str, ...], tensors: Mapping[str, Tensor]) -> LatentBatch:
+        """From its tensors by name, as `tensors` has them; others are not read."""
+        return cls(example_ids, tensors["latents"], tensors["conditioning"], tensors.get("mirrored"))
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        found = {"latents": self.latents, "conditioning": self.conditioning, "mirrored": self.mirrored}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def rows(self, start: int, stop: int) -> LatentBatch:
         """The examples from `start` up to `stop`."""
         part = slice(start, stop)
-        return LatentBatch(self.example_ids[part], self.latents[part], self.conditioning[part])
+        return self.of(self.example_ids[part], {name: tensor[part] for name, tensor in self.tensors.items()})
 
     def at(self, rows: Sequence[int]) -> LatentBatch:
         """The examples in these rows."""
         rows = list(rows)
-        return LatentBatch(tuple(self.example_ids[row] for row in rows), self.latents[rows], self.conditioning[rows])
+        ids = tuple(self.example_ids[row] for row in rows)
+        return self.of(ids, {name: tensor[rows] for name, tensor in self.tensors.items()})
+
+    def float(self) -> LatentBatch:
+        """The same with latents in float32."""
+        mirrored = None if self.mirrored is None else self.mirrored.float()
+        return replace(self, latents=self.latents.float(), mirrored=mirrored)
+
+    @property
+    def sides(self) -> list[LatentBatch]:
+        """The pictures, and where they are there the mirrored ones, as batches of pictures alone."""
+        pictures = replace(self, mirrored=None)
+        return [pictures] if self.mirrored is None else [pictures, replace(pictures, latents=self.mirrored)]
 
 
 @dataclass(frozen=True)
@@ -99,6 +124,7 @@ class Query:
     conditioning: Tensor  # [1 ...], of the prompt or of the fallback caption
     picture: Image | None = None  # RGB, of any size; None where the query is no picture
     fallback_caption: str | None = None  # the training caption used as the prompt where none was given
+    mirrored: Tensor | None = None  # [1 c h w], as a LatentBatch has it
 
     @property
     def prompted(self) -> bool:
@@ -106,7 +132,7 @@ class Query:
         return self.fallback_caption is None
 
     def batch(self) -> LatentBatch:
-        return LatentBatch((self.id,), self.latents, self.conditioning)
+        return LatentBatch((self.id,), self.latents, self.conditioning, self.mirrored)
 
 
 def size_draws_of(settings: Mapping[str, Any], draws: int) -> int:

@@ -79,12 +79,12 @@ class Attributor:
         """Open an index and its model, by default those of FORWARDINF_INDEX and FORWARDINF_MODEL.
 
         A query moves the `tunable` weights, by default those that the index was built for, and the model runs in the
-        index's precision unless `spec` or FORWARDINF_DTYPE says otherwise. `embedder` says where the embedder is that
-        the index was made with, if not where the index says. Raises ForwardInfError saying what cannot be used.
+        index's precision unless `spec` or FORWARDINF_DTYPE says otherwise, on pictures prepared as the index's were.
+        `embedder` says where the one of the index is, if not where that says. Raises ForwardInfError.
         """
         opened = index if isinstance(index, Index) else Index.open(index or load_settings().index)
         spec = spec or load_settings().model_spec(index_dtype=opened.info.dtype)
-        model = load_model(replace(spec, tunable=tunable or opened.info.tunable))
+        model = load_model(opened.info.applied_to(replace(spec, tunable=tunable or opened.info.tunable)))
         return cls(model, opened, load_embedder(embedder, model) if embedder else None, cache, executor=executor)
 
     def query(self, picture: Image, prompt: str = "", sha256: str | None = None) -> Query:
@@ -98,7 +98,7 @@ class Attributor:
         fallback = None if prompt.strip() else self.index.catalog.by_id[self._nearest(picture)[0]].caption
         example = CaptionedPicture(f"query-{digest[:16]}", picture, prompt if fallback is None else fallback)
         seen = self.model.encode([example])
-        return Query(example.id, digest, prompt, seen.latents, seen.conditioning, picture, fallback)
+        return Query(example.id, digest, prompt, seen.latents, seen.conditioning, picture, fallback, seen.mirrored)
 
     def prepare(self, query: Query, method: AttributionMethod = DEFAULT_METHOD) -> QueryState:
         """What `method` works out from a query before the sweep; for a mirrored method the gradient steps on it."""

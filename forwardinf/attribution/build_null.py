@@ -17,6 +17,7 @@ import torch
 
 from ..errors import InvalidRequest
 from ..examples.catalog import Catalog
+from ..index.mean_file import resampled
 from ..index.null_file import SCORES, SETTINGS, NullInTheMaking
 from ..index.store import Index
 from ..methods.protocol import AttributionMethod
@@ -166,7 +167,8 @@ def _highest_unprompted(index: Index, making: NullInTheMaking) -> Tensor:
 def unlike_any(index: Index) -> list[str]:
     """Ids of the half of the held-out images whose most alike training image is least alike; reads shard by shard."""
     ids = [image.id for image in index.catalog.images if image.id not in index.trained]
-    asked, mean = torch.cat(list(_latents(index.part(ids)))), index.mean_latents
+    mean = index.mean_latents
+    asked = torch.cat([resampled(latents.float(), mean.shape) for latents in _latents(index.part(ids))])
     nearest = torch.full((len(ids),), -1.0)
     for latents in _latents(index.part(index.trained)):
         if len(latents):

@@ -77,6 +77,6 @@ def _belonging(model: PictureModel, read: TrainingFolder, index: Index) -> Itera
     """What the adapter states, and what errors say where pictures were held out."""
     spec = model.spec
     if spec.adapter:
-        yield from compared(read_adapter(spec.adapter.file).metadata, read.catalog, Path(spec.checkpoint))
+        yield from compared(read_adapter(spec.adapter.file).metadata, read.catalog, Path(spec.checkpoint), spec.flip)
     if found := membership_in(index):
         yield in_words(found)

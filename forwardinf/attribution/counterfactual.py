@@ -16,7 +16,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequest
-from ..examples.decoding import to_square
 from ..gradients.curvature import WeightCurvature, preconditioned
 from ..methods.mirror import ByName, Objective, moved
 from ..models.generation import GenerationRequest
@@ -139,8 +138,7 @@ def _unlearned(
 ) -> tuple[Mapping[str, Tensor], float, float]:
     """How far to move the weights so that the loss on these images is that on images never seen; before and after."""
     index, model = attributor.index, attributor.model
-    batch = index.examples(ids)
-    batch = replace(batch, latents=batch.latents.float())
+    batch = index.examples(ids).float()
     draws = index.info.plan.draws(batch.example_ids, batch.latents.shape[1:], model.spec.device)
     rows = [index.catalog.numbers[example_id] for example_id in ids]
     rise = index.base_losses[~index.trained_mask].mean() / index.base_losses[rows].mean() - 1
@@ -165,7 +163,7 @@ def _redrawn(
         without_chosen = model.generate(request)
     with model.with_deltas(dict(by_chance)):
         without_random = model.generate(request)
-    seen = [to_square(picture, model.picture_size) for picture in (before, without_chosen, without_random)]
+    seen = [model.fit.of(picture) for picture in (before, without_chosen, without_random)]
     latents = model.encode_image(seen).cpu()
     of_chosen, of_random = likeness(latents[1:], latents[:1], mean)[:, 0].tolist()
     return Redrawn(request.prompt, request.seed, before, without_chosen, without_random, of_chosen, of_random)

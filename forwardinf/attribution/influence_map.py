@@ -8,7 +8,7 @@ map has less to average over.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -42,10 +42,11 @@ def influence_maps(attributor: Attributor, query: Query, example_id: str, method
     index = attributor.index
     if example_id not in index.catalog.by_id:
         raise InvalidRequest(f"The index has no image “{example_id}”. Search for its id on the page Training set.")
-    image, found = index.catalog.by_id[example_id], index.examples([example_id])
-    asked = replace(query.batch(), latents=query.latents.float())
-    batch = LatentBatch((example_id,), found.latents.float(), found.conditioning)
-    mirrored = Query(example_id, image.sha256, image.caption, batch.latents, batch.conditioning)
+    image, batch = index.catalog.by_id[example_id], index.examples([example_id]).float()
+    asked = query.batch().float()
+    mirrored = Query(
+        example_id, image.sha256, image.caption, batch.latents, batch.conditioning, mirrored=batch.mirrored
+    )
     return InfluenceMaps(
         _rise(attributor, batch, _move(attributor, query, method)),
         _rise(attributor, asked, _move(attributor, mirrored, method)),

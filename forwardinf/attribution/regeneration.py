@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequest
-from ..examples.decoding import to_square
 from ..files.atomic import write_json
 from ..files.identity import digest_of
 from ..models.generation import GenerationRequest
@@ -132,6 +131,6 @@ def _key(attributor: Attributor, others: list[TrainingImage]) -> str:
 def _drawn(attributor: Attributor, image: TrainingImage, seed: int) -> Drawn:
     model, index = attributor.model, attributor.index
     picture = model.generate(GenerationRequest(image.caption, seed=seed))
-    latents = model.encode_image([to_square(picture, model.picture_size)]).cpu()
+    latents = model.encode_image([model.fit.of(picture)]).cpu()
     alike = likeness(latents, index.examples([image.id]).latents, index.mean_latents)
     return Drawn(seed, picture, float(alike))

@@ -61,7 +61,7 @@ def followed_by_stages(
 def _held(attributor: Attributor, state: QueryState, images: tuple[str, ...], paid: Paid) -> ThreadExecutor:
     """Threads of this process, over the examples that are still to be measured, which are read once."""
     unknown = frozenset(chain.from_iterable(paid.unknown(r, images) for r in state.rounds))
-    held: Batches = Held(attributor.index.examples(unknown)) if unknown else lambda _: []
+    held: Batches = Held(attributor.index.by_shape(unknown)) if unknown else lambda _: []
     latents = LATENTS if attributor.model.spec.device == "cpu" else None
     return ThreadExecutor(attributor.model, held, latents)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,8 +70,8 @@ class IndexShards:
         return self.index.shard_ids
 
     @cached_property
-    def positions(self) -> int:
-        return self.read(0).latents[0, 0].numel()
+    def positions(self) -> list[int]:
+        return [height * width for _, height, width in self.index.latent_shapes]
 
     def read(self, shard: int) -> LatentBatch:
         return self.index.shard(shard).batch
@@ -99,11 +99,14 @@ def _read_ahead(batches: Iterator[LatentBatch]) -> Iterator[LatentBatch]:
 class Held:
     """Examples that were read once, for the rounds of a sweep that visit them again and again."""
 
-    batch: LatentBatch
+    batches: Sequence[LatentBatch]  # of one shape each
 
     def __call__(self, example_ids: tuple[str, ...] | None = None) -> list[LatentBatch]:
         """These of them, in their order."""
         if example_ids is None:
-            return [self.batch]
-        wanted = frozenset(example_ids)
-        return [self.batch.at([row for row, example_id in enumerate(self.batch.example_ids) if example_id in wanted])]
+            return list(self.batches)
+        wanted, found = frozenset(example_ids), list[LatentBatch]()
+        for batch in self.batches:
+            if rows := [row for row, example_id in enumerate(batch.example_ids) if example_id in wanted]:
+                found.append(batch.at(rows))
+        return found

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..config import load_settings
+from ..config import Settings, load_settings, parse_adapter
 from ..visible import visible
 from .check import index_check
+from .index_options import WEIGHTS, Embedders, FitChoice, FlipChoice, Null, NullCount, Sketch
 from .options import (
     Dtype,
     KeyChoices,
@@ -32,39 +32,6 @@ if TYPE_CHECKING:
     from ..index.build import BuildPlan
     from ..index.store import Index
     from ..models.protocol import PictureModel
-
-WEIGHTS = (
-    "cross-attention k,v | attention | all | adapter | a regular expression over names of the UNet's weights; by "
-    "default all, or those of the LoRA"
-)
-Embedders = Annotated[
-    str,
-    typer.Option(
-        "--embedder",
-        help="visual similarity by: unet | vae | artwork | Hub id or folder of a CLIP or DINOv2 checkpoint",
-    ),
-]
-
-NullCount = Annotated[
-    int | None,
-    typer.Option(
-        "--null-pictures",
-        min=0,
-        help="null pictures to run as queries, so that answers can say what stands out; by default 29",
-    ),
-]
-Null = Annotated[
-    str,
-    typer.Option(
-        "--null",
-        metavar="held-out|drawn|FOLDER",
-        help="null pictures: held-out images, what the base of a LoRA draws without it, or a folder of other pictures; "
-        "by default held-out images, or with a LoRA and too few of them drawn ones",
-    ),
-]
-Sketch = Annotated[
-    bool, typer.Option(help="keep 4 KB an image that say where to look first, so that answers weigh few images")
-]
 
 index = typer.Typer(no_args_is_help=True, help="Build and inspect the index of a training set.")
 index.command("check")(index_check)
@@ -89,6 +56,8 @@ def index_build(
     embedder: Embedders = "unet",
     null_pictures: NullCount = None,
     null: Null = "",
+    fit: FitChoice = None,
+    flip: FlipChoice = None,
     kronecker: Annotated[bool, typer.Option("--kronecker", help="keep what curvature=kronecker needs")] = False,
     sketch: Sketch = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it takes, from 30 s of measuring")] = False,
@@ -104,7 +73,7 @@ def index_build(
     where = {"executor": executor, "ray_address": ray_address, "ray_workers": ray_workers}
     settings = load_settings(model=model, lora=lora, device=device, dtype=dtype, **where)
     sweeps = load_executor(settings)
-    loaded = load_model(settings.model_spec(tunable))
+    loaded = load_model(settings.model_spec(tunable, fit=fit.value if fit else None, flip=_flip(flip, settings)))
     _tell_cut_captions(loaded, source)
     plan = BuildPlan(draws=draws or BuildPlan.draws, seed=seed, embedder=embedder, kronecker=kronecker)
     asked = Asked(null, null_pictures)
@@ -138,6 +107,21 @@ class Asked:
         return min(self.count, held_out) if only_held_out else self.count
 
 
+def _flip(given: bool | None, settings: Settings) -> bool:
+    """Whether mirrored pictures are weighed: as was said, or else as the LoRA states; that is told on stderr."""
+    from ..examples.stated import Stated
+    from ..models.adapter_file import read_adapter
+
+    if given is not None or not settings.lora:
+        return bool(given)
+    stated = bool(Stated.of(read_adapter(parse_adapter(settings.lora).file).metadata).flips)
+    if stated:
+        typer.echo(
+            "the LoRA was trained on mirrored pictures too, which are weighed as well; not with --no-flip", err=True
+        )
+    return stated
+
+
 def _read(folder: Path, key: list[str], strict: bool) -> TrainingFolder:
     """The training images of a folder; how it was read is told on stderr."""
     from ..examples.layouts.keys import parse_choices
@@ -158,10 +142,13 @@ def _tell_cut_captions(model: PictureModel, source: Catalog) -> None:
 
 
 def _summary(built: Index, asked: bool) -> str:
+    from ..index.info import prepared
+
     compared = f"{len(built.null_changes.queries) if asked and built.null_changes else 'none'} null pictures"
     made = f"{built.info.draw_count} draws each, {compared}, fingerprint {built.fingerprint[:12]}…"
     skipped = f" ({built.info.skipped:,} skipped)" if built.info.skipped else ""
-    return f"{built.info.examples:,} images{skipped}, {made}"
+    how = prepared(built.info.fit, built.info.flip)
+    return f"{built.info.examples:,} images{skipped} by {how}, {made}"
 
 
 def _cost(model: PictureModel, source: Catalog, plan: BuildPlan, sketch: bool, null_pictures: int) -> str:
@@ -211,35 +198,9 @@ def index_embed(
     opened = Index.open(folder)
     pictures = training_images(images, parse_choices(key or ()))
     settings = load_settings(model=model, lora=lora, device=device)
-    loaded = load_model(settings.model_spec(opened.info.tunable, opened.info.dtype))
+    loaded = load_model(opened.info.applied_to(settings.model_spec(opened.info.tunable, opened.info.dtype)))
     opened.require(loaded)
     with closing(Telling()) as tell:
         by = load_embedder(embedder, loaded)
         made = embed_anew(opened, by, pictures, out, partial(tell, "embeddings"))
     typer.echo(f"{out}: {made.info.examples:,} images by {made.info.embedder}, no null, {made.fingerprint[:12]}…")
-
-
-@index.command("info")
-def index_info(folder: Path) -> None:
-    """What an index was made with, as JSON."""
-    from ..index.info import read_info
-
-    typer.echo(json.dumps(asdict(read_info(folder)), indent=1))
-
-
-@index.command("credits")
-def index_credits(folder: Path) -> None:
-    """The sources of an index's images as CSV: creator, licence, address and number of images, for a summary."""
-    from ..index.store import Index
-    from ..records.csv import credits_as_csv
-
-    typer.echo(credits_as_csv(Index.recorded_in(folder).catalog), nl=False)
-
-
-@index.command("verify")
-def index_verify(folder: Path) -> None:
-    """Check every file of an index against its manifest."""
-    from ..index.store import Index
-
-    opened = Index.open(folder)
-    typer.echo(f"{folder}: {opened.info.examples:,} images, every file as recorded, {opened.fingerprint[:12]}…")

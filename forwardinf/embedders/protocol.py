@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from ..models.protocol import PictureEncoder
+
 
 class Embedder(Protocol):
     """Turns pictures into unit vectors, the same picture always into the same vector."""
@@ -31,3 +33,12 @@ class LatentEmbedder(Embedder, Protocol):
 
     def embed_latents(self, latents: Tensor) -> Tensor:
         """The embeddings of pictures with these latents `[b c h w]`, as the model encodes them."""
+
+
+def by_latents(embedder: LatentEmbedder, model: PictureEncoder, pictures: Sequence[Image]) -> Tensor:
+    """The embeddings of RGB pictures of any size as the model is shown them, together where they get one shape."""
+    import torch
+
+    shown = [model.fit.of(picture) for picture in pictures]
+    batches = [shown] if len({picture.size for picture in shown}) == 1 else [[picture] for picture in shown]
+    return torch.cat([embedder.embed_latents(model.encode_image(batch)) for batch in batches])

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from torch.nn.functional import normalize
 
-from ..examples.decoding import to_square
+from .protocol import by_latents
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,8 +43,7 @@ class UNetEmbedder:
         return self.model.fingerprint
 
     def embed(self, pictures: Sequence[Image]) -> Tensor:
-        squares = [to_square(picture, self.model.picture_size) for picture in pictures]
-        return self.embed_latents(self.model.encode_image(squares))
+        return by_latents(self, self.model, pictures)
 
     def embed_latents(self, latents: Tensor) -> Tensor:
         return normalize(self.model.features(latents).float().cpu(), dim=1)

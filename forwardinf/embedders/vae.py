@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from ..examples.decoding import to_square
+from .protocol import by_latents
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,8 +32,7 @@ class VAEEmbedder:
         return self.model.fingerprint
 
     def embed(self, pictures: Sequence[Image]) -> Tensor:
-        squares = [to_square(picture, self.model.picture_size) for picture in pictures]
-        return self.embed_latents(self.model.encode_image(squares))
+        return by_latents(self, self.model, pictures)
 
     def embed_latents(self, latents: Tensor) -> Tensor:
         grid = max(1, isqrt(MAX_FEATURES // latents.shape[1]))

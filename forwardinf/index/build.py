@@ -13,11 +13,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import __version__
 from ..draws import DrawPlan
 from ..embedders.protocol import Embedder, LatentEmbedder
 from ..embedders.registry import load_embedder
-from ..errors import InvalidRequest
 from ..examples.catalog import FILE_NAME as CATALOG
 from ..examples.catalog import Catalog, TrainingImage
 from ..files.atomic import writing
@@ -27,13 +25,14 @@ from ..types import LatentBatch
 from .curvature_file import FISHER, KRONECKER, write_fisher, write_kronecker
 from .finite import require_finite
 from .folder import BUILDING, IndexFolder
-from .info import ABOUT, INFO, SCHEMA, IndexInfo
+from .info import ABOUT, INFO, IndexInfo
 from .mean_file import MEAN, write_mean
 from .neighbours import FILE_NAME as NEIGHBOURS
 from .neighbours import write_neighbours
 from .null_file import SCORES, SETTINGS
+from .plan import planned
 from .progress import Watched
-from .shards import Shard, load_shard, shard_name, write_shard
+from .shards import Shard, joined, load_rows, shard_name, write_shard
 from .sketch_file import INFO as SKETCH_INFO
 from .sketch_file import SKETCHES
 from .store import Index
@@ -82,18 +81,15 @@ def build_index(
     NonFinite naming the image whose latents or losses are no numbers, and MissingAsset, DamagedAsset or
     UnreadablePicture naming the picture that cannot be used.
     """
-    images = tuple(image for image in source.images if image.split in plan.splits)
-    if not any(image.split == "train" for image in images):
-        raise InvalidRequest(f"“{source.folder.name}” has no image of the split train, so there is nothing to index.")
     embedder = load_embedder(plan.embedder, model)
-    info = _info(model, replace(source, images=images), plan, embedder)
-    indexed = Catalog(out, tuple(replace(image, file_name=name_of(n)) for n, image in enumerate(images)))
+    source, info = planned(model, source, plan, embedder)
+    indexed = Catalog(out, tuple(replace(image, file_name=name_of(n)) for n, image in enumerate(source.images)))
     folder = IndexFolder.begin(out, info, indexed)
-    build = _Build(model, embedder, replace(source, images=images), folder, info, on_progress)
-    on_progress(IMAGES, 0, len(images))
-    for number in range(info.shard_count):
+    build = _Build(model, embedder, source, folder, info, on_progress)
+    on_progress(IMAGES, 0, info.examples)
+    for number, rows in enumerate(info.rows):
         build.write_part(number)
-        on_progress(IMAGES, min((number + 1) * plan.shard_size, len(images)), len(images))
+        on_progress(IMAGES, rows.stop, info.examples)
     build.write_neighbours()
     build.write_curvature(plan.kronecker)
     added_later = (SETTINGS, SCORES, SKETCH_INFO, SKETCHES, MEAN, UNADAPTED, ABOUT)
@@ -109,27 +105,6 @@ def build_index(
         write_unadapted(with_adapter, index, partial(on_progress, UNADAPTED_STAGE))
         index = index.with_files(UNADAPTED)
     return index
-
-
-def _info(model: PictureModel, source: Catalog, plan: BuildPlan, embedder: Embedder) -> IndexInfo:
-    return IndexInfo(
-        schema=SCHEMA,
-        model=model.spec.name,
-        fingerprint=model.fingerprint,
-        sources=source.sources,
-        tunable=model.spec.tunable,
-        draw_seed=plan.seed,
-        draw_count=plan.draws,
-        fisher_images=plan.fisher_images,
-        fisher_draws=plan.fisher_draws,
-        embedder=embedder.name,
-        embedder_fingerprint=embedder.fingerprint,
-        examples=len(source.images),
-        shard_size=plan.shard_size,
-        version=__version__,
-        dtype=model.spec.dtype,
-        skipped=source.skipped,
-    )
 
 
 @dataclass(frozen=True)
@@ -151,11 +126,11 @@ class _Build:
 
     def write_part(self, number: int) -> None:
         """The shard, embeddings and thumbnails of one part; its pictures are read once, and only if need be."""
-        start, size = number * self.info.shard_size, self.info.shard_size
-        images = self.source.images[start : start + size]
+        rows = self.info.rows[number]
+        images, start = self.source.images[rows], rows.start
         if self._has_tensors(number):
             if not self.folder.is_sound(pack_name(number)):
-                numbers = range(start, start + len(images))
+                numbers = range(rows.start, rows.stop)
                 write_pack(self.folder.folder, number, [self._thumbnail(n) for n in numbers])
                 self.folder.add(pack_name(number))
             return
@@ -195,20 +170,19 @@ class _Build:
         """Images as the model sees them, with latents in float16; embeddings `[n f]`; files of thumbnails."""
         import torch
 
-        latents, conditioning, embeddings, thumbnails = [], [], [], list[bytes]()
+        batches, embeddings, thumbnails = list[LatentBatch](), [], list[bytes]()
         at_once = self._encoding.most
         for at in range(0, len(images), at_once):
             examples = []
             for image in images[at : at + at_once]:
-                examples.append(CaptionedPicture(image.id, self.source.picture(image), image.caption))
+                size = (image.width, image.height)
+                examples.append(CaptionedPicture(image.id, self.source.picture(image), image.caption, size))
                 thumbnails.append(thumbnail_of(examples[-1].picture))
             for _, (seen, embedded) in self._encoding.over(len(examples), partial(self._seen, examples)):
-                latents.append(seen.latents)
-                conditioning.append(seen.conditioning)
+                batches.append(seen)
                 embeddings.append(embedded)
             self._report(start, min(at + at_once, len(images)), 0)
-        ids = tuple(image.id for image in images)
-        return LatentBatch(ids, torch.cat(latents), torch.cat(conditioning)), torch.cat(embeddings), thumbnails
+        return joined(batches), torch.cat(embeddings), thumbnails
 
     @cached_property
     def _encoding(self) -> Parts:
@@ -220,7 +194,8 @@ class _Build:
         encoded = self.model.encode(examples[part])
         embedded = self._embedded([example.picture for example in examples[part]], encoded.latents)
         # Every loss is taken from exactly these latents.
-        return replace(encoded, latents=encoded.latents.half().cpu()), embedded
+        mirrored = None if encoded.mirrored is None else encoded.mirrored.half().cpu()
+        return replace(encoded, latents=encoded.latents.half().cpu(), mirrored=mirrored), embedded
 
     def _embedded(self, pictures: Sequence[Image], latents: Tensor) -> Tensor:
         if isinstance(self.embedder, LatentEmbedder):
@@ -239,7 +214,8 @@ class _Build:
         from ..sweep.losses import losses_and_sizes
 
         ids = batch.example_ids
-        require_finite(batch.latents, ids, "Encoding")
+        for side in batch.sides:
+            require_finite(side.latents, ids, "Encoding")
         require_finite(batch.conditioning, ids, "Encoding the caption of")
 
         def measure(part: LatentBatch) -> Tensor:
@@ -259,8 +235,7 @@ class _Build:
     def _write_embeddings(self, number: int, embeddings: Tensor) -> None:
         import numpy as np
 
-        start = number * self.info.shard_size
-        ids = [image.id for image in self.source.images[start : start + len(embeddings)]]
+        ids = [image.id for image in self.source.images[self.info.rows[number]]]
         require_finite(embeddings, ids, "Embedding")
         with writing(self.folder.folder / _embeddings(number)) as aside:
             np.save(aside, embeddings.numpy())
@@ -282,17 +257,12 @@ class _Build:
 
     def _stored(self, rows: frozenset[int]) -> Iterator[tuple[int, LatentBatch]]:
         """The stored latents of these images, each by itself, a shard at a time."""
-        for number in range(self.info.shard_count):
-            start = number * self.info.shard_size
-            images = self.source.images[start : start + self.info.shard_size]
-            within = [row for row in range(len(images)) if start + row in rows]
-            if within:
-                content = (self.folder.folder / shard_name(number)).read_bytes()
-                batch = load_shard(content, tuple(image.id for image in images)).batch
+        for number, of_shard in enumerate(self.info.rows):
+            if within := sorted(rows.intersection(range(of_shard.start, of_shard.stop))):
+                ids = [image.id for image in self.source.images[of_shard]]
                 for row in within:
-                    alone = slice(row, row + 1)
-                    latents, conditioning = batch.latents[alone].clone(), batch.conditioning[alone].clone()
-                    yield start + row, LatentBatch(batch.example_ids[alone], latents, conditioning)
+                    place = row - of_shard.start
+                    yield row, load_rows(self.folder.folder / shard_name(number), ids, [place])
 
 
 def _embeddings(number: int) -> str:

@@ -121,6 +121,9 @@ LABELS = {
     "version": "version of this program",
     "dtype": "precision",
     "skipped": "number of pictures that cannot be read",
+    "fit": "way pictures are made the model's shape (--fit)",
+    "flip": "weighing of mirrored pictures (--flip)",
+    "shards": "sizes of shards",
 }
 
 

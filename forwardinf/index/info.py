@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 from ..draws import DrawPlan
 from ..errors import DamagedAsset, IndexMismatch, MissingAsset
+from ..types import ModelSpec
 
 SCHEMA = 6
 INFO, ABOUT = "index.json", "about.json"
@@ -35,6 +38,9 @@ class IndexInfo:
     version: str  # of this package
     dtype: str = "float32"  # what the model ran in when base losses were taken
     skipped: int = 0  # pictures that the training set names, and that could not be read
+    fit: str = "pad"  # how pictures were made the model's shape
+    flip: bool = False  # whether losses are means of a picture and its mirrored one
+    shards: tuple[int, ...] = ()  # examples of each shard, where they are not as `shard_size` says
 
     @property
     def plan(self) -> DrawPlan:
@@ -43,7 +49,17 @@ class IndexInfo:
 
     @property
     def shard_count(self) -> int:
-        return -(-self.examples // self.shard_size)
+        return len(self.rows)
+
+    @cached_property
+    def rows(self) -> tuple[slice, ...]:
+        """Which examples each shard holds, by their place in the catalog."""
+        sizes = self.shards or sizes_of(self.examples, self.shard_size)
+        return tuple(slice(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True))
+
+    def applied_to(self, spec: ModelSpec) -> ModelSpec:
+        """The model as pictures were prepared for it."""
+        return replace(spec, fit=self.fit, flip=self.flip)
 
     @property
     def digest(self) -> str:
@@ -51,7 +67,13 @@ class IndexInfo:
 
     def to_bytes(self) -> bytes:
         fields = asdict(self)
-        for added in ("dtype", "skipped"):  # not written where they are as before they were there
+        for added in (
+            "dtype",
+            "skipped",
+            "fit",
+            "flip",
+            "shards",
+        ):  # not written where they are as before they were there
             if fields[added] == getattr(IndexInfo, added):
                 del fields[added]
         return (json.dumps(fields, indent=1) + "\n").encode()
@@ -66,9 +88,19 @@ class IndexInfo:
                     f"“{name}” has schema {fields['schema']}; this version reads {SCHEMA}. Build it again, in a new "
                     "folder."
                 )
-            return cls(**fields)
+            return cls(**fields | {"shards": tuple(fields.get("shards", ()))})
         except (ValueError, TypeError, KeyError) as error:
             raise DamagedAsset(f"“{name}/{INFO}” cannot be read. {REMEDY}") from error
+
+
+def prepared(fit: str, flip: bool) -> str:
+    """How pictures are prepared, for people: “crop, and mirrored as well”."""
+    return fit + (", and mirrored as well" if flip else "")
+
+
+def sizes_of(examples: int, shard_size: int) -> list[int]:
+    """Of shards that are full, but for the last."""
+    return [min(shard_size, examples - start) for start in range(0, examples, shard_size)]
 
 
 def read_info(folder: Path) -> IndexInfo:

@@ -34,8 +34,16 @@ def load_shard(content: bytes, example_ids: tuple[str, ...]) -> Shard:
     from safetensors.torch import load
 
     tensors = load(content)
-    batch = LatentBatch(example_ids, tensors["latents"], tensors["conditioning"])
-    return Shard(batch, tensors["base_losses"], tensors["base_sizes"])
+    return Shard(LatentBatch.of(example_ids, tensors), tensors["base_losses"], tensors["base_sizes"])
+
+
+def joined(batches: Sequence[LatentBatch]) -> LatentBatch:
+    """Batches of one shape as one."""
+    import torch
+
+    ids = tuple(example_id for batch in batches for example_id in batch.example_ids)
+    tensors = {name: torch.cat([batch.tensors[name] for batch in batches]) for name in batches[0].tensors}
+    return LatentBatch.of(ids, tensors)
 
 
 def load_rows(path: Path, example_ids: Sequence[str], rows: Sequence[int]) -> LatentBatch:
@@ -44,11 +52,17 @@ def load_rows(path: Path, example_ids: Sequence[str], rows: Sequence[int]) -> La
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        latents, conditioning = (
-            torch.cat([tensor[row : row + 1] for row in rows])
-            for tensor in (file.get_slice("latents"), file.get_slice("conditioning"))
-        )
-    return LatentBatch(tuple(example_ids[row] for row in rows), latents, conditioning)
+        slices = {name: file.get_slice(name) for name in file.keys() if not name.startswith("base_")}  # noqa: SIM118
+        tensors = {name: torch.cat([tensor[row : row + 1] for row in rows]) for name, tensor in slices.items()}
+    return LatentBatch.of(tuple(example_ids[row] for row in rows), tensors)
+
+
+def latent_shape(path: Path) -> tuple[int, ...]:
+    """Channels, height and width of the latents of a shard, from the header of its file."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return tuple(file.get_slice("latents").get_shape()[1:])
 
 
 def load_tensor(path: Path, name: str) -> Tensor:
@@ -63,8 +77,7 @@ def write_shard(folder: Path, number: int, shard: Shard) -> None:
     from safetensors.torch import save_file
 
     tensors = {
-        "latents": shard.batch.latents.contiguous(),
-        "conditioning": shard.batch.conditioning.contiguous(),
+        **{name: tensor.contiguous() for name, tensor in shard.batch.tensors.items()},
         "base_losses": shard.base_losses.contiguous(),
         "base_sizes": shard.base_sizes.contiguous(),
     }

@@ -27,15 +27,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import IndexMismatch, InvalidRequest
 from ..examples.catalog import FILE_NAME as CATALOG
 from ..examples.catalog import Catalog
+from ..examples.fit import BUCKET
 from ..files.manifest import Manifest
 from ..stopping import check
 from ..types import LatentBatch
 from .curvature_file import FISHER, KRONECKER, read_fisher, read_kronecker, weights_of
 from .info import ABOUT, INFO, REMEDY, IndexInfo, read_info
-from .mean_file import MEAN, read_mean
+from .mean_file import MEAN, common_shape, mean_of, read_mean
 from .neighbours import Neighbours
 from .null_file import FILES, NullChanges, read_null
-from .shards import Shard, load_rows, load_shard, load_tensor, shard_name
+from .require import require
+from .shards import Shard, joined, latent_shape, load_rows, load_shard, load_tensor, shard_name
 from .sketch_file import INFO as SKETCH_INFO
 from .sketch_file import SKETCHES, Sketches, read_sketches
 from .sketch_file import read_info as read_sketch_info
@@ -139,27 +141,8 @@ class Index:
         return self.thumbnail_files.unpacked.without_files(SKETCH_INFO, SKETCHES, MEAN, UNADAPTED, ABOUT)
 
     def require(self, model: AttributableModel) -> None:
-        """Raise IndexMismatch unless this index was made with `model`, and knows every weight that a query may move.
-
-        Also in the same precision: base losses in another one differ by more than a query changes them.
-        """
-        if self.info.fingerprint != model.fingerprint:
-            raise IndexMismatch(
-                f"“{self.folder.name}” was made with another model ({self.info.model}, {self.info.fingerprint[:12]}…; "
-                f"this one is {model.fingerprint[:12]}…). Build the index again with this model."
-            )
-        if self.info.dtype != model.spec.dtype:
-            raise IndexMismatch(
-                f"“{self.folder.name}” was built in {self.info.dtype}, but the model runs in {model.spec.dtype}, where "
-                "losses are rounded otherwise. Leave --dtype (FORWARDINF_DTYPE) out, or build another index with it."
-            )
-        wanted = model.tunable_parameters().keys()
-        if unknown := sorted(wanted - self._weights):
-            raise IndexMismatch(
-                f"“{self.folder.name}” has the Fisher of the weights “{self.info.tunable}”, but a query is to move "
-                f"“{model.spec.tunable}”: {len(unknown)} of {len(wanted)} weights are missing, such as {unknown[0]}. "
-                f"Move only “{self.info.tunable}”, or build an index with --tunable “{model.spec.tunable}”."
-            )
+        """Raise IndexMismatch unless this index was made with `model`, and knows every weight that a query may move."""
+        require(model, self.info, self._weights, self.folder.name)
 
     @cached_property
     def trained(self) -> frozenset[str]:
@@ -192,23 +175,42 @@ class Index:
         return load_shard(self.manifest.read_bytes(shard_name(number)), self.shard_ids[number])
 
     def examples(self, example_ids: Iterable[str]) -> LatentBatch:
-        """These examples together, in the index's order; reads nothing else. Raises as `shards` does."""
-        import torch
+        """These examples together, in the index's order; reads nothing else. Raises as `shards` does.
 
-        wanted, parts = frozenset(example_ids), list[LatentBatch]()
+        Also IndexMismatch where their latents are of several shapes, as those of buckets are.
+        """
+        found = self.by_shape(example_ids)
+        if len(found) > 1:
+            raise IndexMismatch(
+                f"“{self.folder.name}” has images of {len(found)} shapes (--fit bucket) that this would take together. "
+                "Choose images of one shape or another method, or build an index with --fit crop."
+            )
+        return found[0]
+
+    def by_shape(self, example_ids: Iterable[str]) -> list[LatentBatch]:
+        """These examples in a batch for each shape of latents, in the index's order; as `examples` otherwise."""
+        wanted, found = frozenset(example_ids), dict[tuple[int, ...], list[LatentBatch]]()
         for number, ids in enumerate(self.shard_ids):
             if rows := [row for row, example_id in enumerate(ids) if example_id in wanted]:
                 check()
-                parts.append(load_rows(self.manifest.verified(shard_name(number)), ids, rows))
-        found = tuple(example_id for part in parts for example_id in part.example_ids)
-        latents, conditioning = torch.cat([p.latents for p in parts]), torch.cat([p.conditioning for p in parts])
-        return LatentBatch(found, latents, conditioning)
+                part = load_rows(self.manifest.verified(shard_name(number)), ids, rows)
+                found.setdefault(tuple(part.latents.shape[1:]), []).append(part)
+        return [joined(parts) for parts in found.values()]
+
+    @cached_property
+    def latent_shapes(self) -> list[tuple[int, ...]]:
+        """Channels, height and width of the latents of each shard."""
+        several = self.info.fit == BUCKET
+        found = [
+            latent_shape(self.manifest.verified(shard_name(n))) for n in range(self.info.shard_count * several or 1)
+        ]
+        return found if several else found * self.info.shard_count
 
     @cached_property
     def shard_ids(self) -> list[tuple[str, ...]]:
         """The examples of each shard in order, whichever of them a sweep visits."""
-        ids, size = [image.id for image in self.catalog.images], self.info.shard_size
-        return [tuple(ids[start : start + size]) for start in range(0, len(ids), size)]
+        ids = [image.id for image in self.catalog.images]
+        return [tuple(ids[rows]) for rows in self.info.rows]
 
     @cached_property
     def base_losses(self) -> Tensor:
@@ -224,15 +226,13 @@ class Index:
     def mean_latents(self) -> Tensor:
         """Mean over the examples that the model was trained on, whichever of them a sweep visits; `[c h w]` in float32.
 
-        Reads every shard, once, where the index was built before it kept the mean.
+        Reads every shard, once, where the index was built before it kept the mean. Where latents are of several shapes,
+        it has the shape that `likeness` compares them in.
         """
-        import torch
-
         if MEAN in self.manifest.files:
             return read_mean(self.manifest)
-        shards = (shard.batch for shard in self.part(self.trained).shards())
-        total = sum((batch.latents.double().sum(dim=0) for batch in shards), torch.zeros(()))
-        return (total / len(self.trained)).float()
+        trained = (shard.batch.latents for shard in self.part(self.trained).shards())
+        return mean_of(trained, common_shape(self.latent_shapes))
 
     @cached_property
     def unadapted_losses(self) -> Tensor | None:
@@ -261,7 +261,7 @@ class Index:
 
     @cached_property
     def thumbnail_files(self) -> Thumbnails:
-        return Thumbnails(self.manifest, self.info.shard_size, self.info.shard_count)
+        return Thumbnails(self.manifest, self.info.rows)
 
     @cached_property
     def neighbours(self) -> Neighbours:

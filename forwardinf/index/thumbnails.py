@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -68,8 +69,7 @@ class Thumbnails:
     """The thumbnails of an index, packed or in files of their own."""
 
     manifest: Manifest
-    shard_size: int
-    shard_count: int
+    rows: Sequence[slice]  # which images each shard holds
 
     @property
     def is_packed(self) -> bool:
@@ -84,9 +84,9 @@ class Thumbnails:
         if not self.is_packed:
             return {name: digest for name, digest in self.manifest.files.items() if name.startswith("thumbnails/")}
         found: dict[str, str] = {}
-        for shard, (_, digests) in enumerate(self._tables):
-            for row, digest in enumerate(digests):
-                found[name_of(shard * self.shard_size + row)] = digest.tobytes().hex()
+        for rows, (_, digests) in zip(self.rows, self._tables, strict=True):
+            for number, digest in enumerate(digests, rows.start):
+                found[name_of(number)] = digest.tobytes().hex()
         return found
 
     @property
@@ -94,7 +94,7 @@ class Thumbnails:
         """The manifest as it would be without packs: all that a fingerprint is taken of."""
         if not self.is_packed:
             return self.manifest
-        packs = frozenset(map(pack_name, range(self.shard_count)))
+        packs = frozenset(map(pack_name, range(len(self.rows))))
         files = {name: digest for name, digest in self.manifest.files.items() if name not in packs}
         return Manifest(self.manifest.folder, dict(sorted({**files, **self.digests}.items())), self.manifest.remedy)
 
@@ -102,7 +102,9 @@ class Thumbnails:
         """The file of a thumbnail; raises MissingAsset or DamagedAsset where it is not as recorded."""
         if not self.is_packed:
             return self.manifest.read_bytes(name)
-        shard, row = divmod(self._number_of(name), self.shard_size)
+        number = self._number_of(name)
+        shard = bisect_right(self.rows, number, key=lambda rows: rows.start) - 1
+        row = number - self.rows[shard].start
         ends, digests = self._tables[shard]
         start = int(ends[row - 1]) if row else 0
         content = self._opened(shard, lambda file: file.get_slice("bytes")[start : int(ends[row])].tobytes())
@@ -125,7 +127,7 @@ class Thumbnails:
         """Where the thumbnails of each pack end, and their digests."""
         return [
             self._opened(shard, lambda file: (file.get_tensor("ends"), file.get_tensor("digests")))
-            for shard in range(self.shard_count)
+            for shard in range(len(self.rows))
         ]
 
     def _opened(self, shard: int, read: Callable[[Any], Content]) -> Content:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ..errors import UnsupportedModel
+from ..examples.fit import Fit
 from ..types import Draws, LatentBatch, ModelSpec
 from .generation import GenerationRequest
 
@@ -85,15 +86,17 @@ class CaptionedPicture:
     id: str
     picture: Image  # RGB, of any size
     caption: str
+    size: tuple[int, int] | None = None  # the width and height that it was made, where it was reduced to be read
 
 
 class PictureEncoder(Protocol):
     """Sees pictures."""
 
     picture_size: int  # side of the square pictures that the model was trained on, in pixels
+    fit: Fit  # how pictures are made those that it is shown
 
     def encode_image(self, pictures: Sequence[Image]) -> Tensor:
-        """Square RGB pictures of `picture_size` to latents `[b c h w]`, scaled as the network sees them."""
+        """RGB pictures of one shape that `fit` gives to latents `[b c h w]`, scaled as the network sees them."""
 
     def features(self, latents: Tensor) -> Tensor:
         """Features `[b f]` in float32, alike where pictures look alike; no noise is drawn."""

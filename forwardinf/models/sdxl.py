@@ -1,7 +1,7 @@
 """Stable Diffusion XL: a UNet on latents, conditioned on two text encoders and on a picture's size and crop.
 
 Podell et al. 2023, "SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis" (arXiv 2307.01952).
-Every picture here is square and uncropped, so original size, target size and crop (0, 0) are the same for all.
+Every picture here is told to be uncropped and of the size that the UNet sees, so only its shape tells one from another.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class StableDiffusionXL(LatentDiffusion):
 
     def _predicted(self, x_t: Tensor, t: Tensor, *read: Tensor) -> Tensor:
         hidden, pooled = read
-        size = float(self.picture_size)
+        height, width = (float(side * self.pipeline.vae_scale_factor) for side in x_t.shape[-2:])
         # Original size, top left of the crop, target size; in float32, where every size is exact.
-        time_ids = torch.tensor([[size, size, 0, 0, size, size]], device=x_t.device).expand(len(x_t), -1)
+        time_ids = torch.tensor([[height, width, 0, 0, height, width]], device=x_t.device).expand(len(x_t), -1)
         told = {"text_embeds": pooled, "time_ids": time_ids}
         output: Tensor = self.unet(x_t, t, hidden, added_cond_kwargs=told).sample
         return output

@@ -9,15 +9,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import ImageOps
 from torch.nn.functional import adaptive_avg_pool2d
 
-from ..config import require_precision
-from ..examples.decoding import to_square
+from ..config import require_precision, usual_fit
+from ..examples.fit import Fit
 from ..stopping import check
 from ..types import Draws, LatentBatch, ModelSpec
 from .adapters import PlacedAdapter
@@ -57,7 +59,7 @@ class LatentDiffusion(ABC):
         require_device(spec.device)
         require_precision(spec.dtype)
         require_honoured(pipeline, self.addition, self.latent_statistics, tuple(encoders))
-        self.spec, self.pipeline = spec, pipeline
+        self.spec, self.pipeline = replace(spec, fit=spec.fit or usual_fit(spec)), pipeline
         tokenizers = {name: getattr(pipeline, name) for name in encoders.values()}
         self._readers = tuple(PromptReader(tokenizers[t], getattr(pipeline, e)) for e, t in encoders.items())
         networks = {name: getattr(pipeline, name) for name in ("unet", "vae", *encoders)}
@@ -83,7 +85,10 @@ class LatentDiffusion(ABC):
         self._encoders = [networks[name] for name in encoders]
         self._captions = Captions(self._read, self._encoders, spec.device)
         self._tunable = TunableWeights(self.unet, spec.tunable, self._dtype)
-        self.picture_size: int = side_of(self.unet) * pipeline.vae_scale_factor
+        factor: int = pipeline.vae_scale_factor
+        self.picture_size = side_of(self.unet) * factor
+        halvings = len(self.unet.config.block_out_channels) - 1
+        self.fit = Fit(self.spec.fit or "", self.picture_size, factor * 2**halvings)
 
     @abstractmethod
     def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
@@ -103,14 +108,16 @@ class LatentDiffusion(ABC):
         return {}
 
     def encode(self, examples: Sequence[CaptionedPicture]) -> LatentBatch:
-        """Pictures of any size, made square, and their captions."""
-        squares = [to_square(example.picture, self.picture_size) for example in examples]
+        """Pictures of sizes that get one shape by `fit`, and their captions; where `flip` says so mirrored as well."""
+        shown = [self.fit.of(example.picture, example.size) for example in examples]
         conditioning = self.encode_prompt([example.caption for example in examples])
-        return LatentBatch(tuple(example.id for example in examples), self.encode_image(squares), conditioning)
+        mirrored = self.encode_image([ImageOps.mirror(one) for one in shown]) if self.spec.flip else None
+        ids = tuple(example.id for example in examples)
+        return LatentBatch(ids, self.encode_image(shown), conditioning, mirrored)
 
     @torch.no_grad()
     def encode_image(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """Posterior means of square RGB pictures of `picture_size`, scaled as the UNet sees them, `[b c h w]`."""
+        """Posterior means of RGB pictures of one shape, scaled as the UNet sees them, `[b c h w]`."""
         pixels = np.stack([np.asarray(p, dtype=np.float32) for p in pictures]) / 127.5 - 1  # [b h w 3]
         x = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.vae.device, self.vae.dtype)
         return self._scaled(self.vae.encode(x).latent_dist.mean)
@@ -156,19 +163,27 @@ class LatentDiffusion(ABC):
         return self.loss_and_size(batch, draws)[0]
 
     def loss_and_size(self, batch: LatentBatch, draws: Draws) -> tuple[Tensor, Tensor]:
-        predicted, noised = self._denoised(batch, draws)
-        error = predicted - noised.target
-        loss, size = (x.square().mean(dim=(1, 2, 3)).view(draws.u.shape) for x in (error, predicted))
+        """Means over a picture and its mirrored one, where the batch has both; these share noise and timesteps."""
+        losses, sizes = [], []
+        for predicted, noised in (self._denoised(side, draws) for side in batch.sides):
+            losses.append((predicted - noised.target).square().mean(dim=(1, 2, 3)))
+            sizes.append(predicted.square().mean(dim=(1, 2, 3)))
+        loss, size = (torch.stack(values).mean(dim=0).view(draws.u.shape) for values in (losses, sizes))
         return loss, size
 
     def prediction(self, batch: LatentBatch, draws: Draws) -> Tensor:
-        """The UNet's output, of whichever prediction type, `[b d c h w]`."""
-        return self._denoised(batch, draws)[0].unflatten(0, draws.u.shape)
+        """The UNet's output, of whichever prediction type, `[b d c h w]`; of both pictures `[b d 2c h w]`."""
+        outputs = [self._denoised(side, draws)[0].unflatten(0, draws.u.shape) for side in batch.sides]
+        return torch.cat(outputs, dim=2)
 
     def error_map(self, batch: LatentBatch, draws: Draws) -> Tensor:
-        """The squared error that `loss` takes the mean of, over channels alone, `[b d h w]`."""
-        predicted, noised = self._denoised(batch, draws)
-        return (predicted - noised.target).square().mean(dim=1).unflatten(0, draws.u.shape)
+        """The squared error that `loss` takes the mean of, over channels alone, `[b d h w]`; as the picture lies."""
+        maps = []
+        for turned, side in enumerate(batch.sides):
+            predicted, noised = self._denoised(side, draws)
+            rise = (predicted - noised.target).square().mean(dim=1).unflatten(0, draws.u.shape)
+            maps.append(rise.flip(-1) if turned else rise)
+        return torch.stack(maps).mean(dim=0)
 
     def _denoised(self, batch: LatentBatch, draws: Draws) -> tuple[Tensor, Noised]:
         """The UNet's output `[bd c h w]` in float32, and what it was given for it."""

@@ -91,6 +91,8 @@ class IndexRecord(_Part):
     trained: int  # of these, images the model was trained on; only they are ranked
     draws: int  # per image
     draw_seed: int
+    fit: str | None = None  # how pictures were made the model's shape; None where that was not recorded
+    flip: bool = False  # whether losses are means of a picture and its mirrored one
 
 
 class ConfidenceRecord(_Part):

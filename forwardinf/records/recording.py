@@ -72,6 +72,8 @@ def record_of(
             trained=len(answer.scores.example_ids) + len(answer.missed),
             draws=info.draw_count,
             draw_seed=info.draw_seed,
+            fit=info.fit,
+            flip=info.flip,
         ),
         confidence=_confidence(answer),
         weighed=WeighedRecord(**vars(answer.weighed)) if answer.weighed else None,

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from torch.nn.functional import normalize
 
+from ..index.mean_file import resampled
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def likeness(latents: Tensor, others: Tensor, mean: Tensor) -> Tensor:
-    """Cosines `[b o]` of latents `[b c h w]` with others `[o c h w]`, about a mean `[c h w]`."""
-    one, other = (normalize((x.float() - mean).flatten(1), dim=1) for x in (latents, others))
+    """Cosines `[b o]` of latents `[b c h w]` with others `[o c h w]`, about a mean `[c h w]`, in its shape."""
+    one, other = (normalize((resampled(x.float(), mean.shape) - mean).flatten(1), dim=1) for x in (latents, others))
     return one @ other.T

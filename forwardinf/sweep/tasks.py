@@ -25,8 +25,8 @@ class Shards(Protocol):
         """The examples of each shard, in the order of its rows."""
 
     @property
-    def positions(self) -> int:
-        """Height × width of the latents of one example."""
+    def positions(self) -> Sequence[int]:
+        """Height × width of the latents of one example of each shard."""
 
     def read(self, shard: int) -> LatentBatch:
         """All examples of a shard; raises DamagedAsset where they are not what was indexed."""
@@ -44,8 +44,8 @@ class Task:
 def tasks_of(job: SweepJob, shards: Shards) -> Iterator[Task]:
     """The tasks that a job is made of, in the order of the index."""
     only = None if job.round.example_ids is None else frozenset(job.round.example_ids)
-    size = examples_at_once(job.model.device, shards.positions, len(job.round.draws))
-    for number, ids in enumerate(shards.ids):
+    for number, (ids, positions) in enumerate(zip(shards.ids, shards.positions, strict=True)):
+        size = examples_at_once(job.model.device, positions, len(job.round.draws))
         rows = [row for row, example_id in enumerate(ids) if only is None or example_id in only]
         for start in range(0, len(rows), size):
             part = tuple(rows[start : start + size])

@@ -89,7 +89,7 @@ def _mapped(served: Served, result: Result, example_id: str) -> Iterator[str]:
     maps = served.ask(found)
     thumbnail = served.index.thumbnail_files.read(served.catalog.by_id[example_id].file_name)
     with Image.open(io.BytesIO(thumbnail)) as image:
-        yield experiments_view.maps(maps, picture, image.convert("RGB"))
+        yield experiments_view.maps(maps, picture, image.convert("RGB"), served.index.info.fit)
 
 
 def _regenerated(served: Served, result: Result, example_id: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from ..attribution.counterfactual import Counterfactual, Redrawn
 from ..attribution.influence_map import InfluenceMaps
 from ..attribution.regeneration import Regeneration
 from ..examples.decoding import to_square
+from ..examples.fit import PAD, cropped
 from ..records.keeping import png_of
 from .query_view import data_url
 from .templates import render
@@ -45,20 +46,22 @@ def counterfactual(found: Counterfactual, prompt: str) -> str:
     )
 
 
-def maps(found: InfluenceMaps, query: Image, image: Image) -> str:
-    """The picture and the training image, each with where its error rises laid over it."""
+def maps(found: InfluenceMaps, query: Image, image: Image, fit: str) -> str:
+    """The picture and the training image as the model is shown them, each with where its error rises laid over it."""
     return render(
         "influence_maps.html",
-        query_url=data_url(png_of(_laid_over(query, found.of_query))),
-        image_url=data_url(png_of(_laid_over(image, found.of_image))),
+        query_url=data_url(png_of(_laid_over(query, found.of_query, fit))),
+        image_url=data_url(png_of(_laid_over(image, found.of_image, fit))),
     )
 
 
-def _laid_over(picture: Image, rise: Tensor) -> Image:
+def _laid_over(picture: Image, rise: Tensor, fit: str) -> Image:
     """A pale picture under the places where `rise [h w]` is above 0: the more opaque the higher."""
     from PIL import Image as images
 
-    base = to_square(picture, MAP_SIDE).convert("L").convert("RGB")
+    height, width = (MAP_SIDE * side // max(rise.shape) for side in rise.shape)
+    shown = to_square(picture, MAP_SIDE) if fit == PAD else cropped(picture, (width, height))
+    base = shown.convert("L").convert("RGB")
     pale = images.blend(base, images.new("RGB", base.size, "white"), 0.4)
     share = rise.clamp(min=0) / rise.max().clamp(min=1e-12)
     opacity = images.fromarray((share * 210).byte().numpy()).resize(base.size, images.Resampling.BICUBIC)

@@ -8,6 +8,7 @@ import gradio as gr
 
 from ..attribution.null_pictures import DRAWN_ID
 from ..config import ASSETS
+from ..index.info import prepared
 from ..index.store import Index
 from ..scoring.confidence import FEWEST_FOR_VERDICT
 from ..scoring.null import FEWEST_FOR_Z_SCORES
@@ -74,6 +75,7 @@ def _facts(served: Served) -> list[tuple[str, object, bool]]:
         ("Training images", f"{len(index.trained):,}", False),
         *([("Held out, to compare with", f"{held_out:,}", False)] if held_out else []),
         ("Visual similarity by", info.embedder, False),
+        ("Pictures prepared by", prepared(info.fit, info.flip), False),
     ]
 
 
