@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+import torch
+
 from ..gradients.whitening import Whitening
-from ..index.sketch_file import INFO, SKETCHES, SketchInfo, write_sketches
+from ..index.sketch_file import INFO, SKETCHES, Sketches, SketchInfo, write_sketches
 from ..index.store import Index
 from ..models.protocol import AttributableModel
 from ..sweep.executors.threads import measured_by_batch
@@ -25,11 +27,13 @@ def build_sketch(
     index: Index,
     dimensions: int = SketchInfo.dimensions,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    known: Sketches | None = None,
 ) -> Index:
     """Sketch every image of an index, at the draws at which the default method measures sizes.
 
-    Does nothing where the index has such sketches already; returns the index as it is then. Raises UnsupportedModel for
-    a model without predictions, and for draws without one for sizes.
+    But those `known` of the first images, where these were made alike. Does nothing where the index has such sketches
+    already; returns the index as it is then. Raises UnsupportedModel for a model without predictions, and for draws
+    without one for sizes.
     """
     plan = index.info.plan
     draws = tuple(range(plan.count - size_draws_of(vars(DEFAULT_METHOD), plan.count), plan.count))
@@ -43,7 +47,12 @@ def build_sketch(
 
     def parts() -> Iterator[Tensor]:
         done = 0
-        for batch, sketches in measured_by_batch(model, batches_of(index), len(draws), measure, BATCH * len(draws)):
+        if known is not None and known.info == info:
+            done = known.kept.ntotal
+            starts = range(0, done, index.info.shard_size)
+            yield from (torch.from_numpy(known.kept.reconstruct_n(n, min(starts.step, done - n))) for n in starts)
+        rest = index if not done else index.part(image.id for image in index.catalog.images[done:])
+        for batch, sketches in measured_by_batch(model, batches_of(rest), len(draws), measure, BATCH * len(draws)):
             done += len(batch.example_ids)
             on_progress(done, index.info.examples)
             yield sketches

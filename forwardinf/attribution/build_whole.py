@@ -57,10 +57,11 @@ def build_whole(
         attributor = Attributor(model, index, load_embedder(plan.index.embedder, model), executor=sweeps)
         if nulls := chosen_null(attributor, source, plan.null, plan.null_pictures, plan.index.seed):
             index = measure_null(attributor, DEFAULT_METHOD, nulls, partial(on_progress, NULL_STAGE))
-    return tell_about(index, _about(model, read, index))
+    return tell_about(index, about_of(model, read, index))
 
 
-def _about(model: PictureModel, read: TrainingFolder, index: Index) -> About:
+def about_of(model: PictureModel, read: TrainingFolder, index: Index) -> About:
+    """How an index of a training set as it was read came about."""
     adapter = model.spec.adapter
     return About(
         read_from=read.name,

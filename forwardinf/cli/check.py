@@ -37,17 +37,22 @@ def index_check(
             "those of the split held_out in it"
         ),
     ] = None,
+    index: Annotated[Path | None, typer.Option("--index", help="index that should hold the folder's images")] = None,
     device: TorchDevice = None,
     dtype: Dtype = None,
 ) -> None:
-    """Hold a folder of training images against what a LoRA says of its training, and against its errors on them."""
+    """Hold a folder of training images against what a LoRA says of its training, its errors on them, and an index."""
     from ..examples.belonging import compared
     from ..examples.layouts.keys import parse_choices
     from ..examples.metadata import training_images
+    from ..index.missing import missing_from
+    from ..index.store import Index
     from ..models.adapter_file import read_adapter
 
-    if lora is None and held_out is None:
-        raise InvalidRequest("There is nothing to compare with. Name a LoRA (--lora), or other pictures (--held-out).")
+    if lora is None and held_out is None and index is None:
+        raise InvalidRequest(
+            "There is nothing to compare with. Name a LoRA (--lora), other pictures (--held-out) or an index (--index)."
+        )
     file = read_adapter(parse_adapter(lora).file) if lora else None
     images = training_images(folder, parse_choices(key or ()))
     found = compared(file.metadata, images, model) if file else []
@@ -55,6 +60,8 @@ def index_check(
         others = images.of_split("held_out") if held_out.resolve() == folder.resolve() else training_images(held_out)
         settings: dict[str, Any] = {"model": model and str(model), "lora": lora, "device": device, "dtype": dtype}
         found.append(_by_errors(images.of_split("train"), others, settings))
+    if index is not None:
+        found += missing_from(Index.open(index), images)
     for one in found:
         typer.echo(visible(f"{one.of:10} {one.verdict:10} {one.told}".rstrip()))
 

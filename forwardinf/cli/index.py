@@ -68,13 +68,13 @@ def index_build(
     from ..index.build import BuildPlan
     from ..models.registry import load_model
 
-    read = _read(folder, key or [], strict)
+    read = read_folder(folder, key or [], strict)
     source = read.catalog
     where = {"executor": executor, "ray_address": ray_address, "ray_workers": ray_workers}
     settings = load_settings(model=model, lora=lora, device=device, dtype=dtype, **where)
     sweeps = load_executor(settings)
     loaded = load_model(settings.model_spec(tunable, fit=fit.value if fit else None, flip=_flip(flip, settings)))
-    _tell_cut_captions(loaded, source)
+    tell_cut_captions(loaded, source)
     plan = BuildPlan(draws=draws or BuildPlan.draws, seed=seed, embedder=embedder, kronecker=kronecker)
     asked = Asked(null, null_pictures)
     if dry_run:
@@ -82,7 +82,7 @@ def index_build(
         return
     with closing(Telling()) as tell:
         built = build_whole(loaded, read, out, WholePlan(plan, sketch, null, asked.count), tell, sweeps)
-    typer.echo(f"{out}: {_summary(built, asked.count > 0)}")
+    typer.echo(f"{out}: {summary(built, asked.count > 0)}")
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _flip(given: bool | None, settings: Settings) -> bool:
     return stated
 
 
-def _read(folder: Path, key: list[str], strict: bool) -> TrainingFolder:
+def read_folder(folder: Path, key: list[str], strict: bool) -> TrainingFolder:
     """The training images of a folder; how it was read is told on stderr."""
     from ..examples.layouts.keys import parse_choices
     from ..examples.metadata import read_training_folder
@@ -134,14 +134,14 @@ def _read(folder: Path, key: list[str], strict: bool) -> TrainingFolder:
     return read
 
 
-def _tell_cut_captions(model: PictureModel, source: Catalog) -> None:
+def tell_cut_captions(model: PictureModel, source: Catalog) -> None:
     """How many captions are read in part only; on stderr."""
     if cut := sum(bool(model.unread_text(image.caption)) for image in source.images):
         told = f"{cut:,} of {len(source.images):,} captions are longer than the model reads; their ends are left out."
         typer.echo(told, err=True)
 
 
-def _summary(built: Index, asked: bool) -> str:
+def summary(built: Index, asked: bool) -> str:
     from ..index.info import prepared
 
     compared = f"{len(built.null_changes.queries) if asked and built.null_changes else 'none'} null pictures"

@@ -85,31 +85,12 @@ def build_index(
     source, info = planned(model, source, plan, embedder)
     indexed = Catalog(out, tuple(replace(image, file_name=name_of(n)) for n, image in enumerate(source.images)))
     folder = IndexFolder.begin(out, info, indexed)
-    build = _Build(model, embedder, source, folder, info, on_progress)
-    on_progress(IMAGES, 0, info.examples)
-    for number, rows in enumerate(info.rows):
-        build.write_part(number)
-        on_progress(IMAGES, rows.stop, info.examples)
-    build.write_neighbours()
-    build.write_curvature(plan.kronecker)
-    added_later = (SETTINGS, SCORES, SKETCH_INFO, SKETCHES, MEAN, UNADAPTED, ABOUT)
-    derived = added_later if plan.kronecker else (KRONECKER, *added_later)
-    build.folder.finish(build.names(plan.kronecker), derived)
-    for n in range(info.examples):  # as indexes were before
-        (out / name_of(n)).unlink(missing_ok=True)
-    index = Index.open(out)
-    if MEAN not in index.manifest.files:
-        write_mean(out, index.mean_latents)
-        index = index.with_files(MEAN)
-    if (with_adapter := adapted(model)) and UNADAPTED not in index.manifest.files:
-        write_unadapted(with_adapter, index, partial(on_progress, UNADAPTED_STAGE))
-        index = index.with_files(UNADAPTED)
-    return index
+    return Build(model, embedder, source, folder, info, on_progress).finished(plan.kronecker)
 
 
 @dataclass(frozen=True)
-class _Build:
-    """An index that is being made in a folder, a part of `shard_size` images at a time."""
+class Build:
+    """An index that is being made in a folder, a shard of images at a time; what is whole in it already stays."""
 
     model: PictureModel
     embedder: Embedder
@@ -117,6 +98,28 @@ class _Build:
     folder: IndexFolder
     info: IndexInfo
     on_progress: OnProgress
+
+    def finished(self, kronecker: bool, unadapted: Tensor | None = None) -> Index:
+        """Make what is not there yet; `unadapted [n d]` are losses without the adapter of the first n images."""
+        self.on_progress(IMAGES, 0, self.info.examples)
+        for number, rows in enumerate(self.info.rows):
+            self.write_part(number)
+            self.on_progress(IMAGES, rows.stop, self.info.examples)
+        self.write_neighbours()
+        self.write_curvature(kronecker)
+        added_later = (SETTINGS, SCORES, SKETCH_INFO, SKETCHES, MEAN, UNADAPTED, ABOUT)
+        derived = added_later if kronecker else (KRONECKER, *added_later)
+        self.folder.finish(self.names(kronecker), derived)
+        for n in range(self.info.examples):  # as indexes were before
+            (self.folder.folder / name_of(n)).unlink(missing_ok=True)
+        index = Index.open(self.folder.folder)
+        if MEAN not in index.manifest.files:
+            write_mean(index.folder, index.mean_latents)
+            index = index.with_files(MEAN)
+        if (with_adapter := adapted(self.model)) and UNADAPTED not in index.manifest.files:
+            write_unadapted(with_adapter, index, partial(self.on_progress, UNADAPTED_STAGE), unadapted)
+            index = index.with_files(UNADAPTED)
+        return index
 
     def names(self, kronecker: bool) -> list[str]:
         """Every file of the index in the end, but for what is added to it later."""
@@ -138,14 +141,14 @@ class _Build:
         self._write_embeddings(number, embeddings)
         write_pack(self.folder.folder, number, thumbnails)
         write_shard(self.folder.folder, number, self._measured(batch, start))
-        self.folder.add(_embeddings(number), shard_name(number), pack_name(number))
+        self.folder.add(embeddings_name(number), shard_name(number), pack_name(number))
 
     def write_neighbours(self) -> None:
         import numpy as np
         import torch
 
         if not self.folder.is_sound(NEIGHBOURS):
-            parts = [np.load(self.folder.folder / _embeddings(n)) for n in range(self.info.shard_count)]
+            parts = [np.load(self.folder.folder / embeddings_name(n)) for n in range(self.info.shard_count)]
             write_neighbours(self.folder.folder, torch.from_numpy(np.concatenate(parts)))
             self.folder.add(NEIGHBOURS)
 
@@ -163,7 +166,7 @@ class _Build:
             self.folder.add(KRONECKER)
 
     def _has_tensors(self, number: int) -> bool:
-        embedded = self.folder.is_sound(NEIGHBOURS) or self.folder.is_sound(_embeddings(number))
+        embedded = self.folder.is_sound(NEIGHBOURS) or self.folder.is_sound(embeddings_name(number))
         return embedded and self.folder.is_sound(shard_name(number))
 
     def _encoded(self, images: Sequence[TrainingImage], start: int) -> tuple[LatentBatch, Tensor, list[bytes]]:
@@ -237,7 +240,7 @@ class _Build:
 
         ids = [image.id for image in self.source.images[self.info.rows[number]]]
         require_finite(embeddings, ids, "Embedding")
-        with writing(self.folder.folder / _embeddings(number)) as aside:
+        with writing(self.folder.folder / embeddings_name(number)) as aside:
             np.save(aside, embeddings.numpy())
 
     def _thumbnail(self, number: int) -> bytes:
@@ -249,7 +252,8 @@ class _Build:
     @cached_property
     def _chosen(self) -> list[LatentBatch]:
         """Random training images, each by itself, that the curvature is estimated on."""
-        trained = [n for n, image in enumerate(self.source.images) if image.split == "train"]
+        among = self.source.images[: self.info.fisher_among or None]
+        trained = [n for n, image in enumerate(among) if image.split == "train"]
         count = min(self.info.fisher_images, len(trained))
         chosen = random.Random(self.info.draw_seed).sample(trained, count)
         found = dict(self._stored(frozenset(chosen)))
@@ -265,5 +269,5 @@ class _Build:
                     yield row, load_rows(self.folder.folder / shard_name(number), ids, [place])
 
 
-def _embeddings(number: int) -> str:
+def embeddings_name(number: int) -> str:
     return f"{BUILDING}/embeddings-{number:05}.npy"

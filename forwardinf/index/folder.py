@@ -124,6 +124,7 @@ LABELS = {
     "fit": "way pictures are made the model's shape (--fit)",
     "flip": "weighing of mirrored pictures (--flip)",
     "shards": "sizes of shards",
+    "fisher_among": "number of images that the Fisher was sampled from",
 }
 
 

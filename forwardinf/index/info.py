@@ -15,6 +15,8 @@ from ..types import ModelSpec
 
 SCHEMA = 6
 INFO, ABOUT = "index.json", "about.json"
+# Fields that were added, which are not written where they are as before they were there.
+ADDED = ("dtype", "skipped", "fit", "flip", "shards", "fisher_among")
 REMEDY = "Run `index build` again into this folder, which makes anew only what is damaged."
 
 
@@ -41,6 +43,7 @@ class IndexInfo:
     fit: str = "pad"  # how pictures were made the model's shape
     flip: bool = False  # whether losses are means of a picture and its mirrored one
     shards: tuple[int, ...] = ()  # examples of each shard, where they are not as `shard_size` says
+    fisher_among: int = 0  # examples, the first, that the Fisher was sampled from; 0 for all, as nothing was added
 
     @property
     def plan(self) -> DrawPlan:
@@ -67,13 +70,7 @@ class IndexInfo:
 
     def to_bytes(self) -> bytes:
         fields = asdict(self)
-        for added in (
-            "dtype",
-            "skipped",
-            "fit",
-            "flip",
-            "shards",
-        ):  # not written where they are as before they were there
+        for added in ADDED:
             if fields[added] == getattr(IndexInfo, added):
                 del fields[added]
         return (json.dumps(fields, indent=1) + "\n").encode()

@@ -26,7 +26,7 @@ def planned(model: PictureModel, source: Catalog, plan: BuildPlan, embedder: Emb
     images = tuple(image for image in source.images if image.split in plan.splits)
     if not any(image.split == "train" for image in images):
         raise InvalidRequest(f"“{source.folder.name}” has no image of the split train, so there is nothing to index.")
-    images, shards = _in_shards(images, model, plan.shard_size)
+    images, shards = in_shards(images, model, plan.shard_size)
     source = replace(source, images=images)
     return source, IndexInfo(
         schema=SCHEMA,
@@ -51,7 +51,7 @@ def planned(model: PictureModel, source: Catalog, plan: BuildPlan, embedder: Emb
     )
 
 
-def _in_shards(
+def in_shards(
     images: tuple[TrainingImage, ...], model: PictureModel, shard_size: int
 ) -> tuple[tuple[TrainingImage, ...], tuple[int, ...]]:
     """The images in their order, and the sizes of shards where these follow shapes: a shard has one shape."""

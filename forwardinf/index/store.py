@@ -164,11 +164,13 @@ class Index:
         return replace(self, only=only, _whole=self._whole or self)
 
     def shards(self) -> Iterator[Shard]:
-        """Every shard in order; raises DamagedAsset where one was changed since the index was opened."""
-        for number in range(self.info.shard_count):
+        """Every shard that a sweep visits; raises DamagedAsset where one was changed since the index was opened."""
+        for number, ids in enumerate(self.shard_ids):
             check()
-            shard = self.shard(number)
-            yield shard if self.only is None else shard.part(self.only)
+            if self.only is None:
+                yield self.shard(number)
+            elif not self.only.isdisjoint(ids):
+                yield self.shard(number).part(self.only)
 
     def shard(self, number: int) -> Shard:
         """One shard with all its examples; raises as `shards` does."""
