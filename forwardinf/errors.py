@@ -11,6 +11,7 @@ ForwardInfError
 ├── StopRequested         whoever waited for a result does not want it any more
 ├── UnsupportedModel      a checkpoint that no model family here can read
 ├── StorageFailed         a database of cases that cannot be opened, read or written
+├── TransferFailed        an index that cannot be sent to another place or fetched from it
 ├── WorkersLost           the processes or machines that a sweep ran on ended, or none could be had
 └── UnreadablePicture     an uploaded file that cannot be used as a picture
 
@@ -62,6 +63,10 @@ class UnsupportedModel(ForwardInfError):
 
 
 class StorageFailed(ForwardInfError):
+    pass
+
+
+class TransferFailed(ForwardInfError):
     pass
 
 

@@ -22,7 +22,7 @@ from ..visible import visible
 from .answers import answers
 from .case import case
 from .counterfactual import counterfactual
-from .index_add import index
+from .index_share import index
 from .methods import methods
 from .model import model_group
 from .options import (

@@ -167,10 +167,9 @@ class Index:
         """Every shard that a sweep visits; raises DamagedAsset where one was changed since the index was opened."""
         for number, ids in enumerate(self.shard_ids):
             check()
-            if self.only is None:
-                yield self.shard(number)
-            elif not self.only.isdisjoint(ids):
-                yield self.shard(number).part(self.only)
+            if self.only is None or not self.only.isdisjoint(ids):
+                shard = self.shard(number)
+                yield shard if self.only is None else shard.part(self.only)
 
     def shard(self, number: int) -> Shard:
         """One shard with all its examples; raises as `shards` does."""
@@ -202,11 +201,9 @@ class Index:
     @cached_property
     def latent_shapes(self) -> list[tuple[int, ...]]:
         """Channels, height and width of the latents of each shard."""
-        several = self.info.fit == BUCKET
-        found = [
-            latent_shape(self.manifest.verified(shard_name(n))) for n in range(self.info.shard_count * several or 1)
-        ]
-        return found if several else found * self.info.shard_count
+        count = self.info.shard_count
+        alike = 1 if self.info.fit == BUCKET else count  # shards whose shape is that of the first of them
+        return [latent_shape(self.manifest.verified(shard_name(n))) for n in range(0, count, alike)] * alike
 
     @cached_property
     def shard_ids(self) -> list[tuple[str, ...]]:
