@@ -258,9 +258,9 @@ def test_sdxl_heeds_the_pooled_embedding_and_the_size(checkpoints: dict[str, Pat
     with torch.no_grad():
         before = model.prediction(batch, draws)
         assert torch.equal(model.prediction(batch, draws), before)
-        model.picture_size = 32
+        model.pipeline.vae_scale_factor *= 2  # as pictures of double the size have such latents then
         assert not torch.allclose(model.prediction(batch, draws), before, atol=1e-4)
-        model.picture_size = 16
+        model.pipeline.vae_scale_factor //= 2
         model.pipeline.text_encoder_2.text_projection.weight.neg_()
         assert not torch.allclose(model.prediction(batch, draws), before, atol=1e-4)
 

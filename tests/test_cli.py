@@ -136,7 +136,7 @@ def test_an_image_folder_is_indexed_verified_and_attributed(forwardinf: Run, tin
     info = json.loads(forwardinf("index", "info", str(index)).stdout)
     assert (info["examples"], info["skipped"], info["embedder"], info["tunable"]) == (5, 1, "vae", "attention")
     assert "skipped line 6: “gone.png” is not there." in built.stderr
-    assert "5 images (1 skipped), 2 draws each, 1 null pictures" in built.stdout
+    assert "5 images (1 skipped) by crop, 2 draws each, 1 null pictures" in built.stdout
     assert "every file as recorded" in forwardinf("index", "verify", str(index)).stdout
 
     asked = ["attribute", str(images / "2.png"), "--index", str(index), "--prompt", "blue square", *model]

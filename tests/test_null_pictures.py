@@ -127,4 +127,4 @@ def test_the_command_line_takes_a_folder(pictures: Path, tiny_checkpoint: Path, 
     done = CliRunner().invoke(
         app, ["index", "build", str(pictures), "--out", out, "--model", str(tiny_checkpoint), *words]
     )
-    assert "6 images, 2 draws each, 2 null pictures" in done.stdout, done
+    assert "6 images by crop, 2 draws each, 2 null pictures" in done.stdout, done

@@ -8,12 +8,13 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from forwardinf.errors import InvalidRequest
+from forwardinf.errors import InvalidRequest, MissingAsset
 from forwardinf.examples.metadata import read_training_folder, training_images
 
 
@@ -205,7 +206,7 @@ def test_a_compressed_tar_is_told_to_be_unpacked(tmp_path: Path):
         training_images(tmp_path)
 
 
-def test_a_data_set_in_the_hubs_cache_is_read_by_what_its_ref_names(tmp_path: Path):
+def test_a_data_set_in_the_hubs_cache_is_read_by_what_its_ref_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     cached = tmp_path / "datasets--ada--set"
     blob = parquet(cached / "blobs" / "0123", RED)
     data = cached / "snapshots" / "abcdef" / "data"
@@ -216,6 +217,13 @@ def test_a_data_set_in_the_hubs_cache_is_read_by_what_its_ref_names(tmp_path: Pa
         training_images(cached)
     (cached / "refs" / "main").write_text("abcdef")
     assert captions(cached) == captions(cached / "snapshots" / "abcdef") == {"red.png": "red"}
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cached.parent))
+    name = cached.name.removeprefix("datasets--").replace("--", "/")
+    assert captions(Path(name)) == {"red.png": "red"}
+    with pytest.raises(MissingAsset, match="hf download ada/none --repo-type dataset"):
+        captions(Path("ada/none"))
+    with pytest.raises(MissingAsset, match="There is no folder “none”"):
+        captions(Path("../ada/none"))
     read = read_training_folder(cached)
     assert read.described().startswith("datasets--ada--set: 1 images by data/train-0.parquet\n  keys:")
     assert read.catalog.images[0].collection == "datasets--ada--set"

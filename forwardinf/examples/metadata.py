@@ -12,6 +12,7 @@ from ..errors import InvalidRequest, UnreadablePicture
 from .catalog import FILE_NAME, Catalog, TrainingImage
 from .decoding.decoder import decode
 from .decoding.signatures import format_of
+from .layouts.hub_cache import located
 from .layouts.keys import Keys
 from .layouts.paths import Missing, normalised
 from .layouts.pictures import size_of
@@ -54,7 +55,7 @@ def read_training_folder(
     strict: bool = False,
     on_progress: OnProgress = lambda done, total: None,
 ) -> TrainingFolder:
-    """A folder by its `catalog.parquet`, or else by the first layout that knows it.
+    """A folder by its `catalog.parquet`, or else by the first layout that knows it; or `OWNER/NAME` in the Hub's cache.
 
     `keys` names, by field, keys of the rows to read in place of the usual ones. An id is the path below the folder.
     Pictures that are not there or cannot be read are skipped, by their headers, or where `decode` says so by all that
@@ -63,7 +64,7 @@ def read_training_folder(
     Raises MissingAsset where nothing there says what its images are, and InvalidRequest naming the row that cannot be
     used, or the pictures where `strict` forbids to skip any and where none is left.
     """
-    folder = folder if folder.name else folder.resolve()
+    folder = located(folder if folder.name else folder.resolve())
     if (folder / FILE_NAME).is_file():
         if keys:
             raise InvalidRequest(f"“{folder.name}” has a {FILE_NAME}, whose columns are fixed: leave --key out.")
