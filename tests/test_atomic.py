@@ -183,3 +183,14 @@ def test_nothing_else_writes_aside_by_itself():
         if path.name != "atomic.py":
             source = path.read_text(encoding="utf-8")
             assert not any(name in source for name in ("os.replace", "NamedTemporaryFile")), path
+
+
+def test_a_full_disk_is_told_as_one_whoever_finds_it(tmp_path: Path):
+    told = f"Error while serializing: I/O error: {os.strerror(errno.ENOSPC)} (os error 28)"
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as full, writing(tmp_path / "a"):
+        raise RuntimeError(told)
+    assert full.value.errno == errno.ENOSPC
+    assert full.value.filename == str(tmp_path / "a")
+    with pytest.raises(RuntimeError, match="another"), writing(tmp_path / "a"):
+        raise RuntimeError("another")
+    assert not list(tmp_path.iterdir())

@@ -114,7 +114,7 @@ def test_the_check_sees_what_is_not_there():
 
 @each_page
 def test_every_option_named_in_passing_exists(page: Path):
-    known = set().union(*map(options_of, KNOWN.values()), {"--rm", "--ff-only"})
+    known = set().union(*map(options_of, KNOWN.values()), {"--rm", "--ff-only", "--repo-type"})
     for span in spans(page):
         assert set(LONG.findall(span)) <= known, span
 

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from conftest import tiny_pipeline, write_patches
+from forwardinf.attribution.attributor import Attributor
 from forwardinf.errors import (
     DamagedAsset,
     ForwardInfError,
@@ -27,6 +28,7 @@ from forwardinf.errors import (
 from forwardinf.examples import catalog as catalogs
 from forwardinf.examples.catalog import Catalog
 from forwardinf.examples.metadata import training_images
+from forwardinf.files.atomic import alone_in
 from forwardinf.files.manifest import Manifest
 from forwardinf.index.build import BuildPlan, build_index
 from forwardinf.index.info import INFO
@@ -459,3 +461,26 @@ def test_two_lines_for_one_file_and_text_that_is_no_utf8_are_refused(folder: Pat
     (tmp_path / "metadata.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(InvalidRequest, match="UTF-8"):
         training_images(tmp_path)
+
+
+def test_a_folder_that_another_process_builds_in_is_refused(copy: Path, folder: Path, model: StableDiffusion):
+    before = Index.open(copy).fingerprint
+    with alone_in(copy), pytest.raises(InvalidRequest, match="Another process is writing to “copy”"):
+        build_index(model, training_images(folder), copy, PLAN)
+    assert build_index(model, training_images(folder), copy, PLAN).fingerprint == before
+
+
+def test_an_index_of_a_later_version_is_refused_as_that(copy: Path):
+    fields = json.loads((copy / INFO).read_bytes()) | {"version": "9.9", "wavelets": 3}
+    (copy / INFO).write_text(json.dumps(fields))
+    with pytest.raises(IndexMismatch, match=r"built by version 9\.9, which knows of wavelets; this is"):
+        Index.open(copy)
+
+
+def test_captions_of_many_kilobytes_are_indexed_as_far_as_the_model_reads(model: StableDiffusion, tmp_path: Path):
+    pictures = write_patches(tmp_path, 2)
+    rows = [{"file_name": f"{n:02}.png", "text": text * 1500} for n, text in enumerate(("patch, ", "\U0001f34e赤"))]
+    (pictures / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    index = build_index(model, training_images(pictures), tmp_path / "index", PLAN)
+    assert [len(image.caption) for image in index.catalog.images] == [10500, 3000]
+    assert Attributor(model, index).query(Image.new("RGB", (16, 16))).fallback_caption in {r["text"] for r in rows}

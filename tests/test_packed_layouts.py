@@ -227,3 +227,14 @@ def test_a_data_set_in_the_hubs_cache_is_read_by_what_its_ref_names(tmp_path: Pa
     read = read_training_folder(cached)
     assert read.described().startswith("datasets--ada--set: 1 images by data/train-0.parquet\n  keys:")
     assert read.catalog.images[0].collection == "datasets--ada--set"
+
+
+def test_a_name_that_leads_out_of_a_tar_is_refused(tmp_path: Path):
+    with tarfile.open(tmp_path / "set.tar", "w") as packed:
+        member = tarfile.TarInfo("../../../etc/red.png")
+        member.size = len(png("red"))
+        packed.addfile(member, io.BytesIO(png("red")))
+        member = tarfile.TarInfo("../../../etc/red.txt")
+        packed.addfile(member, io.BytesIO(b""))
+    with pytest.raises(InvalidRequest, match="which is not a file below the folder"):
+        training_images(tmp_path)

@@ -17,6 +17,7 @@ import torch
 
 from ..errors import InvalidRequest
 from ..examples.catalog import Catalog
+from ..index.folder import writing_alone
 from ..index.mean_file import resampled
 from ..index.null_file import SCORES, SETTINGS, NullInTheMaking
 from ..index.store import Index
@@ -73,9 +74,26 @@ def measure_null(
     same = kept is not None and attributor.is_comparable(kept.settings, method) and kept.queries == chosen
     if kept and same and (kept.unprompted is not None or not unprompted):
         return index
-    making = NullInTheMaking.begin(index.folder, index.measured_fingerprint, settings, chosen)
+    with writing_alone(index.folder):
+        making = NullInTheMaking.begin(index.folder, index.measured_fingerprint, settings, chosen)
+        _run(attributor, method, nulls, making, on_progress, unprompted)
+        index = index.without_files(SETTINGS, SCORES)  # whole at every moment
+        making.finish(_highest_unprompted(index, making) if unprompted else None)
+        return index.with_files(SETTINGS, SCORES)
+
+
+def _run(
+    attributor: Attributor,
+    method: AttributionMethod,
+    nulls: NullPictures,
+    making: NullInTheMaking,
+    on_progress: Callable[[int, int], None],
+    unprompted: bool,
+) -> None:
+    """Run the null pictures that were not run yet, with and perhaps without their captions."""
+    index = attributor.index
     ids = [image.id for image in index.catalog.images]
-    asked = [(query_id, prompted) for prompted in (True, False)[: 1 + unprompted] for query_id in chosen]
+    asked = [(query_id, prompted) for prompted in (True, False)[: 1 + unprompted] for query_id in making.queries]
     for done, (query_id, prompted) in enumerate(asked):
         on_progress(done, len(asked))
         if not making.has(query_id, prompted):
@@ -85,9 +103,6 @@ def measure_null(
             *_, last = replace(attributor, index=others, journal=making.journal).follow(query, method)
             making.put(query_id, prompted, _rows(last.changes, ids))
     on_progress(len(asked), len(asked))
-    index = index.without_files(SETTINGS, SCORES)  # whole at every moment
-    making.finish(_highest_unprompted(index, making) if unprompted else None)
-    return index.with_files(SETTINGS, SCORES)
 
 
 @dataclass(frozen=True)

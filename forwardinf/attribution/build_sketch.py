@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..gradients.whitening import Whitening
+from ..index.folder import writing_alone
 from ..index.sketch_file import INFO, SKETCHES, Sketches, SketchInfo, write_sketches
 from ..index.store import Index
 from ..models.protocol import AttributableModel
@@ -57,6 +58,7 @@ def build_sketch(
             on_progress(done, index.info.examples)
             yield sketches
 
-    index = index.without_files(INFO, SKETCHES)  # whole at every moment
-    write_sketches(index.folder, info, parts())
-    return index.with_files(INFO, SKETCHES)
+    with writing_alone(index.folder):
+        index = index.without_files(INFO, SKETCHES)  # whole at every moment
+        write_sketches(index.folder, info, parts())
+        return index.with_files(INFO, SKETCHES)

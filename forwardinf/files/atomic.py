@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+FULL = os.strerror(errno.ENOSPC)
 PREFIX = ".partial-"  # of the folders that hold what is not whole yet
 
 
@@ -25,11 +26,17 @@ PREFIX = ".partial-"  # of the folders that hold what is not whole yet
 def writing(path: Path, private: bool = False) -> Iterator[Path]:
     """Context manager: the path to write a file to, which takes the place of `path` when the block ends.
 
-    `path` stays as it was where the block, or writing to disk, fails. Missing folders are made; the file gets the mode
-    that the umask asks for, whatever the writer gave it; a `private` one is for its owner alone.
+    `path` stays as it was where the block, or writing to disk, fails; a full disk is an OSError, whoever found it.
+    Missing folders are made; the file gets the mode that the umask asks for, whatever the writer gave it; a `private`
+    one is for its owner alone.
     """
     with _aside(path.parent, mode=0o700 if private else 0o777) as aside:
-        yield aside / path.name
+        try:
+            yield aside / path.name
+        except Exception as error:  # safetensors and FAISS tell a full disk in words alone
+            if isinstance(error, OSError) or FULL not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, FULL, str(path)) from error
         _flush(aside / path.name, _mode(aside) & 0o666)
         os.replace(aside / path.name, path)
     _sync(path.parent)
@@ -85,6 +92,22 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Context manager: no other process is in it for this folder; raises BlockingIOError where one is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass  # the file system has no locks
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

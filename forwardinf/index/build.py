@@ -24,7 +24,7 @@ from ..sweep.parts import Parts
 from ..types import LatentBatch
 from .curvature_file import FISHER, KRONECKER, write_fisher, write_kronecker
 from .finite import require_finite
-from .folder import BUILDING, IndexFolder
+from .folder import BUILDING, IndexFolder, writing_alone
 from .info import ABOUT, INFO, IndexInfo
 from .mean_file import MEAN, write_mean
 from .neighbours import FILE_NAME as NEIGHBOURS
@@ -77,15 +77,16 @@ def build_index(
 
     `on_progress` is told the stage, and how much of it is done: at its start, at its end and in between.
 
-    Raises IndexMismatch where another one was begun there, UnsupportedModel for an embedder that cannot be loaded,
-    NonFinite naming the image whose latents or losses are no numbers, and MissingAsset, DamagedAsset or
-    UnreadablePicture naming the picture that cannot be used.
+    Raises IndexMismatch where another one was begun there, InvalidRequest where one is being built, UnsupportedModel
+    for an embedder that cannot be loaded, NonFinite naming the image whose latents or losses are no numbers, and
+    MissingAsset, DamagedAsset or UnreadablePicture naming the picture that cannot be used.
     """
     embedder = load_embedder(plan.embedder, model)
     source, info = planned(model, source, plan, embedder)
     indexed = Catalog(out, tuple(replace(image, file_name=name_of(n)) for n, image in enumerate(source.images)))
-    folder = IndexFolder.begin(out, info, indexed)
-    return Build(model, embedder, source, folder, info, on_progress).finished(plan.kronecker)
+    with writing_alone(out):
+        folder = IndexFolder.begin(out, info, indexed)
+        return Build(model, embedder, source, folder, info, on_progress).finished(plan.kronecker)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,20 @@ from .info import INFO, REMEDY, IndexInfo, read_info
 BUILDING = "building"
 JOURNAL = f"{BUILDING}/whole.jsonl"
 REMOVE = "Remove the folder, or name another one."
+
+
+@contextmanager
+def writing_alone(folder: Path) -> Iterator[None]:
+    """Context manager: an index that no other process writes to; raises InvalidRequest where one does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        try:
+            held.enter_context(atomic.alone_in(folder))
+        except BlockingIOError as error:
+            raise InvalidRequest(
+                f"Another process is writing to “{folder.name}”. Wait until it ends, or name another folder."
+            ) from error
+        yield
 
 
 @dataclass(frozen=True)

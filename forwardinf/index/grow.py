@@ -22,7 +22,7 @@ from ..examples.catalog import FIELDS, LABELS, Catalog, TrainingImage
 from ..files.atomic import writing
 from .build import Build, OnProgress, embeddings_name
 from .curvature_file import FISHER, KRONECKER
-from .folder import IndexFolder
+from .folder import IndexFolder, writing_alone
 from .info import IndexInfo, sizes_of
 from .plan import in_shards
 from .shards import shard_name
@@ -81,14 +81,20 @@ def grow(model: PictureModel, index: Index, source: Catalog, embedder: Embedder,
     there = {image.id: image.file_name for image in source.images}
     shown = tuple(replace(image, file_name=there.get(image.id, image.file_name)) for image in images)
     whole = Catalog(source.folder, shown, source.read, source.skipped)
+    with writing_alone(index.folder):
+        writer = _begun(folder, info, Catalog(folder, images))
+        _take_over(index, writer)
+        build = Build(model, embedder, whole, writer, info, on_progress)
+        return Grown(index, build.finished(KRONECKER in index.manifest.files, index.unadapted_losses), whole)
+
+
+def _begun(folder: Path, info: IndexInfo, catalog: Catalog) -> IndexFolder:
+    """The folder beside, where an addition of the same images goes on; what is there of another one is removed."""
     try:
-        writer = IndexFolder.begin(folder, info, Catalog(folder, images))
-    except IndexMismatch:  # another addition was cut off there
+        return IndexFolder.begin(folder, info, catalog)
+    except IndexMismatch:
         shutil.rmtree(folder)
-        writer = IndexFolder.begin(folder, info, Catalog(folder, images))
-    _take_over(index, writer)
-    build = Build(model, embedder, whole, writer, info, on_progress)
-    return Grown(index, build.finished(KRONECKER in index.manifest.files, index.unadapted_losses), whole)
+        return IndexFolder.begin(folder, info, catalog)
 
 
 def _added(index: Index, source: Catalog) -> tuple[TrainingImage, ...]:

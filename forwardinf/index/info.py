@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
+from dataclasses import fields as dataclass_fields
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
+from .. import __version__
 from ..draws import DrawPlan
 from ..errors import DamagedAsset, IndexMismatch, MissingAsset
 from ..types import ModelSpec
@@ -84,6 +86,11 @@ class IndexInfo:
                 raise IndexMismatch(
                     f"“{name}” has schema {fields['schema']}; this version reads {SCHEMA}. Build it again, in a new "
                     "folder."
+                )
+            if unknown := fields.keys() - {one.name for one in dataclass_fields(cls)}:
+                raise IndexMismatch(
+                    f"“{name}” was built by version {fields.get('version')}, which knows of {min(unknown)}; this is "
+                    f"{__version__}. Use that version, or build it again, in a new folder."
                 )
             return cls(**fields | {"shards": tuple(fields.get("shards", ()))})
         except (ValueError, TypeError, KeyError) as error:
