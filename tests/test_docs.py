@@ -20,6 +20,7 @@ from forwardinf.config import Settings
 from forwardinf.examples.layouts.keys import ALIASES
 from forwardinf.records.upgrade import read_record
 from forwardinf.studies import summary
+from forwardinf.studies.applications import registry
 from forwardinf.studies.reports import read_reports
 
 ROOT = ASSETS.parent
@@ -172,6 +173,15 @@ def test_readmes_figures_are_those_of_the_reports():
     figures = re.findall(r"\d+\.\d+", section)
     assert len(figures) >= 8
     assert [figure for figure in figures if figure not in told] == []
+
+
+def test_the_tables_of_uses_are_those_of_the_reports():
+    told = text_of(ROOT / "docs/applications.md")
+    reports = sorted((ASSETS / "studies/applications").glob("*.json"))
+    assert {report.stem for report in reports} == set(registry.studies())
+    for report in reports:
+        table = registry.as_table([json.loads(report.read_text(encoding="utf-8"))])
+        assert table.partition("\n\n")[2].strip() in told, report.name
 
 
 def test_readmes_answers_are_those_that_ship():

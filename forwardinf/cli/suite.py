@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InvalidRequest, MissingAsset
+from . import applications as applications
 from .options import STUDIES, WORK
 from .study import calibration, self_retrieval, study
 from .trained_studies import cases, customisation, lab, lds, leave_k_out, steadiness

@@ -37,13 +37,24 @@ def fingerprint_of(networks: Mapping[str, Network], settings: Mapping[str, Any])
     digest = hashlib.sha256()
     for name, network in sorted(networks.items()):
         _update(digest, {name: configuration_of(network)})
-        for key, weights in sorted(network.state_dict().items()):
-            _update(digest, [key, list(weights.shape)])
-            whole = weights.detach().cpu()
-            whole = whole.float() if whole.is_floating_point() else whole
-            digest.update(whole.contiguous().flatten().view(torch.uint8).numpy())
+        _update_with_weights(digest, network)
     _update(digest, dict(settings))
     return digest.hexdigest()
+
+
+def fingerprint_of_module(network: torch.nn.Module) -> str:
+    """Of a network without a configuration: how it is built, as torch prints it, and its weights."""
+    digest = hashlib.sha256(str(network).encode())
+    _update_with_weights(digest, network)
+    return digest.hexdigest()
+
+
+def _update_with_weights(digest: hashlib._Hash, network: torch.nn.Module) -> None:
+    for key, weights in sorted(network.state_dict().items()):
+        _update(digest, [key, list(weights.shape)])
+        whole = weights.detach().cpu()
+        whole = whole.float() if whole.is_floating_point() else whole
+        digest.update(whole.contiguous().flatten().view(torch.uint8).numpy())
 
 
 def configuration_of(network: Network) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .reports import OURS, Report, is_ours, label_of, reported_row
@@ -12,6 +13,32 @@ if TYPE_CHECKING:
 
 GREY, ACCENT, OTHER = "#80868b", "#0d9488", "#9aa0a6"  # legible on a light page and on a dark one
 COLOURS = 10  # in matplotlib's cycle; then lines are dashed
+WIDTH, HEIGHT = 7.2, 3.6  # inches
+
+
+def save(onto: Callable[[Axes], object], file: Path) -> None:
+    """Write what `onto` draws as an SVG that is the same to the byte when it is drawn again.
+
+    Raises ImportError where matplotlib is missing.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    coloured = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    style: dict[Any, Any] = {
+        **dict.fromkeys(coloured, GREY),
+        "svg.hashsalt": "forwardinf",
+        "svg.fonttype": "none",
+        "font.size": 10,
+    }
+    style |= {"axes.spines.top": False, "axes.spines.right": False}
+    with plt.rc_context(style):
+        figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")
+        onto(axes)
+        figure.savefig(file, transparent=True, metadata={"Date": None})
+        plt.close(figure)
 
 
 def recall(axes: Axes, reports: Sequence[Report]) -> None:
@@ -50,4 +77,23 @@ def calibration(axes: Axes, reports: Sequence[Report]) -> None:
         axes.axvline(rate, color=GREY, linewidth=1, linestyle=":", label=f"an image stands out up to here ({rate:.0%})")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="guaranteed upper bound")
     axes.set(xlabel="lowest p-value of an answer", ylabel="share of answers", xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend(frameon=False, fontsize=8)
+
+
+def scatter(axes: Axes, points: Mapping[str, Sequence[tuple[float, float]]], labels: tuple[str, str]) -> None:
+    """Pairs by name, each name standardised by its own largest values, so that sets of other units share the axes."""
+    for (name, pairs), colour in zip(points.items(), (ACCENT, OTHER, "#b45309", "#6d28d9"), strict=False):
+        across, up = zip(*pairs, strict=True)
+        widest, highest = (max(map(abs, side)) or 1.0 for side in (across, up))
+        axes.scatter(
+            [x / widest for x in across],
+            [y / highest for y in up],
+            s=9,
+            alpha=0.5,
+            color=colour,
+            label=name,
+            linewidths=0,
+        )
+    axes.plot([-1, 1], [-1, 1], color=GREY, linewidth=1, linestyle=":")
+    axes.set(xlabel=f"{labels[0]}, in shares of the largest", ylabel=labels[1])
     axes.legend(frameon=False, fontsize=8)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import plots, tables
 from .reports import Report
@@ -58,29 +59,16 @@ def draw(reports: Sequence[Report], folder: Path) -> list[str]:
 
     Raises ImportError where matplotlib is missing.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    coloured = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    style: dict[Any, Any] = {
-        **dict.fromkeys(coloured, plots.GREY),
-        "svg.hashsalt": "forwardinf",
-        "svg.fonttype": "none",
-        "font.size": 10,
-    }
-    style |= {"axes.spines.top": False, "axes.spines.right": False}
     drawn = []
     for section in SECTIONS:
         if section.plot and (found := section.of(reports)):
-            with plt.rc_context(style):
-                figure, axes = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
-                section.plot.onto(axes, found)
-                figure.savefig(folder / section.plot.name, transparent=True, metadata={"Date": None})
-                plt.close(figure)
+            plots.save(partial(_drawn, section.plot, found), folder / section.plot.name)
             drawn.append(section.plot.name)
     return drawn
+
+
+def _drawn(plot: Plot, reports: Sequence[Report], axes: Axes) -> None:
+    plot.onto(axes, reports)
 
 
 SECTIONS = (
