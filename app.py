@@ -12,7 +12,7 @@ from forwardinf.visible import visible
 def main() -> int:
     """Serve until interrupted; 2 where the settings or the shipped files cannot be used."""
     try:
-        from forwardinf.web.build import serve
+        from forwardinf.web.serving import serve
 
         serve(load_settings())
     except ForwardInfError as error:

@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -69,13 +69,17 @@ def wait_until_up(url: str, server: subprocess.Popen, log: Path) -> None:
 
 
 @contextmanager
-def running_app(log: Path, variables: dict[str, str] | None = None, /, **settings: str):
-    """The address of a new app with these settings, and these variables in its environment."""
+def running_app(log: Path, variables: dict[str, str] | None = None, /, *, command: Sequence[str] = (), **settings: str):
+    """The address of a new app with these settings, and these variables in its environment.
+
+    Started by `app.py`, or by a `command` of the command line.
+    """
+    from_command_line = ["-c", "from forwardinf.cli.main import main; main()", *command]
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with log.open("w") as output:
         server = subprocess.Popen(
-            [sys.executable, "app.py"],
+            [sys.executable, *(from_command_line if command else ["app.py"])],
             cwd=ROOT,
             env={**environment(port=str(port), **settings), **(variables or {})},
             stdout=output,

@@ -15,7 +15,7 @@ from forwardinf.cli.main import app as command_line
 from forwardinf.config import Settings
 from forwardinf.errors import DamagedAsset, InvalidRequest, InvalidSettings
 from forwardinf.web import guard
-from forwardinf.web.guard import sign_in
+from forwardinf.web.guard import sessions, sign_in
 from forwardinf.web.guard.roles import may_view
 from forwardinf.web.guard.sessions import COOKIE
 from forwardinf.web.guard.users import Role, Users
@@ -135,12 +135,12 @@ def test_another_sites_page_signs_nobody_in_or_out(client: TestClient):
 
 def test_guessing_is_slowed_down_by_name_and_by_address(client: TestClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Users, "checked", lambda self, name, password: None)
-    for _ in range(sign_in.ATTEMPTS):
+    for _ in range(sessions.ATTEMPTS):
         assert client.post("/sign-in", data=ADA).status_code == 401
     refused = client.post("/sign-in", data=ADA)
     assert (refused.status_code, "Try again in 15 min." in refused.text) == (429, True)
     assert 800 < int(refused.headers["retry-after"]) <= 901
-    for number in range(sign_in.ATTEMPTS_FROM - sign_in.ATTEMPTS):
+    for number in range(sessions.ATTEMPTS_FROM - sessions.ATTEMPTS):
         assert client.post("/sign-in", data={**ADA, "name": f"user {number}"}).status_code == 401
     assert client.post("/sign-in", data=EVE).status_code == 429
 

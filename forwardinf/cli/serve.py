@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..config import load_settings
-from .options import Dtype, EmbedderFolder, IndexFolder, Lora, Model, RayAddress, RayWorkers, SweepExecutor, TorchDevice
+from ..errors import InvalidRequest
+from .options import Dtype, EmbedderFolder, RayAddress, RayWorkers, SweepExecutor, TorchDevice
+
+Indexes = Annotated[
+    list[Path] | None,
+    typer.Option("--index", help="folder made by `index build`; repeatable, with a --model and a --lora for each"),
+]
+Models = Annotated[
+    list[str] | None, typer.Option("--model", help="checkpoint: folder or Hub id; one for all, or one for each index")
+]
+Loras = Annotated[
+    list[str] | None,
+    typer.Option("--lora", metavar="FILE[:WEIGHT]", help="LoRA on the model; one for each index, empty for none"),
+]
 
 
 def serve(
-    model: Model = None,
+    model: Models = None,
     revision: Annotated[str | None, typer.Option(help="revision of a model from the Hub; pin a commit")] = None,
     family: Annotated[str | None, typer.Option(help="model family, to override what the checkpoint says")] = None,
     prediction: Annotated[
         str | None, typer.Option(help="epsilon or v_prediction, where a single file does not say which")
     ] = None,
-    lora: Lora = None,
-    index: IndexFolder = None,
+    lora: Loras = None,
+    index: Indexes = None,
     embedder: EmbedderFolder = None,
     results: Annotated[Path | None, typer.Option(help="folder for finished attributions")] = None,
     review_url: Annotated[str | None, typer.Option(help="SQLAlchemy URL of the database of cases")] = None,
@@ -46,6 +59,21 @@ def serve(
 ) -> None:
     """Open the app in the browser. What no flag says comes from FORWARDINF_MODEL, FORWARDINF_INDEX and so on."""
     flags = dict(locals())  # named as the settings are
-    from ..web.build import serve as serve_app
+    named = [flags.pop(name) or [] for name in ("index", "model", "lora")]
+    from ..web.serving import serve as serve_app
 
-    serve_app(load_settings(**flags))
+    first, *others = [load_settings(**flags, **one) for one in _together(*named)]
+    serve_app(first, others)
+
+
+def _together(indexes: list[Path], models: list[str], loras: list[str]) -> list[dict[str, Any]]:
+    """The index, model and LoRA of each, in the order in which they were named; raises InvalidRequest."""
+    count = max(1, len(indexes))
+    if len(models) not in (0, 1, count) or len(loras) not in (0, count):
+        raise InvalidRequest(
+            f"There are {count} of --index, {len(models)} of --model and {len(loras)} of --lora. Name one of each for "
+            "every index, in the same order; one --model is for all, and an empty --lora is none."
+        )
+    models = models * count if len(models) == 1 else models
+    parts: dict[str, list[Any]] = {"index": indexes, "model": models, "lora": loras}
+    return [{name: named[n] for name, named in parts.items() if named and named[n] != ""} for n in range(count)]

@@ -1,31 +1,19 @@
-"""The app: its pages put together, and served with a profile that shares nothing."""
+"""The pages of an index put together, with a profile that shares nothing."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 import gradio as gr
 from fastapi import FastAPI, Request
-from starlette.types import ASGIApp
 
-from ..attribution.attributor import Attributor
-from ..attribution.executor import load_executor
-from ..config import EMOJI_ANSWERS, Settings
-from ..index.store import Index
-from ..jobs.queue import open_queue
-from ..records.shipped import ShippedAnswers, WithShipped
-from ..records.store import FolderStore
+from ..config import Settings
 from ..review.cases import Case, list_cases
-from . import api, attribute, cases, evidence, folders, guard, history, method, runs, site, theme, training_set
+from . import api, attribute, cases, evidence, guard, history, method, site, theme, training_set
 from .served import Served
-from .server import Server, leaving_on_signals, listening_on, url_of
-from .worker import Worker
+from .shelf import Elsewhere, Place
 
 
 @dataclass(frozen=True)
@@ -108,68 +96,21 @@ def _leaver(served: Served) -> Callable[[gr.Request], None]:
     return leave
 
 
-def serve(settings: Settings) -> None:
-    """Serve what `settings` name until interrupted; raises ForwardInfError where something of it cannot be used.
-
-    The pages are up before the model is loaded, which takes more than half of the start.
-    """
-    with leaving_on_signals(), folders.temporary_folder() as folder:
-        store = FolderStore.open(folders.results_folder(settings.results, folder))
-        sessions = guard.sessions_of(settings)
-        index = Index.open(settings.index)
-        finished = ShippedAnswers.of(EMOJI_ANSWERS, index.fingerprint)
-        results = WithShipped(store, finished)
-        with listening_on(settings.host, settings.port) as listener:
-            listening: Future[None] = Future()
-            worker = Worker()
-
-            def load() -> Attributor:
-                listening.result()  # till then loading would only slow the first page down
-                executor = load_executor(settings)
-                spec = settings.model_spec(index_dtype=index.info.dtype)
-                return Attributor.load(index, spec, embedder=settings.embedder, executor=executor)
-
-            @asynccontextmanager
-            async def announce(_: FastAPI) -> AsyncIterator[None]:
-                url, who = url_of(settings.host, settings.port), guard.access(settings, sessions)
-                print(f"{site.NAME} is at {url}\n{who}", flush=True)
-                listening.set_result(None)
-                yield
-
-            try:
-                loading = worker.start(load)
-                runs_of = open_queue(folders.beside(store.folder, "runs"), folder / "runs")
-                drawn = folders.beside(store.folder, "drawn")
-                served = Served(index, Path(settings.model), loading, results, worker, folder, runs_of, finished, drawn)
-                runs_of.start(partial(runs.answering, served))
-                desk = cases.Desk.of(served, settings, store, (*PAGE_NAMES, *review_pages(settings)))
-                desk.go_on()
-                app = application(desk, announce, settings, sessions)
-                server = Server(app, listener, on_end=partial(_end, desk))
-                loading.add_done_callback(lambda loaded: server.stop() if loaded.exception() else None)
-                server.run_until_signalled()
-            finally:
-                listening.cancel()  # where the server never came up, so that the worker does not wait for ever
-            loading.result()
-
-
-def _end(desk: cases.Desk) -> None:
-    """Nothing is computed any more, so that the model's thread is free."""
-    desk.close()
-    desk.served.runs.close()
-
-
 def application(
-    desk: cases.Desk, lifespan: site.Lifespan, settings: Settings, sessions: guard.Sessions | None
-) -> ASGIApp:
-    """The pages and all they need, behind what keeps strangers within bounds."""
+    desk: cases.Desk,
+    lifespan: site.Lifespan,
+    settings: Settings,
+    sessions: guard.Sessions | None,
+    uploads: guard.Quota | None = None,
+) -> Place:
+    """The pages of an index and all they need, by themselves and behind what keeps strangers within bounds."""
     pages = build(desk.served, review_pages(settings), lambda: list_cases(desk.database))
 
     def shows(number: int) -> bool:
         return number in pages.fns and guard.is_for_viewers(pages.fns[number].fn)
 
     app = mounted(desk, pages, lifespan, guard.name_of if sessions else None)
-    return guard.guarded(app, settings, sessions, shows)
+    return Place(desk.served, app, guard.guarded(Elsewhere(app, desk.served), settings, sessions, shows, uploads))
 
 
 def mounted(
@@ -179,7 +120,7 @@ def mounted(
 
     `name_of` says who asks, where people have to sign in.
     """
-    app = site.routes(desk.served.results, desk.index, lifespan)
+    app = site.routes(desk.served, lifespan)
     cases.add_to(app, desk)
     if history.PLACE in dict(desk.navigation).values():
         history.add_to(app, desk)
@@ -194,7 +135,7 @@ def mounted(
             run_history=False,
             ssr_mode=False,
             pwa=False,
-            mcp_server=True,
+            mcp_server=not desk.served.prefix,
             footer_links=[],
             show_error=False,
             max_file_size="20mb",

@@ -67,12 +67,14 @@ def answering(
 ) -> Generator[Running | Stopped, None, Outcome | None]:
     """The steps to the answer of a run, whose id is returned with a remark; None where it was stopped.
 
-    Raises StopRequested where it was stopped before it had a picture, and IndexMismatch where it was asked of another
-    index, before a restart.
+    Of whichever index of the app it was asked. Raises StopRequested where it was stopped before it had a picture, and
+    IndexMismatch where it was asked, before a restart, of an index that is not served any more.
     """
     asked = run.record.asked
-    if asked.index != served.index.fingerprint:
-        raise IndexMismatch("This was asked of another index than the one in use. Ask it again.")
+    of = served.of_index(asked.index)
+    if of is None:
+        raise IndexMismatch("This was asked of an index that is not in use any more. Ask it again.")
+    served = of
     yield Running(results_view.preparing(WAITING))
     with served.lock:
         if original is None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
+
+from fastapi import Request
 
 from ..attribution.attributor import Attributor
 from ..attribution.paid import PaidQuestions
@@ -18,6 +19,7 @@ from ..index.store import Index, read_info
 from ..jobs.queue import RunQueue
 from ..records.shipped import ShippedAnswers
 from ..records.store import RecordStore
+from .models import Loading
 from .pictures import Pictures
 from .worker import Worker
 
@@ -30,7 +32,7 @@ class Served:
 
     index: Index
     checkpoint: Path  # of the model that the index was made with
-    loading: Future[Attributor]  # pages are shown before the model is loaded
+    loading: Loading  # pages are shown before the model is loaded
     results: RecordStore
     worker: Worker  # loads the attributor, and does everything with it
     folder: Path  # for temporary files; removed when the app ends
@@ -39,6 +41,8 @@ class Served:
     drawn: Path | None = None  # folder for what is drawn once for an index; None draws it each time
     paid: PaidQuestions = field(default_factory=PaidQuestions)  # for the model's thread alone
     lock: threading.Lock = field(default_factory=threading.Lock)
+    prefix: str = ""  # where its pages are: at the app's address, or below it as in /at/other
+    beside: list[Served] = field(default_factory=list, repr=False)  # every index of the app in order, this one too
     watching: dict[str, str | None] = field(default_factory=dict)  # the run that a page shows, by browser session
 
     @property
@@ -74,6 +78,25 @@ class Served:
     def url_of(self, example_id: str) -> str:
         """Where the browser finds an image of the index; another index has other addresses."""
         return f"{self.catalog.by_id[example_id].file_name}?{self.index.fingerprint[:12]}"
+
+    @property
+    def title(self) -> str:
+        """What the switcher calls the index."""
+        return "Emoji" if self.shipped else self.index.folder.name
+
+    def of_index(self, fingerprint: str) -> Served | None:
+        """The index of the app with this fingerprint; None where it is not served."""
+        known = self.beside or [self]
+        return next((served for served in known if served.index.fingerprint == fingerprint), None)
+
+    def from_here(self, other: Served, url: str) -> str:
+        """An address of another index's, relative to this one's pages."""
+        return url if other is self else "../" * self.prefix.count("/") + f"{other.prefix[1:]}/{url}".lstrip("/")
+
+    def root_of(self, request: Request) -> str:
+        """The path that the whole app is served under; empty for none."""
+        root: str = request.scope.get("root_path", "")
+        return root.removesuffix(self.prefix) if self.prefix else root
 
     def leave(self, session: str | None) -> None:
         """A visitor has gone: their pictures are not kept any longer. Their runs go on."""

@@ -16,11 +16,13 @@ from gradio.routes import templates as gradio_templates
 from jinja2 import ChoiceLoader, DictLoader
 from starlette.staticfiles import StaticFiles
 
+from .. import __version__
 from ..errors import ForwardInfError
 from ..index.store import Index
 from ..index.thumbnails import Thumbnails
 from ..records.csv import credits_as_csv
 from ..records.store import RecordStore
+from .served import Served
 from .templates import render, source_of
 
 NAME = "Forward-INF"
@@ -37,13 +39,14 @@ class Head:
     description: str
 
 
-def routes(results: RecordStore, index: Index, lifespan: Lifespan) -> FastAPI:
+def routes(served: Served, lifespan: Lifespan) -> FastAPI:
     """An application that serves icons, thumbnails and the files of kept results; pages are to be added to it."""
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=ERRORS)
-    app.add_api_route("/results/{result_id}/{name}", _files_of(results))
+    app.add_api_route("/results/{result_id}/{name}", _files_of(served.results))
     app.add_api_route("/run/{run_id}", lambda run_id: RedirectResponse(f"../?{urlencode({'run': run_id})}"))
-    app.add_api_route("/thumbnails/{name}", _thumbnail_of(index.thumbnail_files))
-    app.add_api_route("/credits.csv", _credits_of(index))
+    app.add_api_route("/thumbnails/{name}", _thumbnail_of(served.index.thumbnail_files))
+    app.add_api_route("/credits.csv", _credits_of(served.index))
+    app.add_api_route("/indexes.json", _listed(served))
     app.add_api_route("/favicon.ico", lambda: FileResponse(STATIC / "favicon.ico"))
     app.mount("/site", StaticFiles(directory=STATIC))
     return app
@@ -56,7 +59,7 @@ def set_heads(heads: Mapping[str, Head]) -> None:
     if "forwardinf" not in environment.globals:
         page, _, _ = environment.loader.get_source(environment, PAGE)
         environment.loader = ChoiceLoader([DictLoader({PAGE: _with_our_head(page)}), environment.loader])
-    environment.globals["forwardinf"] = {"name": NAME, "heads": heads}
+    environment.globals["forwardinf"] = {"name": NAME, "heads": heads, "version": __version__}
 
 
 def _with_our_head(page: str) -> str:
@@ -90,6 +93,24 @@ def _thumbnail_of(thumbnails: Thumbnails) -> Callable[[str], Response]:
         return Response(content, media_type="image/webp", headers={"Cache-Control": "max-age=31536000, immutable"})
 
     return thumbnail_of
+
+
+def _listed(served: Served) -> Callable[[Request], list[dict[str, Any]]]:
+    """A route that lists the indexes of the app, for the switcher in the header."""
+
+    def listed(request: Request) -> list[dict[str, Any]]:
+        root = served.root_of(request)
+        return [
+            {
+                "name": one.title,
+                "images": len(one.index.trained),
+                "url": f"{root}{one.prefix}/",
+                "current": one is served,
+            }
+            for one in served.beside or [served]
+        ]
+
+    return listed
 
 
 def _credits_of(index: Index) -> Callable[[], Response]:

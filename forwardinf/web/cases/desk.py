@@ -59,7 +59,8 @@ class Desk:
     @property
     def _under_way(self) -> UnderWay:
         """Beside the runs of questions, which are one process's as well."""
-        return UnderWay(self.served.runs.folder / "cases")
+        of = f"-{self.index.fingerprint[:12]}" if self.served.prefix else ""
+        return UnderWay(self.served.runs.folder / f"cases{of}")
 
     def go_on(self) -> None:
         """Start the runs again that had not ended when the app did."""
@@ -96,9 +97,10 @@ class Desk:
         return file.read_bytes()
 
     def url_of(self, example_id: str | None, index_fingerprint: str | None) -> str | None:
-        """Where the browser finds a training image; None for one of another index."""
-        known = index_fingerprint == self.index.fingerprint and example_id in self.served.catalog.by_id
-        return self.served.url_of(example_id or "") if known else None
+        """Where the browser finds a training image; None for one of an index that is not served."""
+        of = self.served.of_index(index_fingerprint or "")
+        known = of is not None and example_id in of.catalog.by_id
+        return self.served.from_here(of, of.url_of(example_id or "")) if of and known else None
 
     def _answered(self, finding: Finding) -> bytes | None:
         try:

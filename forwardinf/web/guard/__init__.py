@@ -21,6 +21,7 @@ from .sign_in import SignIn
 from .users import User, Users
 
 __all__ = [
+    "Quota",
     "Sessions",
     "User",
     "access",
@@ -29,17 +30,31 @@ __all__ = [
     "is_for_viewers",
     "name_of",
     "sessions_of",
+    "upload_quota",
     "user_of",
 ]
 
 UPLOADED_PER_HOUR = 1000 * MB  # by each visitor
 
 
-def guarded(app: ASGIApp, settings: Settings, sessions: Sessions | None, shows: Callable[[int], bool]) -> ASGIApp:
-    """The app behind all of it; `shows` says of a handler, by its number, that it only shows something."""
+def upload_quota() -> Quota:
+    return Quota(UPLOADED_PER_HOUR, 3600)
+
+
+def guarded(
+    app: ASGIApp,
+    settings: Settings,
+    sessions: Sessions | None,
+    shows: Callable[[int], bool],
+    uploads: Quota | None = None,
+) -> ASGIApp:
+    """The app behind all of it; `shows` says of a handler, by its number, that it only shows something.
+
+    `uploads` is what each visitor may upload, where several applications count together.
+    """
     if sessions is not None:
         app = SignIn(app, sessions, shows)
-    app = Bodies(app, Quota(UPLOADED_PER_HOUR, 3600))
+    app = Bodies(app, uploads or upload_quota())
     app = Hosts(app, settings.host, settings.allowed_hosts)
     return SecurityHeaders(app, settings.framed_by)
 

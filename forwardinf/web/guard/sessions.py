@@ -12,10 +12,13 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Scope
 
+from .quota import Quota
 from .users import User, Users
 
 COOKIE = "forwardinf-session"
 HOURS = 12
+ATTEMPTS, ATTEMPTS_FROM = 10, 30  # to sign in at a name, and from an address
+WITHIN = 15 * 60  # seconds
 USER = "forwardinf.user"  # where the scope of a request holds its user
 
 
@@ -24,6 +27,7 @@ class Sessions:
 
     def __init__(self, users: Users) -> None:
         self.users = users
+        self.attempts = Quota(ATTEMPTS, WITHIN), Quota(ATTEMPTS_FROM, WITHIN)  # by name, by address; wherever it is
         self._ended: dict[str, float] = {}  # until when each has to be known
 
     def begin(self, user: User, scope: Scope) -> str:

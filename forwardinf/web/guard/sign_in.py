@@ -14,15 +14,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..templates import render
 from .bodies import BODY
-from .quota import Quota, address_of
+from .quota import address_of
 from .roles import may_view
 from .sessions import USER, Sessions
 from .users import LONGEST, LONGEST_NAME, User
 
 SIGN_IN, SIGN_OUT = "/sign-in", "/sign-out"
 OPEN = ("/site/", "/static/fonts/", "/favicon.ico")  # what the page to sign in on is made of
-ATTEMPTS, ATTEMPTS_FROM = 10, 30  # at a name, and from an address
-WITHIN = 15 * 60  # seconds
 WRONG = "No user has this name and password."
 ONLY_REVIEWERS = "Only a reviewer can do this. You are signed in as a viewer."
 
@@ -32,7 +30,7 @@ class SignIn:
 
     def __init__(self, app: ASGIApp, sessions: Sessions, shows: Callable[[int], bool]) -> None:
         self.app, self.sessions, self.shows = app, sessions, shows
-        self._by_name, self._by_address = Quota(ATTEMPTS, WITHIN), Quota(ATTEMPTS_FROM, WITHIN)
+        self._by_name, self._by_address = sessions.attempts
         self._one_hash = asyncio.Semaphore()  # each takes 64 MB
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
