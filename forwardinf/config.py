@@ -76,6 +76,10 @@ class Settings(BaseSettings):
     )
     insecure: bool = Field(False, description="listen beyond this machine without sign-in")
 
+    build_root: str | None = Field(
+        None, description="folders that indexes may be built from in the browser, separated by “:”; by default off"
+    )
+
     @field_validator("dtype")
     @classmethod
     def _precise(cls, dtype: str | None) -> str | None:
@@ -104,6 +108,15 @@ class Settings(BaseSettings):
     def asks_to_sign_in(self) -> bool:
         """Where users are named, and else where others can reach the app, unless it was said that all may."""
         return self.users is not None or not (self.is_local or self.insecure)
+
+    @property
+    def build_roots(self) -> tuple[Path, ...]:
+        return tuple(map(Path, filter(None, (self.build_root or "").split(os.pathsep))))
+
+    @property
+    def may_build(self) -> bool:
+        """Whether indexes may be built in the browser: where folders are named, and not by strangers."""
+        return bool(self.build_roots) and (self.is_local or self.asks_to_sign_in)
 
     @property
     def allowed_hosts(self) -> tuple[str, ...]:

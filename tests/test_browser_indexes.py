@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,3 +117,57 @@ def test_nothing_is_wrong_with_the_header_or_the_pages(browser, two: Served, pat
             expect(switcher(page)).to_be_visible()
             assert violations(page) == []
             assert cut_off(page) == []
+
+
+@pytest.fixture(scope="module")
+def building(
+    tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, patches_index: Path
+) -> Iterator[tuple[str, Path]]:
+    """An app with one index, in which others may be built from below a folder."""
+    work = tmp_path_factory.mktemp("building")
+    (work / "root" / "set").mkdir(parents=True)
+    write_patches(work / "root" / "set", 10)
+    settings = {"index": patches_index, "model": tiny_checkpoint, "results": work / "results" / "kept"}
+    named = {name: str(value) for name, value in settings.items()}
+    with running_app(work / "log.txt", build_root=str(work / "root"), **named) as url:
+        yield url, work
+
+
+def build_named(page: Page, name: str):
+    return page.locator("article").filter(has_text=name)
+
+
+def test_an_index_is_built_from_an_uploaded_zip_and_shows_in_the_header_without_a_restart(browser, building):
+    url, work = building
+    source = work / "root" / "set"
+    with zipfile.ZipFile(work / "set.zip", "w") as archive:
+        for file in source.iterdir():
+            archive.write(file, file.name)
+    with opened(browser, f"{url}/training-set", viewport=DESKTOP) as page:
+        expect(switcher(page)).to_have_count(0)  # as there is one index
+        page.get_by_role("link", name="Build another index").click()
+        page.get_by_label("Name").fill("From a ZIP")
+        page.get_by_label("or a ZIP").set_input_files(work / "set.zip")
+        page.get_by_role("button", name="Build", exact=True).click()
+        expect(build_named(page, "From-a-ZIP")).to_have_attribute("data-state", "finished", timeout=240_000)
+        switcher(page).select_option("From-a-ZIP · 10")
+        page.wait_for_url("**/at/from-a-zip/build")
+        page.goto(f"{url}/at/from-a-zip/training-set")
+        expect(page.locator("#found")).to_have_text("10 images")
+
+
+def test_a_build_from_a_folder_is_stopped_and_resumed_and_a_wrong_folder_is_refused(browser, building):
+    url, work = building
+    with opened(browser, f"{url}/build", viewport=PHONE) as page:
+        page.get_by_label("Name").fill("stopped")
+        page.get_by_label("Folder on the server").fill("/etc")
+        page.get_by_role("button", name="Build", exact=True).click()
+        expect(page.get_by_role("alert")).to_contain_text("not below a folder that may be named")
+        page.get_by_label("Folder on the server").fill(str(work / "root" / "set"))
+        page.get_by_role("button", name="Build", exact=True).click()
+        build_named(page, "stopped").get_by_role("button", name="Stop").click()
+        expect(build_named(page, "stopped")).to_have_attribute("data-state", "stopped")
+        assert violations(page) == []
+        assert cut_off(page) == []
+        build_named(page, "stopped").get_by_role("button", name="Resume").click()
+        expect(build_named(page, "stopped")).to_have_attribute("data-state", re.compile("waiting|running|finished"))

@@ -52,6 +52,9 @@ def serve(
     allow_host: Annotated[
         str | None, typer.Option(help="further names that the app is served under, separated by commas")
     ] = None,
+    build_root: Annotated[
+        str | None, typer.Option(help="folders that indexes may be built from in the browser, separated by “:”")
+    ] = None,
     users: Annotated[Path | None, typer.Option(help="file of those who may sign in")] = None,
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="listen beyond this machine without sign-in")

@@ -10,8 +10,9 @@ import gradio as gr
 from fastapi import FastAPI, Request
 
 from ..config import Settings
+from ..jobs.builds import Builds
 from ..review.cases import Case, list_cases
-from . import api, attribute, cases, evidence, guard, history, method, site, theme, training_set
+from . import api, attribute, build_page, cases, evidence, guard, history, method, site, theme, training_set
 from .served import Served
 from .shelf import Elsewhere, Place
 
@@ -102,6 +103,7 @@ def application(
     settings: Settings,
     sessions: guard.Sessions | None,
     uploads: guard.Quota | None = None,
+    builds: Builds | None = None,
 ) -> Place:
     """The pages of an index and all they need, by themselves and behind what keeps strangers within bounds."""
     pages = build(desk.served, review_pages(settings), lambda: list_cases(desk.database))
@@ -109,12 +111,17 @@ def application(
     def shows(number: int) -> bool:
         return number in pages.fns and guard.is_for_viewers(pages.fns[number].fn)
 
-    app = mounted(desk, pages, lifespan, guard.name_of if sessions else None)
+    building = None if builds is None else build_page.BuildPages(builds, settings, desk.navigation)
+    app = mounted(desk, pages, lifespan, guard.name_of if sessions else None, building)
     return Place(desk.served, app, guard.guarded(Elsewhere(app, desk.served), settings, sessions, shows, uploads))
 
 
 def mounted(
-    desk: cases.Desk, pages: gr.Blocks, lifespan: site.Lifespan, name_of: Callable[[Request], str | None] | None
+    desk: cases.Desk,
+    pages: gr.Blocks,
+    lifespan: site.Lifespan,
+    name_of: Callable[[Request], str | None] | None,
+    building: build_page.BuildPages | None = None,
 ) -> FastAPI:
     """The pages, the files they need and the files of kept results, as one web application.
 
@@ -124,6 +131,8 @@ def mounted(
     cases.add_to(app, desk)
     if history.PLACE in dict(desk.navigation).values():
         history.add_to(app, desk)
+    if building is not None:
+        build_page.add_to(app, building)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="SSR mode")  # it is off
         return gr.mount_gradio_app(

@@ -9,8 +9,8 @@ from .templates import render
 Fact = tuple[str, object, bool]  # name, value, and whether it is code
 
 
-def about_index(index: Index, about: About | None) -> str:
-    """The end of the page of a training set."""
+def about_index(index: Index, about: About | None, may_build: bool = False) -> str:
+    """The end of the page of a training set, with a link to where another may be built."""
     belongs = about.belongs if about else ()
     return render(
         "about_index.html",
@@ -21,6 +21,7 @@ def about_index(index: Index, about: About | None) -> str:
         belongs=[one for one in belongs if one.told],
         silent=", ".join(one.of for one in belongs if not one.told),
         known=about is not None,
+        may_build=may_build,
     )
 
 

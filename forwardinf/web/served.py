@@ -43,6 +43,7 @@ class Served:
     lock: threading.Lock = field(default_factory=threading.Lock)
     prefix: str = ""  # where its pages are: at the app's address, or below it as in /at/other
     beside: list[Served] = field(default_factory=list, repr=False)  # every index of the app in order, this one too
+    may_build: bool = False  # whether indexes may be built in the browser
     watching: dict[str, str | None] = field(default_factory=dict)  # the run that a page shows, by browser session
 
     @property

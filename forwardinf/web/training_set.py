@@ -65,7 +65,9 @@ def add(served: Served) -> None:
     html(f'<h2 class="fi-section">Collections and licences</h2>{training_view.collections(catalog)}{CREDITS}')
     with gr.Accordion("Everyone who made an image", open=False, elem_id="creators"):
         html(training_view.creators(catalog))
-    html(index_view.about_index(served.index, read_about(served.index.manifest)), elem_id="about-index")
+    html(
+        index_view.about_index(served.index, read_about(served.index.manifest), served.may_build), elem_id="about-index"
+    )
 
     # Past Gradio's queue, which takes one search at a time; one takes a few milliseconds.
     at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}

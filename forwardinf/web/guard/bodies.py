@@ -19,7 +19,7 @@ MOST_BODY = 1 * MB  # a filled-in form is a few kilobytes
 MOST_UPLOADED = 200 * MB  # in one request; Gradio bounds each file in it
 DEEPEST, MOST_LISTS = 32, 20_000  # of JSON's lists and objects: in each other, and altogether
 PATIENCE = 30.0  # seconds for a body that is no upload to arrive
-UPLOAD = re.compile(r"/gradio_api/upload/?|/cases/\d+/pictures")
+UPLOAD = re.compile(r"/gradio_api/upload/?|/cases/\d+/pictures|/build/zip")
 BODY = "forwardinf.body"  # where the scope holds a body that was read
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 
