@@ -66,6 +66,7 @@ def index_build(
     from ..attribution.build_whole import WholePlan, build_whole
     from ..attribution.executor import load_executor
     from ..index.build import BuildPlan
+    from ..models.memory import need_of
     from ..models.registry import load_model
 
     read = read_folder(folder, key or [], strict)
@@ -73,7 +74,10 @@ def index_build(
     where = {"executor": executor, "ray_address": ray_address, "ray_workers": ray_workers}
     settings = load_settings(model=model, lora=lora, device=device, dtype=dtype, **where)
     sweeps = load_executor(settings)
-    loaded = load_model(settings.model_spec(tunable, fit=fit.value if fit else None, flip=_flip(flip, settings)))
+    spec = settings.model_spec(tunable, fit=fit.value if fit else None, flip=_flip(flip, settings))
+    if need := need_of(spec):
+        typer.echo(f"{need}.", err=True)
+    loaded = load_model(spec)
     tell_cut_captions(loaded, source)
     plan = BuildPlan(draws=draws or BuildPlan.draws, seed=seed, embedder=embedder, kronecker=kronecker)
     asked = Asked(null, null_pictures)

@@ -12,7 +12,7 @@ import torch
 
 from ..errors import OutOfMemory
 from ..files.rows import RowCache
-from ..models.protocol import SavingMemory
+from ..models.protocol import LARGE, SavingMemory
 from ..stopping import check, is_heeded
 from ..sweep.parts import Parts
 from ..types import Draws, LatentBatch
@@ -50,7 +50,10 @@ def mean_gradient(
 
     Of as many draws or examples at a time as memory allows for, as each keeps all that a backward needs; where it does
     not suffice for one, with activations computed again on the way back. Raises OutOfMemory where that is too much too.
+    Large latents are taken so on a CPU from the start.
     """
+    if _large_on_cpu(model, batch) and isinstance(model, SavingMemory):
+        model.save_memory()
     try:
         return _mean_gradient(model, objective, batch, draws)
     except OutOfMemory:
@@ -81,11 +84,15 @@ def _mean_gradient(
             return float(mean.detach()), weight_gradients(model, mean)
 
     value, total = 0.0, dict[str, "Tensor"]()
-    for share, (mean, gradients) in _in_parts(batch, draws, POSITIONS, of):
+    for share, (mean, gradients) in _in_parts(batch, draws, 1 if _large_on_cpu(model, batch) else POSITIONS, of):
         value += mean * share
         for name, part in gradients.items():
             total[name] = total[name].add_(part, alpha=share) if name in total else part * share
     return value, total
+
+
+def _large_on_cpu(model: AttributableModel, batch: LatentBatch) -> bool:
+    return model.spec.device == "cpu" and batch.latents[0, 0].numel() >= LARGE
 
 
 def _stopping_on_the_way_back() -> AbstractContextManager[Any]:

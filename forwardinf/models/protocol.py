@@ -63,6 +63,11 @@ class LocatingModel(AttributableModel, Protocol):
         """What the loss is the mean of, place by place, `[b d h w]` in float32."""
 
 
+# Latent positions from which on a CPU takes latents one by one: 64 × 64. Together they would take no less time, but
+# gigabytes; and a CPU has no limit that could be met and stepped back from, as the system ends who takes too much.
+LARGE = 2**12
+
+
 @runtime_checkable
 class SavingMemory(Protocol):
     """A model whose gradients can be taken with less memory, in more time."""

@@ -23,12 +23,15 @@ def load_model(spec: ModelSpec) -> PictureModel:
     """The model that `spec` names, loaded by its family, or by the one that reads such checkpoints where none is named.
 
     Raises UnsupportedModel for an unknown family or a checkpoint that none reads, MissingAsset or DamagedAsset for
-    files that are missing or cannot be read.
+    files that are missing or cannot be read, and OutOfMemory for one that does not fit into this machine.
     """
+    from .memory import require_memory
+
     families = _families()
     family = spec.family or _family_of(spec, families)
     if family not in families:
         raise UnsupportedModel(f"There is no model family “{family}”; the families here are: {', '.join(families)}.")
+    require_memory(spec)
     model: PictureModel = families[family].load(spec)
     return model
 

@@ -30,7 +30,7 @@ from .generation import GenerationRequest
 from .honoured import require_honoured, side_of
 from .noise import CumulativeAlphas, Noised, NoiseSchedule
 from .prompts import PromptReader
-from .protocol import CaptionedPicture
+from .protocol import LARGE, CaptionedPicture
 from .weights import TunableWeights
 
 if TYPE_CHECKING:
@@ -193,7 +193,9 @@ class LatentDiffusion(ABC):
         x_0 = batch.latents.to(device, torch.float32).repeat_interleave(d, dim=0)
         noised = self._noise.noised(x_0, eps, draws.u.flatten())
         read = [part.to(dtype).repeat_interleave(d, dim=0) for part in self._captions(batch.conditioning)]
-        return self._predicted(noised.x_t.to(dtype), noised.t, *read).float(), noised
+        at_once = 1 if self.spec.device == "cpu" and x_0[0, 0].numel() >= LARGE else len(x_0)
+        parts = zip(*(rows.split(at_once) for rows in (noised.x_t.to(dtype), noised.t, *read)), strict=True)
+        return torch.cat([self._predicted(*part).float() for part in parts]), noised
 
     @torch.no_grad()
     def features(self, latents: Tensor) -> Tensor:
