@@ -4,8 +4,8 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export GRADIO_ANALYTICS_ENABLED ?= False
 
-.PHONY: run test check bench bench-anytime bench-gpu bench-looks bench-large bench-load bench-lora bench-maps bench-ray \
-	bench-regeneration bench-review
+.PHONY: run test check bench bench-anytime bench-gpu bench-looks bench-large bench-load bench-lora bench-maps \
+	bench-memory bench-ray bench-regeneration bench-review
 
 run: .venv/run
 	$(BIN)/python app.py
@@ -62,6 +62,10 @@ bench-regeneration: .venv/dev
 # A LoRA trained on 20 pictures: are they found from what it draws? Some minutes on two cores.
 bench-lora: .venv/dev
 	$(BIN)/python benchmarks/lora.py
+
+# What a query of a LoRA takes beside its model; with `--full --images 50` on Stable Diffusion 1.5 of true size, in hours.
+bench-memory: .venv/dev
+	$(BIN)/python benchmarks/memory.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv || python3 -m venv .venv

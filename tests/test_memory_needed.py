@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,18 @@ def test_an_adapter_shrinks_what_a_query_takes(tiny_checkpoint: Path, tmp_path: 
     adapter = Adapter(str(tmp_path / "style.safetensors"))
     need = need_of(ModelSpec(str(tiny_checkpoint), tunable="adapter", adapter=adapter))
     assert need.moved == 2 * 16 * 2
+
+
+def test_networks_that_are_not_loaded_do_not_count(tiny_checkpoint: Path, tmp_path: Path):
+    shutil.copytree(tiny_checkpoint, tmp_path / "copy")
+    shutil.copytree(tiny_checkpoint / "text_encoder", tmp_path / "copy" / "safety_checker")
+    before, after = (need_of(ModelSpec(str(folder))) for folder in (tiny_checkpoint, tmp_path / "copy"))
+    assert after.weights == before.weights
+    unet = {f"model.diffusion_model.{n}": torch.zeros(4, 4, 3, 3) for n in ("input_blocks.0.0.weight", "b", "c")}
+    averaged = {name.replace("model.", "model_ema.", 1): value.clone() for name, value in unet.items()}
+    for number, weights in enumerate((unet, unet | averaged)):
+        save_file(weights, tmp_path / f"{number}.safetensors")
+        assert need_of(ModelSpec(str(tmp_path / f"{number}.safetensors"))).weights == 4 * 3 * 144
 
 
 def test_nothing_is_said_of_what_is_not_at_hand(tmp_path: Path):

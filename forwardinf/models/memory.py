@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Shapes = Mapping[str, tuple[int, ...]]
 UNET_KEYS = ("unet/", "model.diffusion_model.")
 ENTRANCES = ("unet/conv_in.weight", "model.diffusion_model.input_blocks.0.0.weight")
+UNREAD = ("model_ema.", "safety_checker", "image_encoder")  # beginnings of keys, or folders, that no family loads
 # For each weight that moves: Fisher, gradient and its mean, two moves, and the weight as it was, in float32.
 MOVED_COPIES = 6
 # Activations that a gradient keeps block by block, of 64 × 64 latents in Stable Diffusion 1.5 in float32.
@@ -110,7 +111,8 @@ def available(device: str) -> int | None:
 def _shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:
     """Of every weight of a file, or of a folder's networks with the component before each name."""
     if checkpoint.is_file():
-        return dict(read_header(checkpoint).shapes)
+        shapes = read_header(checkpoint).shapes
+        return {name: shape for name, shape in shapes.items() if not name.startswith(UNREAD)}
     if not (checkpoint / "unet").is_dir():
         return {}
     return {name: shape for file in _files(checkpoint) for name, shape in file}
@@ -126,7 +128,8 @@ def _side(checkpoint: Path, shapes: Shapes) -> int:
 
 def _files(folder: Path) -> Iterator[list[tuple[str, tuple[int, ...]]]]:
     """The plain files of each network, or those of its variants."""
-    for network in sorted(folder.glob("*/config.json")):
+    read = (config for config in sorted(folder.glob("*/config.json")) if config.parent.name not in UNREAD)
+    for network in read:
         found = sorted(network.parent.glob("*.safetensors"))
         plain = [file for file in found if re.search(r"model(-\d+-of-\d+)?\.safetensors$", file.name)]
         for file in plain or found:

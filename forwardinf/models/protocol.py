@@ -64,7 +64,7 @@ class LocatingModel(AttributableModel, Protocol):
 
 
 # Latent positions from which on a CPU takes latents one by one: 64 × 64. Together they would take no less time, but
-# gigabytes; and a CPU has no limit that could be met and stepped back from, as the system ends who takes too much.
+# gigabytes; and a CPU has no limit that could be met and stepped back from, as the system ends what takes too much.
 LARGE = 2**12
 
 
