@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from forwardinf.cli.main import app
 from forwardinf.errors import InvalidRequest
-from forwardinf.studies.applications import hypothesis, leakage, registry
+from forwardinf.studies.applications import hypothesis, leakage, mislabels, registry, turn_over
 from forwardinf.studies.applications.labelled import digits, mislabelled
 from forwardinf.studies.applications.logistic import RIDGE, LogisticRegression
 from forwardinf.studies.applications.protocol import Figure, Found
@@ -116,3 +117,38 @@ def test_the_command_prints_every_figure_with_its_goal(counting: SimpleNamespace
 def test_a_use_that_is_not_studied_is_refused():
     with pytest.raises(InvalidRequest, match="no study of “magic”"):
         registry.require("magic")
+
+
+def test_masks_keep_half_of_the_units_of_each_example_and_differ():
+    made = turn_over.masks(5, 8, seed=0)
+    assert made.sum(dim=1).tolist() == [4] * 5
+    assert len({tuple(row) for row in made.tolist()}) > 1
+    assert torch.equal(made, turn_over.masks(5, 8, seed=0))
+
+
+def test_what_was_learned_by_heart_is_overwritten_by_images_that_say_otherwise():
+    size = mislabels.Size(examples=200, held_out=200, epochs=12, width=4, steps=30)
+    case, wrong = mislabels._case(size, rate=0.1, seed=0)
+    before = {name: value.clone() for name, value in case.network.state_dict().items()}
+    suspected = {
+        by: mislabels._measures(mislabels.SUSPICIONS[by](case).numpy(), wrong) for by in ("forward_inf", "loss")
+    }
+    area = "area under the ROC curve"
+    assert suspected["forward_inf"][area] > max(0.85, suspected["loss"][area])
+    assert all(torch.equal(before[name], value) for name, value in case.network.state_dict().items())
+
+
+def test_the_right_examples_are_counted_as_suspected_first():
+    wrong = np.array([True, False, True, False])
+    measured = mislabels._measures(np.array([4.0, 3.0, 2.0, 1.0]), wrong)
+    assert list(measured.values()) == [0.75, 0.5]
+
+
+def test_every_rival_suspects_every_example():
+    size = mislabels.Size(examples=60, held_out=30, epochs=1, width=4, steps=1)
+    case, _ = mislabels._case(size, rate=0.1, seed=0)
+    for by, suspicion in mislabels.SUSPICIONS.items():
+        scores = suspicion(case)
+        assert scores.shape == (60,), by
+        assert scores.isfinite().all(), by
+        assert len(scores.unique()) > 10, by

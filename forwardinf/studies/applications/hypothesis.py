@@ -130,7 +130,7 @@ def _groups_of(size: Size, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
     groups = torch.arange(count).view(size.groups, -1)
     wrong = [group[: round(WORST * len(group) * k / (size.groups - 1))] for k, group in enumerate(groups)]
     train = Labelled(train.pictures, mislabelled(train.labels, torch.cat(wrong), stream))
-    both = Labelled(torch.cat([train.pictures, queries.pictures]), torch.cat([train.labels, queries.labels]))
+    both = train.with_those(queries)
 
     def trained(weights: Tensor) -> Tensor:
         """Losses of all after training on the examples by their weights."""

@@ -36,6 +36,9 @@ class Labelled:
     def part(self, start: int, stop: int) -> Labelled:
         return Labelled(self.pictures[start:stop], self.labels[start:stop])
 
+    def with_those(self, others: Labelled) -> Labelled:
+        return Labelled(torch.cat([self.pictures, others.pictures]), torch.cat([self.labels, others.labels]))
+
     def shuffled(self, seed: int) -> Labelled:
         return self.at(torch.randperm(self.count, generator=torch.Generator().manual_seed(seed)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CHANNELS = 6
+BATCH = 100
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.05, 0.9, 0.01
 
 
@@ -78,16 +80,26 @@ def residual_network(examples: Labelled, seed: int, width: int) -> Sequential:
         return Sequential(*stem, *stages, AdaptiveAvgPool2d(1), Flatten(), Linear(widths[-1], classes))
 
 
-def trained_in_batches(network: Sequential, examples: Labelled, epochs: int, seed: int, batch: int = 100) -> Sequential:
-    """A network trained by Adam with a falling rate, in an order that the seed decides; in evaluation mode."""
+def trained_in_batches(
+    network: Sequential,
+    examples: Labelled,
+    epochs: int,
+    seed: int,
+    forward: Callable[[Tensor], Tensor] | None = None,
+) -> Sequential:
+    """A network trained by Adam with a falling rate, in an order that the seed decides; in evaluation mode.
+
+    `forward` gives the logits of the examples in these rows; by default those of the network.
+    """
+    logits = forward or (lambda rows: network(examples.pictures[rows]))
     count, stream = examples.count, torch.Generator().manual_seed(seed)
     optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
     network.train()
     for _ in range(epochs):
-        for rows in torch.randperm(count, generator=stream).split(batch):
+        for rows in torch.randperm(count, generator=stream).split(BATCH):
             optimiser.zero_grad()
-            cross_entropy(network(examples.pictures[rows]), examples.labels[rows]).backward()
+            cross_entropy(logits(rows), examples.labels[rows]).backward()
             optimiser.step()
         schedule.step()
     return network.eval()
