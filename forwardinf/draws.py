@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import torch
 
+from .errors import InvalidRequest
 from .types import Draws
 
 
@@ -23,12 +24,31 @@ class DrawPlan:
     Draw k has its quantile in ((k, k+1) / count), so that the draws of each example cover the whole schedule, and noise
     from a random stream of its own. Where draws are shared, the losses of two examples at one draw differ by the
     examples alone.
+
+    `antithetic` draws 2p and 2p + 1 are a pair: one quantile, with noises ε and −ε, whose errors cancel in part
+    (Hammersley & Morton 1956). Pairs are stratified as draws are otherwise. Raises InvalidRequest for an odd `count`.
     """
 
     seed: int
     count: int
     shared: bool = False
+    antithetic: bool = False
     only: tuple[int, ...] | None = None  # the draws that `part` left; None for all
+
+    def __post_init__(self) -> None:
+        if self.antithetic and self.count % 2:
+            raise InvalidRequest(f"Antithetic draws come in pairs, but {self.count} are wanted. Take an even number.")
+
+    @property
+    def nested(self) -> tuple[int, ...]:
+        """Its draws in an order of which any first few strata lie evenly in the schedule; pairs stay together.
+
+        Strata in the order of their numbers with reversed bits (van der Corput 1935), noisiest first.
+        """
+        size = 2 if self.antithetic else 1
+        strata, bits = self.count // size, max(1, (self.count // size - 1).bit_length())
+        order = (int(f"{n:0{bits}b}"[::-1], 2) for n in range(2**bits))
+        return tuple(size * (strata - 1 - n) + k for n in order if n < strata for k in range(size))
 
     @property
     def taken(self) -> tuple[int, ...]:
@@ -52,18 +72,21 @@ class DrawPlan:
         return Draws(drawn.u.to(device), drawn.noise.to(device))
 
     def _drawn(self, owners: Sequence[str], shape: Sequence[int]) -> Draws:
-        taken = torch.tensor(self.taken, dtype=torch.long)
-        u = torch.empty(len(owners), len(taken), dtype=torch.float64)
-        noise = torch.empty(len(owners), len(taken), *shape)
+        size = 2 if self.antithetic else 1
+        strata = torch.tensor(self.taken, dtype=torch.long) // size
+        u = torch.empty(len(owners), len(strata), dtype=torch.float64)
+        noise = torch.empty(len(owners), len(strata), *shape)
         stream = torch.Generator()  # seeded anew for every draw; making one for each would take most of the time
         for owner, quantiles, noises in zip(owners, u.unbind(), noise.unbind(), strict=True):
             for k, quantile, eps in zip(self.taken, quantiles.unbind(), noises.unbind(), strict=True):
-                stream.manual_seed(_key(self.seed, owner, k))
+                stream.manual_seed(_key(self.seed, owner, k // size))
                 quantile.uniform_(generator=stream)
                 eps.normal_(generator=stream)
+                if k % size:
+                    eps.neg_()
         # The open interval, in float32 too: a quantile of exactly 0 or 1 has no timestep.
-        strata = taken + u.clamp(1e-6, 1 - 1e-6)
-        quantiles = (strata / self.count).float().clamp(max=1 - 2**-24)
+        places = strata + u.clamp(1e-6, 1 - 1e-6)
+        quantiles = (places / (self.count // size)).float().clamp(max=1 - 2**-24)
         return Draws(quantiles, noise)
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from forwardinf.attribution.attributor import Attributor
-from forwardinf.attribution.progress import table_of
+from forwardinf.attribution.tables import table_of
 from forwardinf.draws import DrawPlan
 from forwardinf.examples.catalog import Catalog
 from forwardinf.examples.metadata import training_images

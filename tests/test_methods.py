@@ -18,7 +18,7 @@ from PIL import Image
 from conftest import measured, table, tiny_pipeline, write_patches
 from forwardinf import methods
 from forwardinf.attribution.attributor import Attributor
-from forwardinf.attribution.progress import table_of
+from forwardinf.attribution.tables import table_of
 from forwardinf.attribution.training_set import IndexedImages, batches_of
 from forwardinf.cli.options import null_pictures_for
 from forwardinf.draws import DrawPlan

@@ -20,13 +20,15 @@ import torch
 from conftest import Counted, write_patches
 from forwardinf.attribution.attributor import Attributor
 from forwardinf.attribution.executor import load_executor
-from forwardinf.attribution.progress import table_of
+from forwardinf.attribution.shortlist import Effort
+from forwardinf.attribution.tables import table_of
 from forwardinf.cli.main import main
 from forwardinf.config import load_settings
 from forwardinf.errors import WorkersLost
 from forwardinf.examples.catalog import Catalog
 from forwardinf.index.store import Index
 from forwardinf.methods.forward_inf import ForwardInf
+from forwardinf.methods.steady import Steady
 from forwardinf.sweep.executors import ray as executor_module
 from forwardinf.sweep.executors.ray import RayExecutor
 from watched import Watched
@@ -79,6 +81,15 @@ def test_a_sweep_gives_the_same_bits_and_stores_what_is_moved_once(
     assert all(torch.equal(weights, before[name]) for name, weights in sharded.model.tunable_parameters().items())
     part = replace(sharded, index=sharded.index.part([image.id for image in sharded.index.catalog.images[1:7]]))
     assert_the_same(part, state, tuple(replace(part, executor=on_ray.executor).sweep(state, METHOD)))
+
+
+def test_a_race_drops_and_scores_the_same_images(sharded: Attributor, on_ray: Attributor, sharded_pictures: Catalog):
+    method, effort = Steady(own_draws=2), Effort(first=1, raced=2, raced_sample=2, similar=1, worded=0)
+    query = sharded.query(sharded_pictures.picture(sharded_pictures.images[0]), "patch 0")
+    *_, here = sharded.follow(query, method, effort)
+    *_, there = on_ray.follow(query, method, effort)
+    assert here.shortlist.heats == there.shortlist.heats
+    torch.testing.assert_close(here.scores().scores, there.scores().scores, rtol=1e-3, atol=1e-4)
 
 
 def test_a_sweep_that_is_stopped_begins_nothing_more_and_the_next_one_is_whole(

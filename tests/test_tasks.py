@@ -14,7 +14,7 @@ import torch
 from conftest import Counted
 from forwardinf.attribution.attributor import Attributor
 from forwardinf.attribution.build_null import build_null
-from forwardinf.attribution.progress import table_of
+from forwardinf.attribution.tables import table_of
 from forwardinf.attribution.training_set import IndexShards
 from forwardinf.draws import DrawPlan
 from forwardinf.errors import IndexMismatch

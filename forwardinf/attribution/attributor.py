@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -20,8 +20,7 @@ from ..config import load_settings
 from ..embedders.protocol import Embedder
 from ..embedders.registry import load_embedder
 from ..errors import IndexMismatch, UnsupportedModel
-from ..gradients.whitening import Whitening
-from ..index.null_file import NullChanges
+from ..index.null_file import NullChanges, NullSizes
 from ..index.store import Index
 from ..methods.forward_inf import ForwardInf
 from ..methods.protocol import AttributionMethod, QueryState, settings_of
@@ -33,22 +32,21 @@ from ..scoring.null import FEWEST_FOR_Z_SCORES, NullDistribution
 from ..sweep.executors.threads import ThreadExecutor
 from ..sweep.job import Executor, IndexRef, SweepJob
 from ..sweep.journal import TaskJournal
-from ..sweep.rounds import Measured
+from ..sweep.rounds import Measured, Round
 from ..types import InfluenceScores, ModelSpec, Query
-from .foresight import Foresight, SizeChanges
+from .likely import answered_in_part
 from .null_changes import changes_under
 from .paid import Paid
-from .progress import AttributionProgress, Pace, ids_of
-from .shortlist import Effort, Shortlist, worded
-from .sizes_first import can_measure_sizes_first, sizes_measured
-from .stages import followed_by_stages
+from .planning import method_for
+from .progress import AttributionProgress, Pace
+from .shortlist import Effort
 from .training_set import IndexedImages, batches_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-DEFAULT_METHOD = ForwardInf()
+DEFAULT_METHOD = ForwardInf()  # of an index that was built for no other
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,7 @@ class Attributor:
     embedder: Embedder | None = None  # None: the one that the index names, loaded when first needed
     cache: Path | None = None  # a folder for what some methods compute once for all queries; None recomputes it
     against_null: bool = True  # hold changes against each image's null distribution, where the index has one
+    held_against: NullSizes | None = None  # in place of the index's null
     executor: Executor | None = None  # None: threads of this process
     journal: Path | None = None  # a folder of finished tasks, so that a sweep that was cut off goes on; None keeps none
 
@@ -95,34 +94,40 @@ class Attributor:
         image with its caption, so even the training image itself would score low.
         """
         digest = sha256 or hashlib.sha256(picture.tobytes()).hexdigest()
-        fallback = None if prompt.strip() else self.index.catalog.by_id[self._nearest(picture)[0]].caption
+        fallback = None if prompt.strip() else self.index.catalog.by_id[self.nearest(picture)[0]].caption
         example = CaptionedPicture(f"query-{digest[:16]}", picture, prompt if fallback is None else fallback)
         seen = self.model.encode([example])
         return Query(example.id, digest, prompt, seen.latents, seen.conditioning, picture, fallback, seen.mirrored)
 
-    def prepare(self, query: Query, method: AttributionMethod = DEFAULT_METHOD) -> QueryState:
+    def prepare(self, query: Query, method: AttributionMethod | None = None) -> QueryState:
         """What `method` works out from a query before the sweep; for a mirrored method the gradient steps on it."""
+        method = method or self.default_method
         seen = IndexedImages(self.index, self.cache, self.similarities, self.model.spec.device)
         return method.prepare(self.model, query, seen)
 
     def jobs(
-        self, state: QueryState, method: AttributionMethod = DEFAULT_METHOD, paid: Paid | None = None
+        self,
+        state: QueryState,
+        method: AttributionMethod | None = None,
+        paid: Paid | None = None,
+        rounds: Sequence[Round] | None = None,
     ) -> list[SweepJob]:
-        """The rounds that `state`, the method's, asks for, over the images that the index visits.
+        """The rounds that `state`, the method's, asks for, or these of them, over the images that the index visits.
 
         Without those of which it is known already, where something is `paid`.
         """
-        only = self.index.only
-        rounds = [r if r.example_ids or only is None else replace(r, example_ids=tuple(only)) for r in state.rounds]
+        only, wanted = self.index.only, state.rounds if rounds is None else rounds
+        rounds = [r if r.example_ids or only is None else replace(r, example_ids=tuple(only)) for r in wanted]
         if paid is not None:
-            rounds = [left for r in rounds if (left := paid.rest_of(r, ids_of(self.index))) is not None]
+            rounds = [left for r in rounds if (left := paid.rest_of(r, self.index.visited)) is not None]
         index = IndexRef(str(self.index.folder), self.index.fingerprint)
-        return [SweepJob(self.model.spec, index, method, state, r, self.index.info.plan) for r in rounds]
+        by: AttributionMethod = method or self.default_method
+        return [SweepJob(self.model.spec, index, by, state, r, self.index.info.plan) for r in rounds]
 
     def sweep(
         self,
         state: QueryState,
-        method: AttributionMethod = DEFAULT_METHOD,
+        method: AttributionMethod | None = None,
         batch_size: int | None = None,
         paid: Paid | None = None,
     ) -> Generator[Measured, None, None]:
@@ -141,7 +146,7 @@ class Attributor:
     def follow(
         self,
         query: Query,
-        method: AttributionMethod = DEFAULT_METHOD,
+        method: AttributionMethod | None = None,
         effort: Effort | None = None,
         paid: Paid | None = None,
     ) -> Generator[AttributionProgress, None, None]:
@@ -153,13 +158,12 @@ class Attributor:
         ones for comparison only. What is `paid` for the same question, or found in the journal, is not measured again,
         and what is measured is added to it. Closing the generator restores the model.
         """
+        method = method or self.default_method
         began, paid = time.perf_counter(), Paid() if paid is None else paid
         state = self._prepared(query, method, paid)
-        found = (yield from self._first(query, state, method, effort, paid)) if effort else None
-        if found is not None:
-            yield from followed_by_stages(self, state, method, found, paid, began)
+        if effort and (yield from answered_in_part(self, query, state, method, effort, paid, began)):
             return
-        results = list(paid.of(ids_of(self.index)))
+        results = list(paid.of(self.index.visited))
         pace = Pace(state.rounds, self.index.count, results)
         now = AttributionProgress(
             **pace.now(), method=method, state=state, results=tuple(results), index=self.index, null=self.null(method)
@@ -183,45 +187,14 @@ class Attributor:
                 paid.add(measured)
         return paid.state
 
-    def _first(
-        self, query: Query, state: QueryState, method: AttributionMethod, effort: Effort, paid: Paid
-    ) -> Generator[AttributionProgress, None, Shortlist | None]:
-        """The training images to weigh, most likely first; None where that cannot be known, or would be all."""
-        if effort.at_once >= len(self.index.trained) or self.index.only is not None:
-            return None
-        foresight: SizeChanges | None = self.foresight(state)
-        if foresight is None and can_measure_sizes_first(state):
-            foresight = yield from sizes_measured(self, state, method, paid, effort)
-        return None if foresight is None else self.shortlist(query, foresight, method, effort)
-
-    def foresight(self, state: QueryState) -> Foresight | None:
-        """What the index's sketches say of where a method's state moves sizes; None where they do not."""
-        sketches, move = self.index.sketches, next((r for r in state.rounds if r.quantity == "size"), None)
-        if sketches is None or move is None or sketches.info.draws != move.draws:
-            return None
-        kept = sketches.info
-        whitening = Whitening(self.index.fisher(), kept.damping, kept.dimensions, kept.seed)
-        return Foresight(self.index, sketches, whitening.of_move(move.deltas))
-
-    def shortlist(
-        self, query: Query, foresight: SizeChanges, method: AttributionMethod, effort: Effort
-    ) -> Shortlist | None:
-        """The training images to weigh, most likely first; None where these would be all."""
-        null = None if self.null(method) is None else self.null_changes(method)
-        similar = self._nearest(query.picture, effort.similar) if query.picture else []
-        caption = query.prompt if query.fallback_caption is None else query.fallback_caption
-        others = [*similar, *worded(self.index, caption, effort.worded)]
-        found = Shortlist.of(foresight, null, others, effort)
-        return found if sum(map(len, found.stages)) < len(self.index.trained) else None
-
     def attribute(
         self,
         picture: Image,
         prompt: str = "",
-        method: AttributionMethod = DEFAULT_METHOD,
+        method: AttributionMethod | None = None,
         on_progress: Callable[[AttributionProgress], None] = lambda progress: None,
     ) -> InfluenceScores:
-        """The influence of every training image on a picture, by `method`."""
+        """The influence of every training image on a picture, by `method`, or by that of the index."""
         for progress in self.follow(self.query(picture, prompt), method):
             on_progress(progress)
         return progress.scores()
@@ -233,6 +206,11 @@ class Attributor:
         the one that the index was made with, UnsupportedModel where that one cannot be loaded.
         """
         return self.index.neighbours.similarities(self._embedder.embed([picture])[0])
+
+    @cached_property
+    def default_method(self) -> ForwardInf:
+        """The method that the index was built for, by which questions are answered where none is named."""
+        return method_for(self.index.info.method)
 
     def comparable_settings(self, method: AttributionMethod) -> dict[str, Any]:
         """What two answers must share for their scores to be compared, as it is kept; `is_comparable` compares."""
@@ -253,33 +231,34 @@ class Attributor:
         With their captions, or without any prompt. None where the whole index was not run with these by `method`.
         """
         kept = self.null_changes(method) if self.index.only is None else None
-        if kept is None:
-            return None
-        return self._highest_prompted if prompted else kept.unprompted
+        if kept is None or not prompted:
+            return None if kept is None else kept.unprompted
+        return kept.highest if isinstance(kept, NullSizes) else self._highest_prompted
 
-    def null_changes(self, method: AttributionMethod) -> NullChanges | None:
+    def null_changes(self, method: AttributionMethod) -> NullChanges | NullSizes | None:
         """What indexed images score under null pictures; None where the index has none for `method`."""
-        kept = self.index.null_changes if self.against_null else None
+        kept = (self.held_against or self.index.null_changes) if self.against_null else None
         return kept if kept and self.is_comparable(kept.settings, method) else None
 
     def confidence(self, scores: InfluenceScores, method: AttributionMethod, prompted: bool = True) -> Confidence:
         """How sure scores by `method` are, of a query with or without a prompt."""
         return Confidence.of(scores, self.null_scores(method, prompted))
 
-    def _nearest(self, picture: Image, count: int = 1) -> list[str]:
+    def nearest(self, picture: Image, count: int = 1) -> list[str]:
         """The training images most similar to a picture; raises what `similarities` raises."""
         return self.index.neighbours.nearest(self._embedder.embed([picture])[0], self.index.trained_mask, count)
 
     @cached_property
     def _null(self) -> NullDistribution:
         """The index's null distribution, which is the same for every answer."""
-        assert self.index.null_changes is not None
-        return NullDistribution.of([image.id for image in self.index.catalog.images], self.index.null_changes.per_draw)
+        kept = self.held_against or self.index.null_changes
+        assert kept is not None
+        return NullDistribution.of([image.id for image in self.index.catalog.images], kept.per_draw)
 
     @cached_property
     def _highest_prompted(self) -> Tensor:
         """`null_scores` of the index's null pictures with their captions: the same for every answer."""
-        assert self.index.null_changes is not None
+        assert isinstance(self.index.null_changes, NullChanges)
         return highest(changes_under(self.index.null_changes, self.index), self.index.trained_mask)
 
     @cached_property

@@ -19,9 +19,10 @@ from ..errors import InvalidRequest
 from ..examples.catalog import Catalog
 from ..index.folder import writing_alone
 from ..index.mean_file import resampled
-from ..index.null_file import SCORES, SETTINGS, NullInTheMaking
+from ..index.null_file import SCORES, SETTINGS, NullChanges, NullInTheMaking
 from ..index.store import Index
 from ..methods.protocol import AttributionMethod
+from ..methods.steady import Steady
 from ..models.protocol import adapted
 from ..scoring.confidence import FEWEST_FOR_VERDICT, highest
 from ..scoring.likeness import likeness
@@ -29,6 +30,7 @@ from ..scoring.score import Changes
 from .attributor import Attributor
 from .null_changes import changes_under
 from .null_pictures import Drawn, NullPictures, OfFolder
+from .size_null import measure_size_null
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,6 +48,7 @@ def build_null(
     seed: int = 0,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     unprompted: bool = True,
+    verdicts: bool = True,
 ) -> Index:
     """Run `count` held-out images of the index as queries, and keep every change in the index's folder.
 
@@ -53,12 +56,13 @@ def build_null(
     them at their full size. Each is run with its caption and swept over all images but itself: a query has no row of
     its own in the index, and its own row would move so much that all others would seem to move less. With `unprompted`
     each is run once more without a prompt: the image whose caption is then used scores higher for it, so such answers
-    need a threshold of their own. Resumes where it was interrupted, even in the middle of a sweep, and does nothing
+    need a threshold of their own. For a method that holds sizes alone against a null, both are measured only for
+    `verdicts` (size_null.py). Resumes where it was interrupted, even in the middle of a sweep, and does nothing
     where the same null is there; returns the index as it is then. Raises InvalidRequest where the index has no held-out
     image.
     """
     nulls = HeldOut.of(attributor.index, pictures, count, seed)
-    return measure_null(attributor, method, nulls, on_progress, unprompted)
+    return measure_null(attributor, method, nulls, on_progress, unprompted, verdicts)
 
 
 def measure_null(
@@ -67,12 +71,16 @@ def measure_null(
     nulls: NullPictures,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     unprompted: bool = True,
+    verdicts: bool = True,
 ) -> Index:
     """Run any null pictures as queries, and keep every change in the index's folder; as `build_null` otherwise."""
+    if isinstance(method, Steady):
+        told = lambda stage, done, total: on_progress(done, total)  # noqa: E731
+        return measure_size_null(attributor, method, nulls, told, verdicts, sketch=False)
     index, chosen = attributor.index, tuple(nulls.ids)
     settings, kept = attributor.comparable_settings(method), index.null_changes
-    same = kept is not None and attributor.is_comparable(kept.settings, method) and kept.queries == chosen
-    if kept and same and (kept.unprompted is not None or not unprompted):
+    same = isinstance(kept, NullChanges) and attributor.is_comparable(kept.settings, method) and kept.queries == chosen
+    if same and kept and (kept.unprompted is not None or not unprompted):
         return index
     with writing_alone(index.folder):
         making = NullInTheMaking.begin(index.folder, index.measured_fingerprint, settings, chosen)
@@ -154,13 +162,13 @@ def with_null(
     count: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Attributor:
-    """The attributor with a null of `count` pictures for `method`, all with captions, as in studies.
+    """The attributor with a null of `count` pictures for `method`, all with captions, as in studies of scores.
 
     With a `count` of 0 without any, even where the index has one.
     """
-    if not count:
+    if not count or (isinstance(method, Steady) and not method.size_draws):  # whose null is one of sizes
         return replace(attributor, against_null=False)
-    index = build_null(attributor, method, pictures, count, on_progress=on_progress, unprompted=False)
+    index = build_null(attributor, method, pictures, count, on_progress=on_progress, unprompted=False, verdicts=False)
     return replace(attributor, index=index)
 
 

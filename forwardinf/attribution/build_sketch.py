@@ -11,9 +11,10 @@ from ..gradients.whitening import Whitening
 from ..index.folder import writing_alone
 from ..index.sketch_file import INFO, SKETCHES, Sketches, SketchInfo, write_sketches
 from ..index.store import Index
+from ..methods.forward_inf import ForwardInf
 from ..models.protocol import AttributableModel
 from ..sweep.executors.threads import measured_by_batch
-from ..types import LatentBatch, size_draws_of
+from ..types import LatentBatch
 from .attributor import DEFAULT_METHOD
 from .training_set import batches_of
 
@@ -29,15 +30,16 @@ def build_sketch(
     dimensions: int = SketchInfo.dimensions,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     known: Sketches | None = None,
+    method: ForwardInf = DEFAULT_METHOD,
 ) -> Index:
-    """Sketch every image of an index, at the draws at which the default method measures sizes.
+    """Sketch every image of an index, at the draws at which `method` measures sizes.
 
     But those `known` of the first images, where these were made alike. Does nothing where the index has such sketches
     already; returns the index as it is then. Raises UnsupportedModel for a model without predictions, and for draws
     without one for sizes.
     """
     plan = index.info.plan
-    draws = tuple(range(plan.count - size_draws_of(vars(DEFAULT_METHOD), plan.count), plan.count))
+    draws = method.size_draws_at(plan)
     info = SketchInfo(draws, dimensions)
     if not draws or (index.sketches is not None and index.sketches.info == info):
         return index

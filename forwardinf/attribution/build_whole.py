@@ -6,7 +6,7 @@ Used on the command line and by the app; resumes where it was interrupted, in wh
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +15,13 @@ from ..embedders.registry import load_embedder
 from ..examples.belonging import Comparison, compared
 from ..index.about_file import About, tell_about
 from ..index.build import BuildPlan, OnProgress, build_index
+from ..methods.steady import Steady
 from ..models.adapter_file import read_adapter
-from .attributor import DEFAULT_METHOD, Attributor
+from .attributor import Attributor
 from .build_null import QUERIES, chosen_null, measure_null
 from .build_sketch import build_sketch
 from .membership import in_words, membership_in
+from .size_null import measure_size_null
 
 if TYPE_CHECKING:
     from ..examples.metadata import TrainingFolder
@@ -51,12 +53,17 @@ def build_whole(
     """The index of a training set as it was read; raises what `build_index` raises, and `chosen_null`."""
     source = read.catalog
     index = build_index(model, source, out, plan.index, on_progress)
-    if plan.sketch:
-        index = build_sketch(model, index, on_progress=partial(on_progress, SKETCH_STAGE))
+    attributor = Attributor(model, index, load_embedder(plan.index.embedder, model), executor=sweeps)
+    by, nulls = attributor.default_method, None
     if plan.null_pictures:
-        attributor = Attributor(model, index, load_embedder(plan.index.embedder, model), executor=sweeps)
-        if nulls := chosen_null(attributor, source, plan.null, plan.null_pictures, plan.index.seed):
-            index = measure_null(attributor, DEFAULT_METHOD, nulls, partial(on_progress, NULL_STAGE))
+        nulls = chosen_null(attributor, source, plan.null, plan.null_pictures, plan.index.seed)
+    if nulls and isinstance(by, Steady):
+        index = measure_size_null(attributor, by, nulls, on_progress, sketch=plan.sketch)
+        return tell_about(index, about_of(model, read, index))
+    if plan.sketch:
+        index = build_sketch(model, index, on_progress=partial(on_progress, SKETCH_STAGE), method=by)
+    if nulls:
+        index = measure_null(replace(attributor, index=index), by, nulls, partial(on_progress, NULL_STAGE))
     return tell_about(index, about_of(model, read, index))
 
 

@@ -12,16 +12,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from ..draws import DrawPlan
 from ..errors import StopRequested
 from ..index.build import FISHER_STAGE, IMAGES, KRONECKER_STAGE, UNADAPTED_STAGE, BuildPlan, build_index
 from ..index.curvature_file import FISHER, KRONECKER
 from ..index.sketch_file import SketchInfo
 from ..index.unadapted_file import UNADAPTED
+from ..methods.forward_inf import ForwardInf
 from ..methods.mirror import TRIES
+from ..methods.steady import Steady
 from ..stopping import heeding
-from ..types import size_draws_of
-from .attributor import DEFAULT_METHOD, Attributor
+from .attributor import Attributor
 from .build_sketch import build_sketch
+from .planning import method_for
+from .race import KEPT
+from .size_null import ANSWERING
 
 if TYPE_CHECKING:
     from ..examples.catalog import Catalog
@@ -129,7 +134,8 @@ def _try(
             trial.disk[fixed.get(name, IMAGES)] += (index.folder / name).stat().st_size
         if sketch:
             report(SKETCHES, 0, trial.images)
-            index = build_sketch(model, index, on_progress=lambda done, total: report(SKETCHES, done, total))
+            by = method_for(plan.method)
+            index = build_sketch(model, index, on_progress=lambda done, total: report(SKETCHES, done, total), method=by)
         attributor, image = Attributor(model, index), few.images[0]
         query, began = attributor.query(few.picture(image), image.caption), clock()
         state, stepped = attributor.prepare(query), clock()
@@ -154,25 +160,66 @@ def _stages(images: list, plan: BuildPlan, sketch: bool, null_pictures: int, tri
     if disk := trial.disk[UNADAPTED_STAGE]:
         took = trial.seconds[UNADAPTED_STAGE] * share
         stages.append(StageCost(UNADAPTED_STAGE, count * draws, 0, round(disk * share), took))
-    if sketch:
-        at, kept = size_draws_of(vars(DEFAULT_METHOD), draws), 2 * SketchInfo.dimensions
+    by = method_for(plan.method)
+    at = len(by.size_draws_at(_plan(plan)))
+    pictures = min(null_pictures, -(-(count - trained) // 2))  # the half that is least like any training image
+    if sketch or (pictures and isinstance(by, Steady)):
+        kept = 2 * SketchInfo.dimensions * sketch
         stages.append(StageCost(SKETCHES, count * at, count * at, count * kept, each[SKETCHES] * share))
-    if pictures := min(null_pictures, -(-(count - trained) // 2)):  # the half that is least like any training image
-        stages.append(_null(count, draws, pictures, trial))
+    if pictures and isinstance(by, Steady):
+        stages.append(_size_null(by, plan, (count, trained, pictures), sketch, trial))
+    elif pictures:
+        stages.append(_null(by, plan, count, pictures, trial))
     return tuple(stages)
 
 
-def _null(count: int, draws: int, pictures: int, trial: _Trial) -> StageCost:
+def _null(by: ForwardInf, plan: BuildPlan, count: int, pictures: int, trial: _Trial) -> StageCost:
     """Pictures run twice each, with and without their captions: steps on it, then a sweep over all other images."""
-    steps = len({"loss", "size"} if size_draws_of(vars(DEFAULT_METHOD), draws) else {"loss"})
-    evaluations = draws + DEFAULT_METHOD.own_draws
-    searched = steps * evaluations * (1 + DEFAULT_METHOD.steps * (TRIES + 1))
+    steps = _Steps.of(by, plan)
     sweep = trial.seconds[SWEEP] * (count - 1) / max(1, trial.images)
-    runs, columns = 2 * pictures, draws + 1
+    runs, columns = 2 * pictures, plan.draws + 1
     return StageCost(
         NULL,
-        runs * ((count - 1) * draws + searched),
-        runs * steps * DEFAULT_METHOD.steps * evaluations,
+        runs * ((count - 1) * plan.draws + steps.forwards),
+        runs * steps.backwards,
         4 * pictures * count * columns,
         runs * (sweep + trial.seconds[STEPS]),
     )
+
+
+def _size_null(by: Steady, plan: BuildPlan, counts: tuple[int, int, int], sketch: bool, trial: _Trial) -> StageCost:
+    """Steps on pictures thrice, once for products and twice for answers; each of these weighs a few images."""
+    count, trained, pictures = counts
+    steps, rounds = _Steps.of(by, plan), by.heats_at(_plan(plan))
+    entrants = ANSWERING.raced + ANSWERING.similar + ANSWERING.worded + ANSWERING.raced_sample
+    left = ANSWERING.raced_sample + 2 * KEPT * ANSWERING.first  # of which a heat after the first is guessed to be
+    if sketch and entrants < trained:
+        answer = sum(draws * (entrants if number == 0 else left) for number, draws in enumerate(rounds))
+    else:
+        answer = (count - 1) * sum(rounds)
+    each = trial.seconds[SWEEP] / max(1, trial.images * sum(rounds))
+    return StageCost(
+        NULL,
+        2 * pictures * answer + 3 * pictures * steps.forwards,
+        3 * pictures * steps.backwards,
+        4 * pictures * count,
+        2 * pictures * answer * each + 3 * pictures * trial.seconds[STEPS],
+    )
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The mirrored steps on one picture, with a line search as long as it may be."""
+
+    forwards: int
+    backwards: int
+
+    @classmethod
+    def of(cls, by: ForwardInf, plan: BuildPlan) -> _Steps:
+        moves = 2 if by.size_draws_at(_plan(plan)) else 1
+        gradients = moves * by.steps * (plan.draws + by.own_draws)
+        return cls(moves * plan.draws * (1 + by.steps * TRIES) + gradients, gradients)
+
+
+def _plan(plan: BuildPlan) -> DrawPlan:
+    return DrawPlan(plan.seed, plan.draws, shared=True, antithetic=plan.antithetic)

@@ -20,7 +20,7 @@ from ..scoring.null import NullDistribution
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..index.null_file import NullChanges
+    from ..index.null_file import NullChanges, NullSizes
     from ..index.sketch_file import Sketches
     from ..index.store import Index
 
@@ -33,29 +33,40 @@ class SizeChanges(ABC):
 
     index: Index
 
+    @property
+    @abstractmethod
+    def draws(self) -> int:
+        """How many draws of the plan, the last, measure sizes."""
+
     @abstractmethod
     def changes(self, example_ids: Sequence[str]) -> Tensor:
         """The changes of these images, `[b]`."""
 
     @abstractmethod
-    def order(self, null: NullChanges | None) -> list[str]:
+    def candidates(self) -> tuple[Tensor, Tensor]:
+        """Rows of the images that are ordered, at least those that the move changes most, and their changes."""
+
+    def order(self, null: NullChanges | NullSizes | None) -> list[str]:
         """Training images by the z-score of their change, the highest first."""
+        rows, changes = self.candidates()
+        best = self.z_scores(rows, changes, null).argsort(descending=True, stable=True).tolist()
+        ids = [self.index.catalog.images[row].id for row in rows.tolist()]
+        return [ids[i] for i in best if ids[i] in self.index.trained]
+
+    def z_scores(self, rows: Tensor, changes: Tensor, null: NullChanges | NullSizes | None) -> Tensor:
+        """Of the images in these rows with their changes, as the score has them, `[r]`; at least 0 without a null."""
+        z = ((changes - self.population.mean()) / self.population.std().clamp(min=1e-12)).clamp(min=0)[:, None]
+        if null is not None:
+            ids = [self.index.catalog.images[row].id for row in rows.tolist()]
+            columns = null.per_draw[:, rows, -self.draws :].mean(dim=2, keepdim=True)
+            z = NullDistribution.of(ids, columns).z_scores(ids, z)
+        return z[:, 0]
 
     @cached_property
     def population(self) -> Tensor:
         """The changes of the training images, or of a random sample of them, `[p]`."""
         trained = sorted(self.index.trained)
         return self.changes(random.Random(0).sample(trained, min(POPULATION, len(trained))))
-
-    def _ordered(self, rows: Tensor, changes: Tensor, null: NullChanges | None, draws: int) -> list[str]:
-        """The training images among these rows with their `changes`; the last `draws` of the plan measure sizes."""
-        z = ((changes - self.population.mean()) / self.population.std().clamp(min=1e-12)).clamp(min=0)[:, None]
-        ids = [self.index.catalog.images[row].id for row in rows.tolist()]
-        if null is not None:
-            columns = null.per_draw[:, rows, -draws:].mean(dim=2, keepdim=True)
-            z = NullDistribution.of(ids, columns).z_scores(ids, z)
-        best = z[:, 0].argsort(descending=True, stable=True).tolist()
-        return [ids[i] for i in best if ids[i] in self.index.trained]
 
 
 @dataclass(frozen=True)
@@ -66,12 +77,15 @@ class Foresight(SizeChanges):
     sketches: Sketches
     move: Tensor  # [dimensions]
 
+    @property
+    def draws(self) -> int:
+        return len(self.sketches.info.draws)
+
     def changes(self, example_ids: Sequence[str]) -> Tensor:
         """The changes of the root of the size that are foreseen for these images, `[b]`."""
         rows = self.index.catalog.numbers
         return self.sketches.products(self.move, torch.tensor([rows[i] for i in example_ids], dtype=torch.long))
 
-    def order(self, null: NullChanges | None) -> list[str]:
+    def candidates(self) -> tuple[Tensor, Tensor]:
         """Those that the move changes most."""
-        rows, changes = self.sketches.highest(self.move, ORDERED)
-        return self._ordered(rows, changes, null, len(self.sketches.info.draws))
+        return self.sketches.highest(self.move, ORDERED)

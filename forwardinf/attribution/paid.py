@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..methods.protocol import QueryState
-from ..sweep.rounds import Measured, Round
+from ..sweep.rounds import Measured, Round, RoundKey
 
 MOST_KEPT = 2**30  # bytes of moved weights and figures
 
@@ -22,18 +22,18 @@ class Paid:
 
     state: QueryState | None = None  # None until the method has prepared it
     _found: list[Measured] = field(default_factory=list)
-    _known: dict[str, set[str]] = field(default_factory=dict)  # example ids by quantity
+    _known: dict[RoundKey, set[str]] = field(default_factory=dict)  # example ids by round
 
     def add(self, measured: Measured) -> None:
         """Take in what a task found; what is known of some of its images stays as it is."""
-        known = self._known.setdefault(measured.quantity, set())
-        new = _part(measured, [i for i, example_id in enumerate(measured.example_ids) if example_id not in known])
+        known = self._known.setdefault(measured.key, set())
+        new = rows_of(measured, [i for i, example_id in enumerate(measured.example_ids) if example_id not in known])
         known.update(new.example_ids)
         self._found.append(new)
 
     def unknown(self, one_round: Round, example_ids: Iterable[str]) -> tuple[str, ...]:
         """Those of these images that a round still has to measure, in their order."""
-        known = self._known.get(one_round.quantity, set())
+        known = self._known.get(one_round.key, set())
         return tuple(example_id for example_id in example_ids if example_id not in known)
 
     def rest_of(self, one_round: Round, visited: Sequence[str]) -> Round | None:
@@ -45,7 +45,7 @@ class Paid:
     def of(self, example_ids: Collection[str]) -> tuple[Measured, ...]:
         """All that is known of these images."""
         wanted = frozenset(example_ids)
-        parts = (_part(m, [i for i, one in enumerate(m.example_ids) if one in wanted]) for m in self._found)
+        parts = (rows_of(m, [i for i, one in enumerate(m.example_ids) if one in wanted]) for m in self._found)
         return tuple(part for part in parts if part.example_ids)
 
     @property
@@ -71,7 +71,8 @@ class PaidQuestions:
         return paid
 
 
-def _part(measured: Measured, rows: list[int]) -> Measured:
+def rows_of(measured: Measured, rows: list[int]) -> Measured:
+    """What was found of the images in these rows."""
     if len(rows) == len(measured.example_ids):
         return measured
     ids = tuple(measured.example_ids[row] for row in rows)

@@ -6,8 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..index.store import Index
 from ..methods.protocol import AttributionMethod, QueryState
@@ -16,10 +15,25 @@ from ..scoring.score import Changes, score
 from ..sweep.rounds import Measured, Round, forwards
 from ..sweep.table import Table
 from ..types import InfluenceScores
-from .shortlist import Shortlist
+from .shortlist import Effort
+from .tables import table_of
 
-if TYPE_CHECKING:
-    from torch import Tensor
+
+class Selection(Protocol):
+    """Which training images are weighed, where not all are."""
+
+    @property
+    def likely(self) -> tuple[str, ...]:
+        """Those that were chosen for what was foreseen, most likely first."""
+
+    @property
+    def effort(self) -> Effort: ...
+
+    def table(self, index: Index, state: QueryState, results: tuple[Measured, ...], stages: int) -> Table:
+        """What was measured in so many stages."""
+
+    def overlooked(self, scores: InfluenceScores, stages: int) -> float:
+        """How many of the images that were not weighed are expected to belong among the first."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +49,8 @@ class AttributionProgress:
     results: tuple[Measured, ...]
     index: Index
     null: NullDistribution | None  # None where the index has no null distribution for this method
-    shortlist: Shortlist | None = None  # the training images to be weighed; None for all images of the index
-    stages: int = 0  # of the shortlist, that are whole; scores are of these
+    shortlist: Selection | None = None  # the training images to be weighed; None for all images of the index
+    stages: int = 0  # of the shortlist, or heats, that are whole; scores are of these
     ended: str = ""  # why no further stage is begun
 
     @cached_property
@@ -44,9 +58,7 @@ class AttributionProgress:
         """What was measured, beside the base losses of the same images."""
         if self.shortlist is None:
             return table_of(self.index, self.state, self.results)
-        weighed = frozenset(chain(*self.shortlist.stages[: self.stages]))
-        part = self.index.part(weighed)
-        return table_of(part, self.state, self.results, self.shortlist.stands_for(ids_of(part), self.stages))
+        return self.shortlist.table(self.index, self.state, self.results, self.stages)
 
     @cached_property
     def changes(self) -> Changes:
@@ -68,14 +80,14 @@ class Pace:
     def __init__(self, rounds: Sequence[Round], images: int, before: Iterable[Measured] = ()) -> None:
         """What was measured `before` is paid, but says nothing of how fast the sweep is."""
         unpaid = 0 if forwards(rounds, images) else 1  # a round without forwards is free, unless none has any
-        self._cost = {r.quantity: len(r.draws) or unpaid for r in rounds}
+        self._cost = {r.key: len(r.draws) or unpaid for r in rounds}
         self._images, self._paid, self._start = images, 0, time.perf_counter()
         for measured in before:
             self.pay(measured)
         self._before = self._paid
 
     def pay(self, measured: Measured) -> None:
-        self._paid += len(measured.example_ids) * self._cost[measured.quantity]
+        self._paid += len(measured.example_ids) * self._cost[measured.key]
 
     @property
     def begun(self) -> bool:
@@ -89,13 +101,3 @@ class Pace:
         left = seconds * (1 - share) / now if now else 0.0 if share == 1 else float("inf")
         done = round(share * self._images)
         return {"done": done, "total": self._images, "rate": now * self._images / seconds, "seconds_left": left}
-
-
-def ids_of(index: Index) -> tuple[str, ...]:
-    """The images that `index` visits, in its order."""
-    return index.visited
-
-
-def table_of(index: Index, state: QueryState, results: tuple[Measured, ...], stands_for: Tensor | None = None) -> Table:
-    """The measurements of a sweep over the images that `index` visits, each of which `stands_for` so many."""
-    return Table.of(ids_of(index), index.base_losses, index.base_sizes, state.rounds, results, stands_for)

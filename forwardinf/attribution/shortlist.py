@@ -11,21 +11,26 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
 
 from ..errors import InvalidRequest
 from ..examples.catalog import words_of
+from ..methods.protocol import QueryState
+from ..sweep.rounds import Measured
+from ..sweep.table import Table
 from .foresight import SizeChanges
+from .tables import table_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..index.null_file import NullChanges
+    from ..index.null_file import NullChanges, NullSizes
     from ..index.store import Index
     from ..types import InfluenceScores
 
@@ -45,11 +50,14 @@ class Effort:
     worded: int = 32  # images weighed for words that their caption shares with the prompt
     sample: int = 192  # images weighed to know what is usual
     seconds: float | None = None  # after which no further images are begun
+    raced: int = 250  # likely images that a race begins with (race.py), for which at_once and at_most do not count
+    raced_sample: int = 64  # images weighed in a race to know what is usual
 
     @classmethod
     def to_decide(cls, first: int, seconds: float | None = None) -> Effort:
         """What it takes to decide so many images; raises InvalidRequest for a number that is not above 0."""
-        return cls(first, max(cls.at_once, first), max(cls.at_most, 6 * first), seconds=seconds)
+        most = {"at_once": max(cls.at_once, first), "at_most": max(cls.at_most, 6 * first)}
+        return cls(first, **most, raced=max(cls.raced, 4 * first), seconds=seconds)
 
     def __post_init__(self) -> None:
         """Raise InvalidRequest for an effort that could not decide anything."""
@@ -79,27 +87,15 @@ class Shortlist:
         return (tuple(first), *(tuple(i for i in part if i not in first) for part in parts))
 
     def stands_for(self, example_ids: Sequence[str], stages: int) -> Tensor:
-        """Of how many training images each of those is an example after so many stages, `[b]`.
+        """Of how many training images each of those is an example after so many stages, `[b]`."""
+        return shares_of(
+            example_ids, self._is_sampled(example_ids, stages), self.foreseen, self.population, self.trained
+        )
 
-        A sampled image stands for its share of all that were not chosen to be weighed; the shares are calibrated so
-        that number, mean and mean square of the foreseen changes are those of the population (Deville & Särndal 1992,
-        the linear method), unless that would leave one without any.
-        """
+    def _is_sampled(self, example_ids: Sequence[str], stages: int) -> Tensor:
+        """Which of these images stand for others after so many stages, `[b]` of bool."""
         chosen = {*self.likely[: self.effort.at_once * stages], *self.others}
-        sampled = torch.tensor([example_id not in chosen for example_id in example_ids])
-        count, rest = int(sampled.sum()), self.trained - int((~sampled).sum())
-        shares = torch.ones(len(example_ids), dtype=torch.float64)
-        if not count:
-            return shares.float()
-        shares[sampled] = rest / count
-        known = _moments(torch.tensor([self.foreseen[i] for i in example_ids]), self.population)  # [b 3]
-        wanted = self.trained * _moments(self.population, self.population).mean(dim=0)
-        missing = wanted - (shares[:, None] * known).sum(dim=0)
-        by = known[sampled]
-        factors = 1 + by @ torch.linalg.lstsq((shares[sampled][:, None] * by).T @ by, missing[:, None]).solution[:, 0]
-        if bool((factors > LEAST_SHARE).all()):
-            shares[sampled] *= factors
-        return shares.float()
+        return torch.tensor([example_id not in chosen for example_id in example_ids])
 
     def is_decided(self, scores: InfluenceScores, stages: int) -> bool:
         """Whether the last two of so many stages, which are weighed, brought none of the first images."""
@@ -108,38 +104,77 @@ class Shortlist:
         return stages > QUIET and latest.isdisjoint(example_id for example_id, *_ in scores.top(self.effort.first))
 
     def overlooked(self, scores: InfluenceScores, stages: int) -> float:
-        """How many of the images that were not weighed are expected to belong among the first.
+        """How many of the images that were not weighed are expected to belong among the first."""
+        sampled = self.stands_for(scores.example_ids, stages) > 1
+        return overlooked(scores, sampled, self.trained, self.effort.first)
 
-        The highest scores of the sampled images are taken to fall off exponentially, and that is followed to the lowest
-        score among the first: peaks over a threshold (Pickands 1975), with the shape of most tails, 0.
-        """
-        unseen = self.trained - len(scores.example_ids)
-        sampled = (
-            scores.scores[self.stands_for(scores.example_ids, stages) > 1].clamp(min=0).sort(descending=True).values
-        )
-        if unseen <= 0 or len(sampled) < 2:
-            return 0.0
-        reached, tail = scores.top(self.effort.first)[-1][1], max(1, round(TAIL * len(sampled)))
-        from_, excess = float(sampled[tail]), float((sampled[:tail] - sampled[tail]).mean())
-        beyond = max(0.0, reached - from_)
-        return unseen * tail / len(sampled) * (math.exp(-beyond / excess) if excess > 0 else float(beyond <= 0))
+    def table(self, index: Index, state: QueryState, results: tuple[Measured, ...], stages: int) -> Table:
+        """What was measured in so many stages, of the images that these weigh."""
+        part = index.part(chain(*self.stages[:stages]))
+        stands_for = self.stands_for(part.visited, stages)
+        return table_of(part, state, results, lambda _: stands_for)
 
     @classmethod
-    def of(cls, foresight: SizeChanges, null: NullChanges | None, others: Iterable[str], effort: Effort) -> Shortlist:
-        """The training images whose foreseen change scores highest, these `others`, and a sample of the rest.
-
-        The sample is taken at even steps along the order, whichever images that has, from a random start: so that it
-        has its share of those that the move changes little and much (systematic sampling, Cochran 1977, chapter 8).
-        """
+    def of(
+        cls, foresight: SizeChanges, null: NullChanges | NullSizes | None, others: Iterable[str], effort: Effort
+    ) -> Shortlist:
+        """The training images whose foreseen change scores highest, these `others`, and a sample of the rest."""
         order, trained = foresight.order(null), foresight.index.trained
         rest = list(dict.fromkeys([*order, *sorted(trained)]))[effort.at_once :]
-        count = min(effort.sample, len(rest))
-        start = random.Random(0).random()
-        sample = tuple(rest[int((start + i) * len(rest) / count)] for i in range(count))
+        sample = sample_of(rest, effort.sample)
         likely, others = tuple(order[: effort.at_most]), tuple(others)
         ids = tuple(dict.fromkeys([*likely, *others, *sample]))
         foreseen = dict(zip(ids, foresight.changes(ids).tolist(), strict=True))
         return cls(likely, others, sample, foreseen, foresight.population, len(trained), effort)
+
+
+def sample_of(order: Sequence[str], count: int) -> tuple[str, ...]:
+    """So many images at even steps along an order, whichever images that has, from a random start.
+
+    So it has its share of those at each end (systematic sampling, Cochran 1977, chapter 8).
+    """
+    count, start = min(count, len(order)), random.Random(0).random()
+    return tuple(order[int((start + i) * len(order) / count)] for i in range(count))
+
+
+def shares_of(
+    example_ids: Sequence[str], sampled: Tensor, foreseen: Mapping[str, float], population: Tensor, trained: int
+) -> Tensor:
+    """Of how many of so many training images each of these is an example, `[b]`; 1 but for the `sampled`.
+
+    A sampled image stands for its share of all that were not chosen to be weighed; the shares are calibrated so that
+    number, mean and mean square of the foreseen changes are those of the `population` (Deville & Särndal 1992, the
+    linear method), unless that would leave one without any.
+    """
+    count, rest = int(sampled.sum()), trained - int((~sampled).sum())
+    shares = torch.ones(len(example_ids), dtype=torch.float64)
+    if not count:
+        return shares.float()
+    shares[sampled] = rest / count
+    known = _moments(torch.tensor([foreseen[i] for i in example_ids]), population)  # [b 3]
+    wanted = trained * _moments(population, population).mean(dim=0)
+    missing = wanted - (shares[:, None] * known).sum(dim=0)
+    by = known[sampled]
+    factors = 1 + by @ torch.linalg.lstsq((shares[sampled][:, None] * by).T @ by, missing[:, None]).solution[:, 0]
+    if bool((factors > LEAST_SHARE).all()):
+        shares[sampled] *= factors
+    return shares.float()
+
+
+def overlooked(scores: InfluenceScores, sampled: Tensor, trained: int, first: int) -> float:
+    """How many images without a score, of so many training images, are expected to belong among the first.
+
+    The highest scores of the `sampled` images `[n]` are taken to fall off exponentially, and that is followed to the
+    lowest score among the first: peaks over a threshold (Pickands 1975), with the shape of most tails, 0.
+    """
+    unseen = trained - len(scores.example_ids)
+    reached = scores.scores[sampled].clamp(min=0).sort(descending=True).values
+    if unseen <= 0 or len(reached) < 2:
+        return 0.0
+    lowest, tail = scores.top(first)[-1][1], max(1, round(TAIL * len(reached)))
+    from_, excess = float(reached[tail]), float((reached[:tail] - reached[tail]).mean())
+    beyond = max(0.0, lowest - from_)
+    return unseen * tail / len(reached) * (math.exp(-beyond / excess) if excess > 0 else float(beyond <= 0))
 
 
 def _moments(changes: Tensor, population: Tensor) -> Tensor:

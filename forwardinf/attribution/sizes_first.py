@@ -22,7 +22,6 @@ from .shortlist import Effort, Shortlist
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..index.null_file import NullChanges
     from ..index.store import Index
     from .attributor import Attributor
 
@@ -35,13 +34,18 @@ class MeasuredSizes(SizeChanges):
 
     index: Index
     measured: Tensor  # [n], changes of the root of the size, meant over the draws that measure it
-    draws: int  # how many these are, the last of the plan
+    measured_at: int  # how many draws these are, the last of the plan
+
+    @property
+    def draws(self) -> int:
+        return self.measured_at
 
     def changes(self, example_ids: Sequence[str]) -> Tensor:
         return self.measured[[self.index.catalog.numbers[example_id] for example_id in example_ids]]
 
-    def order(self, null: NullChanges | None) -> list[str]:
-        return self._ordered(torch.arange(len(self.measured)), self.measured, null, self.draws)
+    def candidates(self) -> tuple[Tensor, Tensor]:
+        """All."""
+        return torch.arange(len(self.measured)), self.measured
 
 
 def can_measure_sizes_first(state: QueryState) -> bool:

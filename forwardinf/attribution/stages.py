@@ -39,7 +39,7 @@ def followed_by_stages(
         **pace.now(), method=method, state=state, results=(), index=whole, null=attributor.null(method), shortlist=found
     )
     yield now
-    executor = attributor.executor or _held(attributor, state, images, paid)
+    executor = attributor.executor or held(attributor, state, images, paid)
     weighed: list[str] = []
     for number, stage in enumerate(found.stages, 1):
         if stage:
@@ -51,14 +51,14 @@ def followed_by_stages(
                     pace.pay(measured)
                     yield replace(now, **pace.now())
         now = replace(now, **pace.now(), results=paid.of(weighed), stages=number)
-        if ended := _ended(now, began):
+        if ended := _ended(now, found, began):
             now = replace(now, done=len(now.table.example_ids), total=len(now.table.example_ids), ended=ended)
         yield now
         if ended:
             return
 
 
-def _held(attributor: Attributor, state: QueryState, images: tuple[str, ...], paid: Paid) -> ThreadExecutor:
+def held(attributor: Attributor, state: QueryState, images: tuple[str, ...], paid: Paid) -> ThreadExecutor:
     """Threads of this process, over the examples that are still to be measured, which are read once."""
     unknown = frozenset(chain.from_iterable(paid.unknown(r, images) for r in state.rounds))
     held: Batches = Held(attributor.index.by_shape(unknown)) if unknown else lambda _: []
@@ -66,10 +66,8 @@ def _held(attributor: Attributor, state: QueryState, images: tuple[str, ...], pa
     return ThreadExecutor(attributor.model, held, latents)
 
 
-def _ended(now: AttributionProgress, began: float) -> str:
+def _ended(now: AttributionProgress, found: Shortlist, began: float) -> str:
     """Why no further stage is begun; empty where one is."""
-    found = now.shortlist
-    assert found is not None
     if found.is_decided(now.scores(), now.stages):
         return DECIDED.format(first=found.effort.first)
     if now.stages == len(found.stages):

@@ -64,7 +64,6 @@ def case_run(
     every: Annotated[bool, typer.Option("--all", help="weigh every training image, not only the likely ones")] = False,
 ) -> None:
     """Attribute each picture of a case that has no answer yet; a run that was cut off goes on."""
-    from ..attribution.attributor import DEFAULT_METHOD
     from ..attribution.shortlist import Effort
     from ..examples import metadata
     from ..records.store import FolderStore
@@ -76,7 +75,7 @@ def case_run(
     files = metadata.training_images(training_images) if training_images else None
     attributor = load_attributor(index, None, None, model=model, lora=lora, embedder=embedder, device=device)
     store, effort = FolderStore.open(results_folder(results)), None if every else Effort.to_decide(TOP)
-    _report(CaseRun(database, attributor, store, DEFAULT_METHOD, effort, files), chosen.name)
+    _report(CaseRun(database, attributor, store, attributor.default_method, effort, files), chosen.name)
 
 
 @case.command("list")

@@ -13,7 +13,7 @@ import typer
 from ..config import Settings, load_settings, parse_adapter
 from ..visible import visible
 from .check import index_check
-from .index_options import WEIGHTS, Embedders, FitChoice, FlipChoice, Null, NullCount, Sketch
+from .index_options import WEIGHTS, AnsweredBy, Draws, Embedders, FitChoice, FlipChoice, Null, NullCount, Sketch
 from .options import (
     Dtype,
     KeyChoices,
@@ -50,7 +50,8 @@ def index_build(
     executor: SweepExecutor = None,
     ray_address: RayAddress = None,
     ray_workers: RayWorkers = None,
-    draws: Annotated[int | None, typer.Option(min=1, help="draws per image, by default 4")] = None,
+    method: AnsweredBy = "forward_inf",
+    draws: Draws = None,
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
     tunable: Annotated[str | None, typer.Option(help=f"weights that a query may move: {WEIGHTS}")] = None,
     embedder: Embedders = "unet",
@@ -65,11 +66,11 @@ def index_build(
     """Index a folder of training images: with metadata, captions in .txt files, Parquet, or WebDataset tars."""
     from ..attribution.build_whole import WholePlan, build_whole
     from ..attribution.executor import load_executor
-    from ..index.build import BuildPlan
+    from ..attribution.planning import method_for, plan_for
     from ..models.memory import need_of
     from ..models.registry import load_model
 
-    read = read_folder(folder, key or [], strict)
+    by, read = method_for(method), read_folder(folder, key or [], strict)
     source = read.catalog
     where = {"executor": executor, "ray_address": ray_address, "ray_workers": ray_workers}
     settings = load_settings(model=model, lora=lora, device=device, dtype=dtype, **where)
@@ -79,7 +80,7 @@ def index_build(
         typer.echo(f"{need}.", err=True)
     loaded = load_model(spec)
     tell_cut_captions(loaded, source)
-    plan = BuildPlan(draws=draws or BuildPlan.draws, seed=seed, embedder=embedder, kronecker=kronecker)
+    plan = plan_for(by, draws, seed=seed, embedder=embedder, kronecker=kronecker)
     asked = Asked(null, null_pictures)
     if dry_run:
         typer.echo(_cost(loaded, source, plan, sketch, asked.at_most(source, loaded)))

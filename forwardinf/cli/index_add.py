@@ -46,6 +46,7 @@ def index_add(
     from ..attribution.attributor import Attributor
     from ..attribution.build_sketch import build_sketch
     from ..attribution.executor import load_executor
+    from ..attribution.planning import method_for
     from ..embedders.registry import load_embedder
     from ..index.grow import grow, open_to_grow
     from ..models.registry import load_model
@@ -63,7 +64,8 @@ def index_add(
         grown = grow(loaded, opened, source, embedder, tell)
         if kept := opened.sketches:
             told = partial(tell, "sketches")
-            grown = replace(grown, index=build_sketch(loaded, grown.index, kept.info.dimensions, told, kept))
+            by = method_for(grown.index.info.method)
+            grown = replace(grown, index=build_sketch(loaded, grown.index, kept.info.dimensions, told, kept, by))
         attributor = Attributor(loaded, grown.index, embedder, executor=sweeps)
         whole = _with_null(attributor, grown, source, Asked(null, null_pictures), tell)
     grown = replace(grown, index=_told(loaded, grown, whole, read))
@@ -73,7 +75,6 @@ def index_add(
 
 def _with_null(attributor: Attributor, grown: Grown, source: Catalog, asked: Asked, tell: Telling) -> Index:
     """The larger index with a null of its own; raises InvalidRequest for lack of pictures."""
-    from ..attribution.attributor import DEFAULT_METHOD
     from ..attribution.build_null import HeldOut, chosen_null, measure_null
 
     index, count = attributor.index, asked.count
@@ -86,7 +87,7 @@ def _with_null(attributor: Attributor, grown: Grown, source: Catalog, asked: Ask
             f"such as “{absent[0]}”. Add the folder that has all images, old and new, or name other pictures with "
             "--null FOLDER, or do without a null: --null-pictures 0."
         )
-    return measure_null(attributor, DEFAULT_METHOD, nulls, partial(tell, "null pictures"))
+    return measure_null(attributor, attributor.default_method, nulls, partial(tell, "null pictures"))
 
 
 def _told(model: PictureModel, grown: Grown, index: Index, read: TrainingFolder) -> Index:

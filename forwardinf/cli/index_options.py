@@ -11,6 +11,12 @@ WEIGHTS = (
     "cross-attention k,v | attention | all | adapter | a regular expression over names of the UNet's weights; by "
     "default all, or those of the LoRA"
 )
+AnsweredBy = Annotated[
+    str, typer.Option("--method", help="method that questions are to be answered by: forward_inf | steady")
+]
+Draws = Annotated[
+    int | None, typer.Option(min=1, help="draws per image, by default those of the method: 4, or 16 for steady")
+]
 Embedders = Annotated[
     str,
     typer.Option(

@@ -32,9 +32,9 @@ from .options import (
     Dtype,
     EmbedderFolder,
     IndexFolder,
+    IndexMethod,
     Lora,
     LossBudget,
-    Method,
     MethodSettings,
     Model,
     RayAddress,
@@ -46,6 +46,7 @@ from .options import (
     Tunable,
     load_attributor,
     method_from,
+    method_of_index,
     progress_bar,
     require_folder_of,
 )
@@ -128,7 +129,7 @@ def attribute(
     executor: SweepExecutor = None,
     ray_address: RayAddress = None,
     ray_workers: RayWorkers = None,
-    method: Method = "forward_inf",
+    method: IndexMethod = None,
     tunable: Tunable = None,
     steps: Steps = None,
     direction: Direction = None,
@@ -153,8 +154,8 @@ def attribute(
 
     require_folder_of(csv)
     flags = {"steps": steps, "direction": direction, "loss_budget": loss_budget, "score": score, "seed": seed}
-    by, effort = method_from(method, setting, **flags), None if every else Effort.to_decide(top, seconds)
-    original, read = _read(picture)
+    by = method_from(method or method_of_index(index), setting, **flags)
+    effort, (original, read) = None if every else Effort.to_decide(top, seconds), _read(picture)
     where = {"executor": executor, "ray_address": ray_address, "ray_workers": ray_workers}
     given = {"model": model, "lora": lora, "embedder": embedder, "device": device, "dtype": dtype, **where}
     attributor = replace(load_attributor(index, tunable, cache, **given), journal=journal)

@@ -75,6 +75,10 @@ Tunable = Annotated[
 ]
 # An option that is not given leaves the method's default.
 Method = Annotated[str, typer.Option("--method", help="a file of forwardinf/methods")]
+IndexMethod = Annotated[
+    str | None,
+    typer.Option("--method", help="a file of forwardinf/methods; default: the method that the index was built for"),
+]
 Steps = Annotated[int | None, typer.Option(help=help_of(settings.Steps))]
 Direction = Annotated[str | None, typer.Option(help=help_of(settings.Direction))]
 LossBudget = Annotated[float | None, typer.Option(help=help_of(settings.LossBudget))]
@@ -116,11 +120,16 @@ def method_from(name: str, settings: list[str] | None, **flags: object) -> Attri
     return load_method(name, **given)
 
 
-def null_pictures_for(method: AttributionMethod, given: int | None, usual: int) -> int:
-    """The number of null pictures: as `NullPictures` says, else `usual` for forward_inf and none for other methods."""
-    from ..methods.forward_inf import ForwardInf
+def method_of_index(index: Path | None) -> str:
+    """The name of the method that an index was built for, by default that of FORWARDINF_INDEX."""
+    from ..index.info import read_info
 
-    return given if given is not None else usual if type(method) is ForwardInf else 0
+    return read_info(load_settings(index=index).index).method
+
+
+def null_pictures_for(method: AttributionMethod, given: int | None, usual: int) -> int:
+    """The number of null pictures: as `NullPictures` says, else `usual` for what is held against a null by default."""
+    return given if given is not None else usual if method.against_null else 0
 
 
 def load_attributor(

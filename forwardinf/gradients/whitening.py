@@ -21,11 +21,23 @@ from .per_example import by_example, weight_gradients
 from .sketch import Sketch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
     from ..models.protocol import AttributableModel
+
+
+def size_gradients(model: AttributableModel, batch: LatentBatch, draws: Draws) -> Iterator[dict[str, Tensor]]:
+    """Of each example the gradient, by weight, of the root of its prediction's mean square.
+
+    Averaged over `draws`, by one backward for each example. Raises UnsupportedModel for a model without predictions.
+    """
+    able = predicting(model)
+    for example, its_draws in by_example(batch, draws):
+        with torch.enable_grad():
+            size = able.loss_and_size(example, its_draws)[1].sqrt().mean()
+            yield weight_gradients(model, size)
 
 
 @dataclass(frozen=True)
@@ -38,18 +50,12 @@ class Whitening:
     seed: int
 
     def of_sizes(self, model: AttributableModel, batch: LatentBatch, draws: Draws) -> Tensor:
-        """Sketches `[b dimensions]` of each example's gradient of the root of its prediction's mean square.
+        """Sketches `[b dimensions]` of the gradients of `size_gradients`."""
+        return torch.stack([self.of_gradient(gradient) for gradient in size_gradients(model, batch, draws)])
 
-        Averaged over `draws`, by one backward for each example. Raises UnsupportedModel for a model without
-        predictions.
-        """
-        able, rows = predicting(model), []
-        for example, its_draws in by_example(batch, draws):
-            with torch.enable_grad():
-                size = able.loss_and_size(example, its_draws)[1].sqrt().mean()
-                gradients = weight_gradients(model, size)
-            rows.append(self._sketched({name: g.cpu().float() / self._roots[name] for name, g in gradients.items()}))
-        return torch.stack(rows)
+    def of_gradient(self, gradient: Mapping[str, Tensor]) -> Tensor:
+        """The sketch `[dimensions]` of an example's gradient by weight."""
+        return self._sketched({name: g.cpu().float() / self._roots[name] for name, g in gradient.items()})
 
     def of_move(self, deltas: Mapping[str, Tensor]) -> Tensor:
         """The sketch `[dimensions]` of a move of the weights, whose product with an example's is the change of it."""

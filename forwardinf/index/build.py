@@ -58,6 +58,8 @@ class BuildPlan:
 
     draws: int = 4
     seed: int = 0
+    antithetic: bool = False  # whether draws are pairs of a noise and its negative
+    method: str = IndexInfo.method  # that questions are to be answered by
     fisher_images: int = 150
     fisher_draws: int = 4
     kronecker: bool = False  # on demand, as it costs twice the Fisher's time and 3 to 10 times its disk
@@ -124,9 +126,8 @@ class Build:
 
     def names(self, kronecker: bool) -> list[str]:
         """Every file of the index in the end, but for what is added to it later."""
-        numbers = range(self.info.shard_count)
-        packs = map(pack_name, numbers)
-        return [INFO, CATALOG, NEIGHBOURS, FISHER, *map(shard_name, numbers), *packs, *[KRONECKER] * kronecker]
+        numbers, always = range(self.info.shard_count), [INFO, CATALOG, NEIGHBOURS, FISHER, *[KRONECKER] * kronecker]
+        return [*always, *map(shard_name, numbers), *map(pack_name, numbers)]
 
     def write_part(self, number: int) -> None:
         """The shard, embeddings and thumbnails of one part; its pictures are read once, and only if need be."""
@@ -202,9 +203,8 @@ class Build:
         return replace(encoded, latents=encoded.latents.half().cpu(), mirrored=mirrored), embedded
 
     def _embedded(self, pictures: Sequence[Image], latents: Tensor) -> Tensor:
-        if isinstance(self.embedder, LatentEmbedder):
-            return self.embedder.embed_latents(latents)
-        return self.embedder.embed(pictures)
+        by = self.embedder
+        return by.embed_latents(latents) if isinstance(by, LatentEmbedder) else by.embed(pictures)
 
     def _report(self, start: int, encoded: int, measured: int) -> None:
         """How much of all images is done, where encoding one counts as much as a loss of it."""

@@ -18,7 +18,7 @@ from ..types import ModelSpec
 SCHEMA = 6
 INFO, ABOUT = "index.json", "about.json"
 # Fields that were added, which are not written where they are as before they were there.
-ADDED = ("dtype", "skipped", "fit", "flip", "shards", "fisher_among")
+ADDED = ("dtype", "antithetic", "method", "skipped", "fit", "flip", "shards", "fisher_among")
 REMEDY = "Run `index build` again into this folder, which makes anew only what is damaged."
 
 
@@ -41,6 +41,8 @@ class IndexInfo:
     shard_size: int  # examples of every shard but the last
     version: str  # of this package
     dtype: str = "float32"  # what the model ran in when base losses were taken
+    antithetic: bool = False  # whether its draws are
+    method: str = "forward_inf"  # that it was built for, by which questions are answered where none is named
     skipped: int = 0  # pictures that the training set names, and that could not be read
     fit: str = "pad"  # how pictures were made the model's shape
     flip: bool = False  # whether losses are means of a picture and its mirrored one
@@ -50,7 +52,7 @@ class IndexInfo:
     @property
     def plan(self) -> DrawPlan:
         """The draws at which base losses are taken: the same for every example, and for a query."""
-        return DrawPlan(self.draw_seed, self.draw_count, shared=True)
+        return DrawPlan(self.draw_seed, self.draw_count, shared=True, antithetic=self.antithetic)
 
     @property
     def shard_count(self) -> int:

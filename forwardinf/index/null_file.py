@@ -5,6 +5,9 @@ reference.json    schema, settings of the method, weights moved, ids of the null
 reference.npz     the change of every indexed image under each of them at each draw, and behind these its likeness
                   weight, [queries examples draws+1] in float32, compressed; 0 where an image is the picture itself
 
+Of a method that holds sizes alone against a null, the change of size [queries examples] in place of these, and the
+highest score under each also with its caption.
+
 While it is measured, the changes under each picture so far lie in `reference.partial`, with the finished tasks of the
 picture that is being swept.
 """
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA = 3  # in 2 a picture that was asked was swept itself as well, in 1 there was one score for all draws
+SIZES_SCHEMA = 4  # of a null of sizes alone
 SETTINGS, SCORES, MAKING = "reference.json", "reference.npz", "reference.partial"
 FILES = "reference.*"
 
@@ -63,7 +67,39 @@ class NullChanges:
         return torch.from_numpy(self.found[..., -1])
 
 
-def read_null(manifest: Manifest, examples: int) -> NullChanges | None:
+@dataclass(frozen=True)
+class NullSizes:
+    """How the sizes of the indexed images, in the index's order, change under pictures that the model never saw."""
+
+    settings: dict[str, Any]  # as those of NullChanges
+    queries: tuple[str, ...]
+    sizes: Tensor  # [m n], changes over the draws that measure sizes, standardised and at least 0
+    highest: Tensor | None = None  # [m], the highest score under each, where that was measured
+    unprompted: Tensor | None = None  # [m], likewise without a prompt
+
+    @property
+    def per_draw(self) -> Tensor:
+        """Changes `[m n 1]`, as a single draw."""
+        return self.sizes[..., None]
+
+    def without(self, query_id: str) -> NullSizes:
+        """As measured by the other pictures, to hold this one against."""
+        others = [number for number, other in enumerate(self.queries) if other != query_id]
+        return NullSizes(self.settings, tuple(self.queries[n] for n in others), self.sizes[others])
+
+    def write(self, folder: Path) -> None:
+        """Put it into an index's folder; the settings last, so that it is there or absent."""
+        import numpy as np
+
+        with writing(folder / SCORES) as aside:
+            np.savez_compressed(aside, sizes=self.sizes.numpy())
+        scores = {"highest": self.highest, "unprompted": self.unprompted}
+        kept = {name: None if found is None else found.tolist() for name, found in scores.items()}
+        fields = {"schema": SIZES_SCHEMA, "settings": self.settings, "queries": list(self.queries), **kept}
+        write_json(folder / SETTINGS, fields)
+
+
+def read_null(manifest: Manifest, examples: int) -> NullChanges | NullSizes | None:
     """The null of an index of so many examples; None where it has none, or one of another schema.
 
     Raises DamagedAsset where it does not fit the index.
@@ -76,18 +112,31 @@ def read_null(manifest: Manifest, examples: int) -> NullChanges | None:
     folder, content, scores = manifest.folder, manifest.read_bytes(SETTINGS), manifest.read_bytes(SCORES)
     try:
         fields = json.loads(content)
-        if fields.get("schema") != SCHEMA:
+        if fields.get("schema") not in (SCHEMA, SIZES_SCHEMA):
             return None
-        settings, queries, unprompted = fields["settings"], tuple(fields["queries"]), fields.get("unprompted")
-        bare = None if unprompted is None else torch.tensor(unprompted, dtype=torch.float32)
-        null = NullChanges(settings, queries, np.load(io.BytesIO(scores))["found"], bare)
+        settings, queries, arrays = fields["settings"], tuple(fields["queries"]), np.load(io.BytesIO(scores))
+        highest, bare = _scores(fields.get("highest")), _scores(fields.get("unprompted"))
+        null: NullChanges | NullSizes
+        if fields["schema"] == SIZES_SCHEMA:
+            found = torch.from_numpy(arrays["sizes"])
+            null = NullSizes(settings, queries, found, highest, bare)
+        else:
+            found = torch.from_numpy(arrays["found"])
+            null = NullChanges(settings, queries, arrays["found"], bare)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
         raise DamagedAsset(f"The null of “{folder.name}” cannot be read. {manifest.remedy}") from error
-    found = null.found
-    whole = found.ndim == 3 and found.shape[:2] == (len(queries), examples) and np.isfinite(found).all()
-    if not whole or (bare is not None and (bare.shape != (len(queries),) or not bare.isfinite().all())):
+    columns = 2 if fields["schema"] == SIZES_SCHEMA else 3
+    whole = found.ndim == columns and found.shape[:2] == (len(queries), examples) and bool(found.isfinite().all())
+    kept = (one for one in (highest, bare) if one is not None)
+    if not whole or not all(one.shape == (len(queries),) and bool(one.isfinite().all()) for one in kept):
         raise DamagedAsset(f"The null of “{folder.name}” is not whole. {manifest.remedy}")
     return null
+
+
+def _scores(written: list[float] | None) -> Tensor | None:
+    import torch
+
+    return None if written is None else torch.tensor(written, dtype=torch.float32)
 
 
 @dataclass(frozen=True)

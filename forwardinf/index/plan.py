@@ -36,6 +36,8 @@ def planned(model: PictureModel, source: Catalog, plan: BuildPlan, embedder: Emb
         tunable=model.spec.tunable,
         draw_seed=plan.seed,
         draw_count=plan.draws,
+        antithetic=plan.antithetic,
+        method=plan.method,
         fisher_images=plan.fisher_images,
         fisher_draws=plan.fisher_draws,
         embedder=embedder.name,

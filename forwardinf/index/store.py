@@ -35,7 +35,7 @@ from .curvature_file import FISHER, KRONECKER, read_fisher, read_kronecker, weig
 from .info import ABOUT, INFO, REMEDY, IndexInfo, read_info
 from .mean_file import MEAN, common_shape, mean_of, read_mean
 from .neighbours import Neighbours
-from .null_file import FILES, NullChanges, read_null
+from .null_file import FILES, NullChanges, NullSizes, read_null
 from .require import require
 from .shards import Shard, joined, latent_shape, load_rows, load_shard, load_tensor, shard_name
 from .sketch_file import INFO as SKETCH_INFO
@@ -239,7 +239,7 @@ class Index:
         return read_unadapted(self.manifest)
 
     @cached_property
-    def null_changes(self) -> NullChanges | None:
+    def null_changes(self) -> NullChanges | NullSizes | None:
         """What pictures that the model never saw score, where that was asked when the index was built."""
         return read_null(self.manifest, self.info.examples)
 

@@ -7,7 +7,7 @@ loss, then compare each training example's loss before and after, by forward pas
   step damages the model at large;
 - its length is set by its effect on the query's loss, so that no learning rate has to be tuned for a model;
 - it is taken at the sweep's draws, so that each image is measured at the timesteps and noises at which the model was
-  moved, and few draws are enough;
+  moved, and few draws are enough; its gradient also at `own_draws` of the query, its length at the sweep's alone;
 - at the noisiest draws (`size_draws`) the size of the prediction is measured in place of its error, after a step of its
   own that raises it for the query;
 - the score holds each change against the image's null distribution and weights it by likeness (scoring/score.py).
@@ -47,18 +47,22 @@ if TYPE_CHECKING:
 
     from ..models.protocol import AttributableModel
 
-OwnDraws = Annotated[int, Field(ge=0, description="draws of the query beside the sweep's, at which the step is taken")]
+OwnDraws = Annotated[
+    int, Field(ge=0, description="draws of the query beside the sweep's, at which its gradient is taken too")
+]
 
 
 @dataclass(frozen=True)
 class ForwardInfState(Mirrored):
     latents: Tensor  # [1 c h w], the query's
     mean_latents: Tensor  # [c h w], of the training images
+    paired: bool = False  # whether draws 2p and 2p + 1 of the sweep are antithetic
 
 
 class ForwardInf(settings.MethodSettings):
     """The method; its fields are its settings."""
 
+    against_null: ClassVar = True
     idle_while: ClassVar = {
         "seed": ("own_draws", 0),
         "size_budget": ("size_draws", 0),
@@ -87,20 +91,20 @@ class ForwardInf(settings.MethodSettings):
 
     def prepare(self, model: AttributableModel, query: Query, training_set: TrainingSet) -> ForwardInfState:
         """Take the gradient steps on the query; the model's weights are as before when this returns."""
-        plan = training_set.plan
-        loss_draws = plan.count - size_draws_of(vars(self), plan.count)
+        of_losses, of_sizes = self._draws_of(training_set.plan)
         step = self._moved(model, query, training_set, "loss")
-        rounds = [Round("loss", tuple(range(loss_draws)), step.deltas)]
+        rounds = [Round("loss", draws, step.deltas) for draws in of_losses]
         if self.likeness:
             rounds.insert(0, Round("likeness", (), one_figure=True))
-        if loss_draws < plan.count:
+        if of_sizes:
             size_step = self._moved(model, query, training_set, "size")
-            rounds.append(Round("size", tuple(range(loss_draws, plan.count)), size_step.deltas))
+            rounds.append(Round("size", of_sizes, size_step.deltas))
         return ForwardInfState(
             rounds=tuple(rounds),
             step_sizes=step.step_sizes,
             loss_before=step.before,
             loss_after=step.after,
+            paired=training_set.plan.antithetic,
             latents=query.latents.cpu(),
             mean_latents=training_set.mean_latents.cpu() if self.likeness else torch.zeros(query.latents.shape[1:]),
         )
@@ -128,17 +132,29 @@ class ForwardInf(settings.MethodSettings):
             after = torch.cat([after, known["size"]], dim=1)
         change = change_of(before, after, self.score, sign)
         if self.standardised:
-            change = standardised(change, known.stands_for)
+            change = standardised(change, known.shares("loss", *["size"] * (sizes > 0)))
         if self.one_sided:
             change = change.clamp(min=0)
-        weights = likeness_weights(known["likeness"][:, 0], known.stands_for) if self.likeness else None
+        weights = likeness_weights(known["likeness"], known.shares("likeness"))[:, 0] if self.likeness else None
         return Changes(known.example_ids, change, weights, sizes)
+
+    def size_draws_at(self, plan: DrawPlan) -> tuple[int, ...]:
+        """The draws of an index's plan at which sizes are measured."""
+        return self._draws_of(plan)[1]
+
+    def _draws_of(self, plan: DrawPlan) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
+        """The draws at which losses are measured, round by round, and those at which sizes are."""
+        losses = plan.count - size_draws_of(vars(self), plan.count)
+        return [tuple(range(losses))], tuple(range(losses, plan.count))
 
     def _moved(
         self, model: AttributableModel, query: Query, training_set: TrainingSet, of: Literal["loss", "size"]
     ) -> Move:
         """The weights moved so that the query's loss, or the size of the prediction, changes by its budget."""
-        objective = Objective(model, query.batch(), self._draws(query, training_set.plan), of)
+        plan, shape = training_set.plan, query.latents.shape[1:]
+        objective = Objective(
+            model, query.batch(), plan.draws([query.id], shape), of, self._gradient_draws(query, plan)
+        )
         budget = self.size_budget if of == "size" else self.loss_budget
         sign = 1 if self.direction == "ascent" else -1
         return moved(objective, self._preconditioner(training_set), self.steps, sign, budget)
@@ -152,10 +168,10 @@ class ForwardInf(settings.MethodSettings):
             curvature = {name: WeightCurvature(moments) for name, moments in training_set.fisher().items()}
         return partial(preconditioned, curvature=curvature, damping=self.damping)
 
-    def _draws(self, query: Query, plan: DrawPlan) -> Draws:
-        """The draws at which the step is taken: the sweep's, and the query's own behind them."""
-        shape = query.latents.shape[1:]
-        shared, added = plan.draws([query.id], shape), DrawPlan(self.seed, self.own_draws).draws([query.id], shape)
+    def _gradient_draws(self, query: Query, plan: DrawPlan) -> Draws:
+        """The draws at which the gradient is taken: the sweep's, and the query's own behind them."""
+        shape, own = query.latents.shape[1:], DrawPlan(self.seed, self.own_draws, antithetic=plan.antithetic)
+        shared, added = plan.draws([query.id], shape), own.draws([query.id], shape)
         return Draws(torch.cat([shared.u, added.u], dim=1), torch.cat([shared.noise, added.noise], dim=1))
 
 

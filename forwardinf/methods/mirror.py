@@ -41,6 +41,7 @@ class Objective:
     batch: LatentBatch
     draws: Draws
     of: Literal["loss", "size"] = "loss"
+    gradient_draws: Draws | None = None  # at which its gradient is taken; None for the same
 
     @property
     def description(self) -> str:
@@ -52,7 +53,7 @@ class Objective:
 
     def gradient(self, deltas: ByName) -> ByName:
         with self.model.with_deltas(deltas):
-            return mean_gradient(self.model, self._figures, self.batch, self.draws)[1]
+            return mean_gradient(self.model, self._figures, self.batch, self.gradient_draws or self.draws)[1]
 
     def _figures(self, batch: LatentBatch, draws: Draws) -> Tensor:
         """What the mean is taken of, `[b d]`."""

@@ -10,6 +10,8 @@ Cost: that of `forward_inf`, without an index's Fisher.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from . import settings
 from .forward_inf import ForwardInf
 
@@ -17,6 +19,7 @@ from .forward_inf import ForwardInf
 class Plain(ForwardInf):
     """The method; its fields are the settings of `forward_inf` with other defaults."""
 
+    against_null: ClassVar = False
     curvature: settings.Curvature = "none"
     score: settings.Score = "absolute"
     standardised: settings.Standardised = False

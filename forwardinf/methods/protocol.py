@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from ..scoring.score import Changes
 from ..sweep.rounds import Round
@@ -95,6 +95,11 @@ class AttributionMethod(Protocol[State]):
 
     Methods extend MethodSettings, which has the rest.
     """
+
+    # What an index has that is built for this method, and whether scores are held against a null by default.
+    index_draws: ClassVar[int]
+    antithetic: ClassVar[bool]
+    against_null: ClassVar[bool]
 
     @classmethod
     def method_name(cls) -> str:

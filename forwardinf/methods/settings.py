@@ -55,6 +55,11 @@ class MethodSettings(BaseModel):
     # Settings that decide nothing while another has some value: {"seed": ("own_draws", 0)}.
     idle_while: ClassVar[dict[str, tuple[str, Any]]] = {}
 
+    # What an index has for it that is built for this method.
+    index_draws: ClassVar[int] = 4
+    antithetic: ClassVar[bool] = False  # whether these draws are pairs of a noise and its negative
+    against_null: ClassVar[bool] = False  # whether its scores are held against a null distribution by default
+
     def __init__(self, **given: object) -> None:
         try:
             super().__init__(**given)

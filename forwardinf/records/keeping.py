@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..attribution.race import RACED
 from ..attribution.shortlist import Effort
 from ..attribution.stages import ALL_LIKELY, DECIDED
 from ..errors import DamagedAsset, MissingAsset
@@ -38,7 +39,8 @@ def answered_before(
     """The kept answer to the same question: one that weighed every image, or else enough of them; None without one."""
     info = index.info
     asked = Asked(sha256, prompt, settings_of(method), info.fingerprint, info.tunable, index.fingerprint)
-    enough = [(effort.first, ended) for ended in (DECIDED.format(first=effort.first), ALL_LIKELY)] if effort else []
+    ends = (RACED, DECIDED, ALL_LIKELY)
+    enough = [(effort.first, ended.format(first=effort.first)) for ended in ends] if effort else []
     for weighed in (None, *enough):
         with suppress(MissingAsset, DamagedAsset):
             return store.find(replace(asked, weighed=weighed))

@@ -93,7 +93,8 @@ def matches_of(answer: Answer, catalog: Catalog) -> Iterator[Match]:
     unknown = [None] * len(position)
     p_values = unknown if sure.p_values is None else sure.p_values.tolist()
     stands_out = unknown if sure.stands_out is None else sure.stands_out.tolist()
-    size_draws = size_draws_of(vars(answer.method), scores.per_draw.shape[1])
+    measured = scores.per_draw.isfinite()
+    of_sizes = measured[:, measured.shape[1] - size_draws_of(vars(answer.method), measured.shape[1]) :].sum(dim=1)
     for rank, (example_id, score, error) in enumerate(scores.top(len(position)), 1):
         i, image = position[example_id], catalog.by_id[example_id]
         yield Match(
@@ -106,8 +107,8 @@ def matches_of(answer: Answer, catalog: Catalog) -> Iterator[Match]:
             rank_range=tuple(sure.rank_ranges[i].tolist()),
             similarity=answer.similarities[example_id],
             similarity_rank=similarity_rank[example_id],
-            per_draw=tuple(scores.per_draw[i].tolist()),
-            size_draws=size_draws,
+            per_draw=tuple(scores.per_draw[i][measured[i]].tolist()),
+            size_draws=int(of_sizes[i]),
             is_fallback_caption=image.caption == answer.query.fallback_caption,
             adapter=_adapter(answer, example_id),
             **{key: getattr(image, key) for key in FROM_CATALOG},

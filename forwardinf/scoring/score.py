@@ -52,6 +52,10 @@ class Changes:
     likeness_weights: Tensor | None = None  # [n], w of equation (4); None for 1
     size_draws: int = 0  # how many of the draws, the last, measure sizes
 
+    def scored(self, null: NullDistribution | None) -> InfluenceScores:
+        """By equations (3), (5) and (6)."""
+        return _scored(self, null)
+
 
 def change_of(before: Tensor, after: Tensor, kind: Change = "root", sign: float = 1.0) -> Tensor:
     """How far each loss rose, `[n d]`, equation (1) by default; `sign` is −1 after a descent step, which lowers it."""
@@ -66,14 +70,14 @@ def change_of(before: Tensor, after: Tensor, kind: Change = "root", sign: float 
 def standardised(values: Tensor, stands_for: Tensor | None = None) -> Tensor:
     """Columns of `[n ...]` about their mean over the images in standard deviations; unchanged for a single image.
 
-    `stands_for [n]` says of how many images each is an example, where not all of them were measured: the mean and the
-    deviation are those of all, as estimated from these.
+    `stands_for`, of the same shape, says of how many images each is an example, where not all of them were measured:
+    the mean and the deviation are those of all, as estimated from these.
     """
     if len(values) < 2:
         return values
     if stands_for is None:
         return (values - values.mean(dim=0)) / values.std(dim=0).clamp(min=1e-12)
-    share = (stands_for / stands_for.sum()).to(values).view(-1, *[1] * (values.ndim - 1))
+    share = (stands_for / stands_for.sum(dim=0)).to(values)
     about = values - (share * values).sum(dim=0)
     return about / (share * about.square()).sum(dim=0).sqrt().clamp(min=1e-12)
 
@@ -84,11 +88,15 @@ def likeness_weights(likeness: Tensor, stands_for: Tensor | None = None) -> Tens
 
 
 def score(changes: Changes, null: NullDistribution | None = None) -> InfluenceScores:
-    """Equations (3), (5) and (6), with the scores without each draw in turn.
+    """Equations (3), (5) and (6), or those of another kind of changes, with the scores without each draw in turn.
 
     `per_draw` of the result is scaled so that its mean over the draws is the score, up to the floors at 0. Without
     sizes and without a null distribution the score has no floor: it is the weighted mean, and may be negative.
     """
+    return changes.scored(null)
+
+
+def _scored(changes: Changes, null: NullDistribution | None) -> InfluenceScores:
     z = changes.per_draw if null is None else null.z_scores(changes.example_ids, changes.per_draw)  # (3)
     draws, size_draws = z.shape[1], changes.size_draws
     error_z, size_z = z.tensor_split((draws - size_draws,), dim=1)

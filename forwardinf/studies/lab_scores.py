@@ -10,10 +10,11 @@ import numpy as np
 
 from .. import __version__
 from ..attribution.attributor import Attributor
+from ..attribution.planning import plan_for
 from ..examples.catalog import Catalog
 from ..files.identity import digest_of
 from ..files.rows import RowCache
-from ..index.build import BuildPlan, build_index
+from ..index.build import build_index
 from ..methods.protocol import AttributionMethod, settings_of
 from ..models.protocol import PictureModel
 from .ground_truth import GroundTruth
@@ -21,7 +22,12 @@ from .settings import effective, settings_on
 
 
 def attributor_of(
-    truth: GroundTruth, tunable: str, work: Path, method: AttributionMethod, draws: int = BuildPlan.draws, seed: int = 0
+    truth: GroundTruth,
+    tunable: str,
+    work: Path,
+    method: AttributionMethod,
+    draws: int | None = None,
+    seed: int = 0,
 ) -> Attributor:
     """The lab's full model with an index of its images and some that it has never seen, built in `work` if needed."""
     images = (*truth.images.images, *truth.unseen.images)
@@ -29,15 +35,23 @@ def attributor_of(
 
 
 def indexed(
-    model: PictureModel, pictures: Catalog, work: Path, draws: int, method: AttributionMethod, seed: int = 0
+    model: PictureModel,
+    pictures: Catalog,
+    work: Path,
+    draws: int | None,
+    method: AttributionMethod,
+    seed: int = 0,
 ) -> Attributor:
-    """A study's model with an index of `pictures` that has what `method` needs, built in `work` unless it is there."""
+    """A study's model with an index of `pictures` that has what `method` needs, built in `work` unless it is there.
+
+    At so many `draws` an image, by default as many as an index for the method has.
+    """
     images = tuple(sorted(pictures.images, key=lambda image: image.id))
     kronecker = settings_of(method).get("curvature") == "kronecker"
-    decisive = [model.fingerprint, model.spec.tunable, draws, [image.id for image in images], __version__]
-    decisive += ["kronecker"] * kronecker + [seed] * (seed > 0)
+    plan = plan_for(method, draws, seed=seed, kronecker=kronecker)
+    decisive = [model.fingerprint, model.spec.tunable, plan.draws, [image.id for image in images], __version__]
+    decisive += ["kronecker"] * kronecker + [seed] * (seed > 0) + ["antithetic"] * plan.antithetic
     folder = work / f"index-{digest_of(decisive, 12)}"
-    plan = BuildPlan(draws=draws, seed=seed, kronecker=kronecker)
     index = build_index(model, replace(pictures, images=images), folder, plan)
     return Attributor(model, index, cache=work / "cache")
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ALL_DRAWS = None  # the column of a figure that all draws of a round have in common
+RoundKey = tuple[str, "tuple[int | None, ...]"]  # quantity and columns, which no two rounds of a sweep share
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,11 @@ class Round:
         """The draws that the round fills in the table."""
         return (ALL_DRAWS,) if self.one_figure else self.draws
 
+    @property
+    def key(self) -> RoundKey:
+        """Of the part of the table that it fills."""
+        return self.quantity, self.columns
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -36,6 +42,11 @@ class Measured:
     columns: tuple[int | None, ...]
     example_ids: tuple[str, ...]
     values: Tensor  # [b columns ...] float32, on the CPU
+
+    @property
+    def key(self) -> RoundKey:
+        """Of the round that found it."""
+        return self.quantity, self.columns
 
 
 def forwards(rounds: Iterable[Round], examples: int) -> int:

@@ -6,7 +6,7 @@ where a task ran cannot matter: a result says which cells it fills, and filling 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,13 @@ class Quantity:
     draws: tuple[int | None, ...]  # numbers of the index's plan, or ALL_DRAWS
     values: Tensor  # [n draws ...] float32; not a number where nothing was measured
     measured: Tensor  # [n draws] of bool
+    # [n draws], how many indexed images each stands for in a mean over images at that draw; None for 1.
+    stands_for: Tensor | None = None
+
+    def at(self, rows: Tensor) -> Quantity:
+        """These images alone."""
+        stands_for = None if self.stands_for is None else self.stands_for[rows]
+        return Quantity(self.draws, self.values[rows], self.measured[rows], stands_for)
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,6 @@ class Table:
     base_losses: Tensor  # [n d] float32, at every draw of the index's plan, under the model's weights as they are
     base_sizes: Tensor  # [n d] float32, mean squares of the prediction, likewise
     quantities: Mapping[str, Quantity]
-    stands_for: Tensor | None = None  # [n], how many indexed images each stands for in a mean; None for 1
 
     @classmethod
     def of(
@@ -45,15 +51,25 @@ class Table:
         base_sizes: Tensor,
         rounds: Iterable[Round],
         results: Iterable[Measured],
-        stands_for: Tensor | None = None,
+        stands_for: Callable[[Round], Tensor] | None = None,
     ) -> Table:
-        """The table of `rounds` with `results` filled in, in whatever order they came."""
+        """The table of `rounds` with `results` filled in, in whatever order they came.
+
+        Rounds of one quantity fill its columns together. `stands_for` says of a round how many indexed images each
+        example stands for, `[n]`.
+        """
         by_quantity: dict[str, list[Measured]] = {}
         for result in results:
             by_quantity.setdefault(result.quantity, []).append(result)
         row = {example_id: i for i, example_id in enumerate(example_ids)}
-        quantities = {r.quantity: _filled(r, row, by_quantity.get(r.quantity, [])) for r in rounds}
-        return cls(example_ids, base_losses, base_sizes, quantities, stands_for)
+        of_quantity: dict[str, list[Round]] = {}
+        for one_round in rounds:
+            of_quantity.setdefault(one_round.quantity, []).append(one_round)
+        quantities = {
+            name: _filled(its_rounds, row, by_quantity.get(name, []), stands_for)
+            for name, its_rounds in of_quantity.items()
+        }
+        return cls(example_ids, base_losses, base_sizes, quantities)
 
     def __getitem__(self, quantity: str) -> Tensor:
         """The figures of a quantity, `[n draws ...]`."""
@@ -67,23 +83,32 @@ class Table:
         """Base sizes at the draws of a quantity, `[n draws]`."""
         return self.base_sizes[:, _numbers(self.quantities[quantity])]
 
+    def shares(self, *quantities: str) -> Tensor | None:
+        """How many indexed images each stands for at the draws of these quantities, `[n draws]`; None for 1."""
+        found = [self.quantities[quantity].stands_for for quantity in quantities]
+        return None if found[0] is None else torch.cat([shares for shares in found if shares is not None], dim=1)
+
     def has(self, quantity: str) -> bool:
         """Whether a quantity was measured of every image here, at each of its draws."""
         return quantity in self.quantities and bool(self.quantities[quantity].measured.all())
 
-    def known(self, quantity: str) -> Table:
-        """The part of the table whose images have this quantity measured at each of its draws."""
-        rows = self.quantities[quantity].measured.all(dim=1)
-        if bool(rows.all()):
-            return self
+    def known(self, quantity: str, draws: Sequence[int | None] | None = None) -> Table:
+        """The part of the table whose images have this quantity measured at each of these draws, by default all."""
+        rows = self.with_all(quantity, draws)
+        return self if bool(rows.all()) else self.at(rows)
+
+    def with_all(self, quantity: str, draws: Sequence[int | None] | None = None) -> Tensor:
+        """Which images have this quantity measured at each of these draws, by default all: `[n]` of bool."""
+        found = self.quantities[quantity]
+        places = [found.draws.index(draw) for draw in (found.draws if draws is None else draws)]
+        return found.measured[:, places].all(dim=1)
+
+    def at(self, rows: Tensor) -> Table:
+        """The part of the table with the images of this mask `[n]`."""
         kept = rows.nonzero()[:, 0]
-        quantities = {
-            name: Quantity(found.draws, found.values[kept], found.measured[kept])
-            for name, found in self.quantities.items()
-        }
+        quantities = {name: found.at(kept) for name, found in self.quantities.items()}
         ids = tuple(self.example_ids[i] for i in kept.tolist())
-        stands_for = None if self.stands_for is None else self.stands_for[kept]
-        return Table(ids, self.base_losses[kept], self.base_sizes[kept], quantities, stands_for)
+        return Table(ids, self.base_losses[kept], self.base_sizes[kept], quantities)
 
 
 def _numbers(quantity: Quantity) -> list[int]:
@@ -91,8 +116,13 @@ def _numbers(quantity: Quantity) -> list[int]:
     return [draw for draw in quantity.draws if draw is not None]
 
 
-def _filled(one_round: Round, row: Mapping[str, int], results: list[Measured]) -> Quantity:
-    draws = one_round.columns
+def _filled(
+    rounds: Sequence[Round],
+    row: Mapping[str, int],
+    results: list[Measured],
+    stands_for: Callable[[Round], Tensor] | None,
+) -> Quantity:
+    draws = _columns(rounds)
     inner = results[0].values.shape[2:] if results else ()
     values = torch.full((len(row), len(draws), *inner), float("nan"))
     measured = torch.zeros(len(row), len(draws), dtype=torch.bool)
@@ -102,4 +132,16 @@ def _filled(one_round: Round, row: Mapping[str, int], results: list[Measured]) -
         at = torch.tensor([place[draw] for draw in result.columns], dtype=torch.long)[None]
         values[rows, at] = result.values
         measured[rows, at] = True
-    return Quantity(draws, values, measured)
+    if stands_for is None:
+        return Quantity(draws, values, measured)
+    shares = torch.ones(len(row), len(draws))
+    for one_round in rounds:
+        shares[:, [place[draw] for draw in one_round.columns]] = stands_for(one_round)[:, None]
+    return Quantity(draws, values, measured, shares)
+
+
+def _columns(rounds: Sequence[Round]) -> tuple[int | None, ...]:
+    """Of all these rounds, in the order of the draws' numbers."""
+    if len(rounds) == 1:
+        return rounds[0].columns
+    return tuple(sorted(draw for one_round in rounds for draw in one_round.draws))

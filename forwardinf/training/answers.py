@@ -17,7 +17,6 @@ from PIL import Image, ImageDraw
 from ..attribution.answer import answer_of
 from ..examples.decoding import read_picture
 from ..files import atomic
-from ..methods.forward_inf import ForwardInf
 from ..models.generation import GenerationRequest
 from ..records.csv import as_csv
 from ..records.recording import record_of
@@ -66,7 +65,7 @@ def build_answers(
 
 def _answer(attributor: Attributor, store: FolderStore, example: Example) -> str:
     original, name = _picture(attributor, example)
-    method, picture = ForwardInf(), read_picture(original, name=name)
+    method, picture = attributor.default_method, read_picture(original, name=name)
     query = attributor.query(picture.rgb, example.prompt, picture.sha256)
     *_, last = attributor.follow(query, method)
     answer = answer_of(attributor, query, method, last)

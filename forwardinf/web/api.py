@@ -18,7 +18,6 @@ from ..attribution.shortlist import Effort
 from ..errors import ForwardInfError, InvalidRequest
 from ..examples.catalog import TrainingImage
 from ..examples.decoding import read_picture
-from ..methods.forward_inf import ForwardInf
 from ..models.generation import GenerationRequest
 from ..records.keeping import png_of
 from ..records.reading import reading_notes
@@ -105,7 +104,7 @@ def _attribute(served: Served) -> Callable[..., dict[str, Any]]:
             raise InvalidRequest("There is no picture. Give one as a file.")
         data, name = Path(picture).read_bytes(), Path(picture).name
         sha256, text = read_picture(data, name=name).sha256, forms.conditioning(prompt)
-        method, effort = ForwardInf(), None if weigh_all else Effort()
+        method, effort = served.method, None if weigh_all else Effort()
         if before := asking.answered_before(served, sha256, text, method, effort):
             return {"run": before.id, "state": "finished", "link": f"/?result={before.id}"}
         run = runs.ask(served, Given(sha256, name, data), text, method, effort)

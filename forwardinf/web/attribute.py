@@ -127,7 +127,7 @@ def _asker(page: Page, effort_of: Callable[[str | None], Effort | None], again: 
         visitor = browser.session_hash
         try:
             effort = effort_of(result_id)
-            prompt, method = forms.conditioning(text), forms.attribution_method(*fields[3:])
+            prompt, method = forms.conditioning(text), forms.attribution_method(page.served.method, *fields[3:])
             picture = _picture(served, visitor, sha256, prompt, fields[:3])
             clean: Updates = {form.notice: "", form.used_prompt: prompt}
             if not again and isinstance(picture, Given):

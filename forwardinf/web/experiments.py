@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..attribution import counterfactual as unlearning
 from ..attribution import regeneration
-from ..attribution.attributor import DEFAULT_METHOD, Attributor
+from ..attribution.attributor import Attributor
 from ..attribution.counterfactual import counterfactual
 from ..attribution.influence_map import InfluenceMaps, influence_maps
 from ..attribution.regeneration import regenerated
@@ -84,7 +84,7 @@ def _mapped(served: Served, result: Result, example_id: str) -> Iterator[str]:
 
     def found(attributor: Attributor) -> InfluenceMaps:
         query = attributor.query(picture, asked.prompt, asked.sha256)
-        return influence_maps(attributor, query, example_id, DEFAULT_METHOD)
+        return influence_maps(attributor, query, example_id, attributor.default_method)
 
     maps = served.ask(found)
     thumbnail = served.index.thumbnail_files.read(served.catalog.by_id[example_id].file_name)

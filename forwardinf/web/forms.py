@@ -35,11 +35,13 @@ def conditioning(prompt: object) -> str:
     return text
 
 
-def attribution_method(direction: object, score: object, budget: object, steps: object) -> ForwardInf:
+def attribution_method(
+    default: ForwardInf, direction: object, score: object, budget: object, steps: object
+) -> ForwardInf:
     """The method that a filled-in form asks for; raises InvalidRequest naming the field that cannot be used."""
-    return ForwardInf(
-        direction=str(direction),  # type: ignore[arg-type]
-        score=str(score),  # type: ignore[arg-type]
+    return default.changed(
+        direction=str(direction),
+        score=str(score),
         loss_budget=_number("loss budget", budget, "a number above 0"),
         steps=_integer("number of gradient steps", steps, 100, low=1),
     )

@@ -84,7 +84,7 @@ def answering(
             original,
             asked.file_name,
             asked.prompt,
-            ForwardInf(**asked.method),
+            served.method.changed(**asked.method),
             asked.effort and Effort(**asked.effort),  # type: ignore[arg-type]
             run.stop,
         )

@@ -13,10 +13,12 @@ from fastapi import Request
 
 from ..attribution.attributor import Attributor
 from ..attribution.paid import PaidQuestions
+from ..attribution.planning import method_for
 from ..config import EMOJI_INDEX
 from ..examples.catalog import Catalog
 from ..index.store import Index, read_info
 from ..jobs.queue import RunQueue
+from ..methods.forward_inf import ForwardInf
 from ..records.shipped import ShippedAnswers
 from ..records.store import RecordStore
 from .models import Loading
@@ -60,6 +62,11 @@ class Served:
     def catalog(self) -> Catalog:
         """The images of the index: those the model was trained on, and those held out."""
         return self.index.catalog
+
+    @cached_property
+    def method(self) -> ForwardInf:
+        """By which questions are answered, with its defaults."""
+        return method_for(self.index.info.method)
 
     @cached_property
     def shipped(self) -> bool:

@@ -9,7 +9,6 @@ import logging
 import threading
 from dataclasses import dataclass, field
 
-from ...attribution.attributor import DEFAULT_METHOD
 from ...attribution.shortlist import Effort
 from ...errors import ForwardInfError, MissingAsset, StopRequested
 from ...jobs.under_way import UnderWay
@@ -117,7 +116,7 @@ class CaseRuns:
     def _answer(self, progress: CaseProgress) -> None:
         run = self._served.ask(
             lambda attributor: CaseRun(
-                self._database, attributor, self._served.results, DEFAULT_METHOD, Effort.to_decide(TOP)
+                self._database, attributor, self._served.results, attributor.default_method, Effort.to_decide(TOP)
             )
         )
         waiting = run.waiting(progress.case)
