@@ -9,7 +9,6 @@ artist drew it.
 from __future__ import annotations
 
 import argparse
-import random
 import statistics
 import tempfile
 import time
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image
 
 from forwardinf.attribution.attributor import Attributor
 from forwardinf.config import ASSETS
@@ -25,45 +24,10 @@ from forwardinf.embedders.registry import load_embedder
 from forwardinf.examples.catalog import Catalog, TrainingImage
 from forwardinf.examples.decoding import to_square
 from forwardinf.index.embed import embed_anew
+from forwardinf.studies.disguised import DISGUISES, half_of
 from forwardinf.studies.intervals import wilson_interval
 
 HELD_OUT = "held out"
-
-
-def mirrored(picture: Image.Image) -> Image.Image:
-    return ImageOps.mirror(picture)
-
-
-def turned(picture: Image.Image) -> Image.Image:
-    return picture.rotate(12, Image.Resampling.BICUBIC, fillcolor="white")
-
-
-def recoloured(picture: Image.Image) -> Image.Image:
-    """With its hue a third of the circle on."""
-    hue, saturation, value = picture.convert("HSV").split()
-    return Image.merge("HSV", (hue.point(lambda h: (h + 85) % 256), saturation, value)).convert("RGB")
-
-
-def bordered(picture: Image.Image) -> Image.Image:
-    """In a dark frame of a tenth of its side."""
-    return ImageOps.expand(picture, picture.width // 10, "#333333").resize(picture.size, Image.Resampling.LANCZOS)
-
-
-def watermarked(picture: Image.Image) -> Image.Image:
-    over = Image.new("RGBA", picture.size)
-    draw = ImageDraw.Draw(over)
-    for top in range(0, picture.height, picture.height // 3):
-        draw.text((picture.width // 16, top), "SAMPLE", fill=(90, 90, 90, 140), font_size=picture.width // 4)
-    return Image.alpha_composite(picture.convert("RGBA"), over).convert("RGB")
-
-
-def grey(picture: Image.Image) -> Image.Image:
-    return picture.convert("L").convert("RGB")
-
-
-DISGUISES: dict[str, Callable[[Image.Image], Image.Image]] = {
-    disguise.__name__: disguise for disguise in (mirrored, turned, recoloured, bordered, watermarked, grey)
-}
 
 
 @dataclass(frozen=True)
@@ -114,9 +78,7 @@ def chosen(
     trained, held_out = (list(artwork.of_split(split).images) for split in ("train", "held_out"))
     subjects = {image.subject for image in trained}
     drawn_by_others = [image for image in held_out if image.subject in subjects]
-    first = 0 if part == "choosing" else 1
-    orders = [random.Random("looks").sample(images, len(images))[first::2] for images in (trained, drawn_by_others)]
-    return orders[0][:count], orders[1][:held_out_count]
+    return half_of(trained, part)[:count], half_of(drawn_by_others, part)[:held_out_count]
 
 
 def trials(

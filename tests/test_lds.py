@@ -147,7 +147,9 @@ def test_a_method_is_scored_and_its_scores_are_kept(
     np.testing.assert_array_equal(scores_of(study.chosen(truth), truth, attributor, method, tmp_path), scores)
 
 
-def test_steadiness_compares_what_is_claimed_with_what_other_noise_does(truth: GroundTruth, tmp_path: Path):
+def test_steadiness_compares_what_is_claimed_with_what_other_noise_does(
+    truth: GroundTruth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     method = load_method("plain", loss_budget=0.005)
     study = Steadiness(queries=1, seeds=2, part="all", top=3)
     attributors = [
@@ -155,15 +157,18 @@ def test_steadiness_compares_what_is_claimed_with_what_other_noise_does(truth: G
     ]
     assert len({attributor.index.folder for attributor in attributors}) == 2
     assert [attributor.index.info.draw_seed for attributor in attributors] == [0, 1]
-    found = steadiness.run(study, truth, attributors, method)
+    found = steadiness.run(study, truth, attributors, method, tmp_path)
     assert [len(answers) for answers in found] == [2, 2]
     number = study.chosen(truth)[1]
     direct = attributors[1].attribute(truth.picture(number), truth.plan.queries[number].caption, method)
-    assert torch.equal(found[1][1].scores, direct.scores)
+    np.testing.assert_array_equal(found[1][1], steadiness.figures_of(direct))
     report = json.loads(json.dumps(steadiness.as_report(study, attributors[0], method, found)))
     assert (report["settings"]["seeds"], report["settings"]["queries"]) == (2, 2)
     assert 0 <= report["within"] <= 1
     assert "2 queries of the all part, each at 2 draw seeds" in steadiness.as_table(report)
+    monkeypatch.setattr(type(attributors[0]), "attribute", lambda *_: pytest.fail("asked again"))
+    again = steadiness.run(study, truth, attributors, method, tmp_path)
+    assert all(np.array_equal(one, other) for one, other in zip(again, found, strict=True))
     with pytest.raises(InvalidRequest, match="two draw seeds"):
         Steadiness(seeds=1)
     with pytest.raises(InvalidRequest, match="no queries in the part “reported”"):
@@ -180,7 +185,8 @@ def test_where_standard_errors_are_right_the_ratio_is_one(truth: GroundTruth, tm
         for _ in range(20):
             answers = [torch.from_numpy(mean + random.normal(size=(200, draws))) for _ in range(4)]
             scored = [score(Changes(ids, answer)) for answer in answers]
-            found.append([replace(one, standard_errors=one.standard_errors * claimed) for one in scored])
+            claims = [replace(one, standard_errors=one.standard_errors * claimed) for one in scored]
+            found.append(np.stack([steadiness.figures_of(one) for one in claims]))
         return steadiness.as_report(Steadiness(20, 4, "all"), attributor, method, found)
 
     right = report(16, 1.0)

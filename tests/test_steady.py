@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from collections.abc import Mapping
@@ -23,9 +24,11 @@ from forwardinf.attribution.race import RACED, Race
 from forwardinf.attribution.shortlist import Effort
 from forwardinf.attribution.size_null import ANSWERS, STEPS, measure_size_null
 from forwardinf.attribution.stages import OUT_OF_TIME
+from forwardinf.cli import evidence
 from forwardinf.draws import DrawPlan
 from forwardinf.errors import DamagedAsset, InvalidRequest, StopRequested
 from forwardinf.examples.catalog import Catalog
+from forwardinf.examples.decoding import to_square
 from forwardinf.examples.metadata import training_images
 from forwardinf.index.build import build_index
 from forwardinf.index.info import IndexInfo
@@ -40,6 +43,12 @@ from forwardinf.scoring.confidence import rank_ranges
 from forwardinf.scoring.null import NullDistribution
 from forwardinf.scoring.score import score
 from forwardinf.scoring.steady import SteadyChanges, standardised_at
+from forwardinf.studies import calibration, disguised
+from forwardinf.studies.calibration import Calibration
+from forwardinf.studies.disguised import DISGUISES, Disguised, mirrored
+from forwardinf.studies.estimate import Counts, Part, as_lines
+from forwardinf.studies.journal import Journal
+from forwardinf.studies.settings import settings_on
 from forwardinf.types import InfluenceScores, ModelSpec, Query
 
 COUNT, HELD_OUT = 26, 8
@@ -442,3 +451,90 @@ def test_questions_are_answered_by_the_method_that_the_index_is_for(attributor: 
     assert attributor.default_method == Steady()
     with pytest.raises(InvalidRequest, match="forward_inf, steady"):
         method_for("dtrak")
+
+
+@pytest.fixture
+def few_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "FEWEST_FOR_VERDICT", 2)
+
+
+def test_copies_in_disguise_are_asked_about_once(
+    nulled: Attributor, source: Catalog, tmp_path: Path, few_suffice, monkeypatch
+):
+    study, journal = Disguised(images=1, prompt="caption"), Journal(tmp_path / "disguised.jsonl")
+    trials = disguised.run(study, nulled, METHOD, source, journal, FEW)
+    assert [t["disguise"] for t in trials] == list(DISGUISES)
+    (image,) = study.chosen(source)
+    assert {t["query"] for t in trials} == {image.id}
+    assert image.split == "train"
+    query = nulled.query(mirrored(to_square(source.picture(image), 16)), image.caption)
+    *_, last = nulled.follow(query, METHOD, FEW)
+    weighed = image.id in last.scores().example_ids
+    assert trials[0]["rank"] == (last.scores().rank_of(image.id) if weighed else COUNT - HELD_OUT)
+    monkeypatch.setattr(Attributor, "follow", lambda *_: pytest.fail("asked again"))
+    assert disguised.run(study, nulled, METHOD, source, journal, FEW) == trials
+    report = disguised.as_report(study, trials)
+    assert report["rows"][-1] | {"disguise": "all", "queries": 6} == report["rows"][-1]
+    assert "not decided yet" in disguised.as_table(report)
+    with pytest.raises(InvalidRequest, match="caption or none"):
+        Disguised(prompt="both")
+
+
+def test_calibration_asks_as_answers_are_given(nulled: Attributor, tmp_path: Path, few_suffice):
+    journal = Journal(tmp_path / "calibration.jsonl")
+    (trial,) = calibration.run(Calibration(1, 0), nulled, METHOD, journal, effort=FEW)
+    assert trial["settings"]["weighed"]["raced"] == FEW.raced
+    assert trial["held_out_called"] == 0.0  # none is weighed
+    (whole,) = calibration.run(Calibration(1, 0), nulled, METHOD, journal)
+    assert "weighed" not in whole["settings"]
+    assert len(list(journal.trials())) == 2
+
+
+def test_trials_go_on_with_an_index_that_was_built_again_elsewhere(nulled: Attributor):
+    """Its figures differ in their last digits."""
+    null = nulled.index.null_changes
+    again = replace(nulled, held_against=replace(null, sizes=null.sizes * 1.0001))
+    assert settings_on(again, METHOD) == settings_on(nulled, METHOD)
+    fewer = replace(nulled, held_against=null.without(null.queries[0]))
+    assert settings_on(fewer, METHOD) != settings_on(nulled, METHOD)
+
+
+def test_the_evidence_is_one_command_of_parts_that_resume(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    asked = []
+    names = (
+        "index_build",
+        "calibration",
+        "disguised",
+        "lds",
+        "steadiness",
+        "customisation",
+        "leave_k_out",
+        "self_retrieval",
+    )
+    for name in names:
+        signature = inspect.signature(getattr(evidence, name))
+
+        def called(*args: object, name: str = name, signature: inspect.Signature = signature, **given: object) -> None:
+            asked.append((name, signature.bind(*args, **given).arguments))  # TypeError for what it does not take
+
+        monkeypatch.setattr(evidence, name, called)
+    for run in evidence._runs("steady", tmp_path / "kept", tmp_path / "work"):
+        run()
+    assert [name for name, _ in asked] == list(names)
+    given = dict(asked)
+    assert given["index_build"]["out"] == given["calibration"]["index"] == tmp_path / "work" / "index-steady"
+    assert all(given[name]["journal"] == tmp_path / "kept" for name in ("calibration", "disguised", "self_retrieval"))
+    assert given["lds"]["scores"] == given["steadiness"]["scores"] == tmp_path / "kept" / "scores"
+    with pytest.raises(InvalidRequest, match="study all"):
+        evidence._required("forward_inf")
+
+
+def test_the_estimate_counts_what_an_answer_and_an_index_take(nulled: Attributor, query: Query, counted: Counted):
+    counts = Counts(METHOD, COUNT)
+    counted.latents = 0
+    *_, _last = nulled.follow(query, METHOD)
+    assert counted.latents == pytest.approx(counts.complete, rel=0.3)  # a backward counts twice there, and not here
+    assert counts.answer(FEW) < counts.complete
+    assert counts.index(29, verdicts=False) < counts.index(29, verdicts=True)
+    lines = list(as_lines([Part("a", 2, 7200, "shipped"), Part("b", 1, 0, "lab", 3600)], {"shipped": 2.0, "lab": 1.0}))
+    assert [line.split()[-1] for line in lines[1:4]] == ["1.0", "1.0", "2.0"]

@@ -22,6 +22,7 @@ from ..visible import visible
 from .answers import answers
 from .case import case
 from .counterfactual import counterfactual
+from .evidence import study
 from .index_share import index
 from .methods import methods
 from .model import model_group
@@ -53,7 +54,6 @@ from .options import (
 from .proof import verify
 from .regenerate import regenerate
 from .serve import serve
-from .suite import study
 from .train import train
 from .users import users as users_group
 

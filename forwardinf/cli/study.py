@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,8 +14,8 @@ from .options import (
     Direction,
     FinishedTrials,
     IndexFolder,
+    IndexMethod,
     LossBudget,
-    Method,
     MethodSettings,
     Model,
     ReportFile,
@@ -25,15 +25,23 @@ from .options import (
     Tunable,
     load_attributor,
     method_from,
+    method_of_index,
     progress_bar,
     reporting_to,
     require_folder_of,
     tell,
 )
 
+if TYPE_CHECKING:
+    from ..attribution.shortlist import Effort
+
 study = typer.Typer(
     no_args_is_help=True, help="How well a method answers questions whose true answer is known. Every study resumes."
 )
+
+Likely = Annotated[
+    bool, typer.Option("--likely", help="weigh the likely images alone, as answers do, and not every image")
+]
 
 
 @study.command("self-retrieval")
@@ -52,7 +60,7 @@ def self_retrieval(
     images: Annotated[Path | None, typer.Option(help="folder that the index was built from")] = None,
     model: Model = None,
     device: TorchDevice = None,
-    method: Method = "forward_inf",
+    method: IndexMethod = None,
     tunable: Tunable = None,
     steps: Steps = None,
     direction: Direction = None,
@@ -60,6 +68,7 @@ def self_retrieval(
     score: Score = None,
     setting: MethodSettings = None,
     seed: Annotated[int, typer.Option(help="seed of the choice of queries and candidates")] = 0,
+    likely: Likely = False,
     journal: FinishedTrials = STUDIES,
     work: Annotated[Path, typer.Option(help="folder whose cache/ keeps what methods reuse")] = WORK,
     as_json: AsJson = False,
@@ -71,8 +80,9 @@ def self_retrieval(
 
     require_folder_of(out)
     names = tuple(dict.fromkeys(name.strip() for name in variants.split(",")))
-    wanted = room.SelfRetrieval(queries, candidates, names, prompt, seed)
-    by = method_from(method, setting, steps=steps, direction=direction, loss_budget=loss_budget, score=score)
+    wanted = room.SelfRetrieval(queries, candidates, names, prompt, seed, effort_of(likely))
+    flags = {"steps": steps, "direction": direction, "loss_budget": loss_budget, "score": score}
+    by = method_from(method or method_of_index(index), setting, **flags)
     attributor = load_attributor(index, tunable, work / "cache", model=model, device=device)
     pictures = room.pictures_of(attributor.index, images)
     finished = Journal(journal / "self_retrieval.jsonl")
@@ -89,9 +99,10 @@ def calibration(
     repeated: Annotated[int, typer.Option(min=0, help="number of repeated training images, generated again")] = 40,
     model: Model = None,
     device: TorchDevice = None,
-    method: Method = "forward_inf",
+    method: IndexMethod = None,
     tunable: Tunable = None,
     setting: MethodSettings = None,
+    likely: Likely = False,
     journal: FinishedTrials = STUDIES,
     work: Annotated[Path, typer.Option(help="folder whose cache/ keeps what methods reuse")] = WORK,
     as_json: AsJson = False,
@@ -102,9 +113,50 @@ def calibration(
     from ..studies.journal import Journal
 
     require_folder_of(out)
-    by = method_from(method, setting)
+    by = method_from(method or method_of_index(index), setting)
     attributor = load_attributor(index, tunable, work / "cache", model=model, device=device)
     finished = Journal(journal / "calibration.jsonl")
     with progress_bar("query") as bar:
-        trials = room.run(room.Calibration(nulls, repeated), attributor, by, finished, reporting_to(bar))
+        wanted = room.Calibration(nulls, repeated)
+        trials = room.run(wanted, attributor, by, finished, reporting_to(bar), effort_of(likely))
     tell(room.as_report(trials), room.as_table, as_json, out)
+
+
+@study.command("disguised")
+def disguised(
+    index: IndexFolder = None,
+    images: Annotated[int, typer.Option(min=1, help="training images, each in six disguises")] = 50,
+    prompt: Annotated[
+        str, typer.Option(help="caption: that of the image; none: as for pictures whose prompt is unknown")
+    ] = "none",
+    folder: Annotated[Path | None, typer.Option("--folder", help="folder that the index was built from")] = None,
+    model: Model = None,
+    device: TorchDevice = None,
+    method: IndexMethod = None,
+    setting: MethodSettings = None,
+    likely: Likely = False,
+    journal: FinishedTrials = STUDIES,
+    work: Annotated[Path, typer.Option(help="folder whose cache/ keeps what methods reuse")] = WORK,
+    as_json: AsJson = False,
+    out: ReportFile = None,
+) -> None:
+    """Whether training images are found mirrored, turned, recoloured, framed, watermarked or grey; resumes."""
+    from ..studies import disguised as room
+    from ..studies.journal import Journal
+    from ..studies.self_retrieval import pictures_of
+
+    require_folder_of(out)
+    by, wanted = method_from(method or method_of_index(index), setting), room.Disguised(images, prompt)
+    attributor = load_attributor(index, None, work / "cache", model=model, device=device)
+    pictures = pictures_of(attributor.index, folder)
+    with progress_bar("query") as bar:
+        trials = room.run(
+            wanted, attributor, by, pictures, Journal(journal / "disguised.jsonl"), effort_of(likely), reporting_to(bar)
+        )
+    tell(room.as_report(wanted, trials), room.as_table, as_json, out)
+
+
+def effort_of(likely: bool) -> Effort | None:
+    from ..attribution.shortlist import Effort
+
+    return Effort() if likely else None

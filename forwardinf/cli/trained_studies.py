@@ -37,7 +37,11 @@ Artwork = Annotated[Path, typer.Option(help="folder of the shipped training set"
 Shipped = Annotated[Path, typer.Option("--model", help="folder of the shipped model")]
 LabFolder = Annotated[Path, typer.Option("--lab", help="folder of the lab, made by `study lab`")]
 Moved = Annotated[str, typer.Option(help="weights that a query moves")]
-SweepDraws = Annotated[int | None, typer.Option(min=1, help="draws per image; default: that of `index build`")]
+Scores = Annotated[
+    Path | None,
+    typer.Option(help="folder of finished scores, which are not measured again; default: the lab/ of --work"),
+]
+SweepDraws = Annotated[int | None, typer.Option(min=1, help="draws per image; default: that of the method")]
 LAB = ASSETS / "lab"
 CASES = ASSETS / "customisation"
 
@@ -73,10 +77,9 @@ def _lab_attributor(
 ) -> Attributor:
     """The lab's model and index, with a null distribution from `null_pictures` or the usual number."""
     from ..attribution.build_null import QUERIES, with_null
-    from ..index.build import BuildPlan
     from ..studies.lab_scores import attributor_of
 
-    attributor = attributor_of(truth, tunable, work / "lab", method, draws or BuildPlan.draws, seed)
+    attributor = attributor_of(truth, tunable, work / "lab", method, draws, seed)
     with progress_bar("null picture") as bar:
         count = null_pictures_for(method, null_pictures, QUERIES)
         return with_null(attributor, method, truth.artwork, count, reporting_to(bar))
@@ -100,6 +103,7 @@ def lds(
     setting: MethodSettings = None,
     nulls: NullPictures = None,
     work: Annotated[Path, typer.Option(help="folder whose lab/ keeps indexes and scores")] = WORK,
+    scores: Scores = None,
     as_json: AsJson = False,
     out: ReportFile = None,
 ) -> None:
@@ -115,8 +119,8 @@ def lds(
     wanted = room.Lds(queries, part)
     attributor = _lab_attributor(truth, tunable, work, by, draws, nulls)
     with progress_bar("query") as bar:
-        scores = scores_of(wanted.chosen(truth), truth, attributor, by, work / "lab", reporting_to(bar))
-    report = room.as_report(wanted, truth, attributor, by, scores)
+        found = scores_of(wanted.chosen(truth), truth, attributor, by, scores or work / "lab", reporting_to(bar))
+    report = room.as_report(wanted, truth, attributor, by, found)
     tell(report, room.as_table, as_json, out)
 
 
@@ -135,6 +139,7 @@ def steadiness(
     setting: MethodSettings = None,
     nulls: NullPictures = None,
     work: Annotated[Path, typer.Option(help="folder whose lab/ keeps the indexes")] = WORK,
+    scores: Scores = None,
     as_json: AsJson = False,
     out: ReportFile = None,
 ) -> None:
@@ -149,7 +154,7 @@ def steadiness(
     wanted.chosen(truth)  # refused before anything is built
     attributors = [_lab_attributor(truth, ModelSpec.tunable, work, by, None, nulls, seed) for seed in range(seeds)]
     with progress_bar("query") as bar:
-        found = room.run(wanted, truth, attributors, by, reporting_to(bar))
+        found = room.run(wanted, truth, attributors, by, scores or work / "lab", reporting_to(bar))
     tell(room.as_report(wanted, attributors[0], by, found), room.as_table, as_json, out)
 
 
@@ -175,6 +180,7 @@ def leave_k_out(
     draws: SweepDraws = None,
     nulls: NullPictures = None,
     work: Annotated[Path, typer.Option(help="folder whose lab/ keeps indexes and scores")] = WORK,
+    scores: Scores = None,
     journal: Annotated[Path | None, typer.Option(help="folder of finished trainings; default: the lab's")] = None,
     as_json: AsJson = False,
     out: ReportFile = None,
@@ -195,7 +201,7 @@ def leave_k_out(
         attributor = _lab_attributor(truth, tunable, work, by, draws, nulls)
         with progress_bar("query") as bar:
             removals[room.label_of(by)] = room.removals_of(
-                wanted, truth, attributor, by, work / "lab", reporting_to(bar)
+                wanted, truth, attributor, by, scores or work / "lab", reporting_to(bar)
             )
         runs.append((attributor, by))
     with progress_bar("training") as bar:
@@ -251,7 +257,6 @@ def customisation(
 ) -> None:
     """Whether the pictures that a model was fine-tuned on are found from what it generates (AbC); resumes."""
     from ..examples.catalog import Catalog
-    from ..index.build import BuildPlan
     from ..studies import customisation as room
     from ..studies.custom_cases import CustomCases
     from ..studies.journal import Journal
@@ -259,7 +264,7 @@ def customisation(
     require_folder_of(out)
     by = method_from(method, setting)
     null_pictures = null_pictures_for(by, nulls, room.NULL_PICTURES)
-    wanted = room.Customisation(part, count, pictures, draws or BuildPlan.draws, null_pictures)
+    wanted = room.Customisation(part, count, pictures, draws or by.index_draws, null_pictures)
     made = CustomCases.open(folder, Catalog.load(artwork), shipped, load_settings(device=device).device)
     finished = Journal(journal / "customisation.jsonl")
     with progress_bar("picture") as bar:

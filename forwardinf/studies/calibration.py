@@ -21,13 +21,14 @@ from typing import Any
 from PIL import Image
 
 from ..attribution.attributor import Attributor
+from ..attribution.shortlist import Effort
 from ..errors import InvalidRequest
 from ..methods.protocol import AttributionMethod
 from ..models.generation import GenerationRequest
 from ..scoring.confidence import FEWEST_FOR_VERDICT, RATE, p_values
 from .intervals import clustered_interval, wilson_interval
 from .journal import Journal, Trial
-from .settings import settings_on
+from .settings import settings_of_answers
 from .unrelated import unrelated
 
 GOAL_NULLS, GOAL_REPEATED, GOAL_DETECTED = 400, 40, 0.90
@@ -66,11 +67,28 @@ def run(
     method: AttributionMethod,
     journal: Journal,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    effort: Effort | None = None,
 ) -> list[Trial]:
     """Every trial; those in the journal are taken from there, the others are run and added to it.
 
-    Raises InvalidRequest where the index has no null distribution for this method that verdicts could be based on.
+    Answers weigh as many images as `effort` says, by default all. Raises what `require_verdicts` does.
     """
+    require_verdicts(attributor, method)
+    settings = settings_of_answers(attributor, method, effort)
+    finished = {t["query"]: t for t in journal.trials_with(settings)}
+    queries = list(_queries(study, attributor))
+    for done, query in enumerate(queries):
+        on_progress(done, len(queries))
+        if query.name not in finished:
+            trial = {"query": query.name, "kind": query.kind, **_outcome(attributor, method, query, effort)}
+            finished[query.name] = trial | {"settings": settings}
+            journal.append(finished[query.name])
+    on_progress(len(queries), len(queries))
+    return [finished[query.name] for query in queries]
+
+
+def require_verdicts(attributor: Attributor, method: AttributionMethod) -> None:
+    """Raise InvalidRequest where the index has no null distribution for this method that verdicts could be based on."""
     compared = [attributor.null_scores(method, prompted) for prompted in (True, False)]
     if any(unseen is None or len(unseen) < FEWEST_FOR_VERDICT for unseen in compared):
         raise InvalidRequest(
@@ -79,17 +97,6 @@ def run(
             "`index build` makes one for the default method and settings from held-out images; use these, and an index "
             "that has enough of such images."
         )
-    settings = settings_on(attributor, method)
-    finished = {t["query"]: t for t in journal.trials_with(settings)}
-    queries = list(_queries(study, attributor))
-    for done, query in enumerate(queries):
-        on_progress(done, len(queries))
-        if query.name not in finished:
-            trial = {"query": query.name, "kind": query.kind, **_outcome(attributor, method, query)}
-            finished[query.name] = trial | {"settings": settings}
-            journal.append(finished[query.name])
-    on_progress(len(queries), len(queries))
-    return [finished[query.name] for query in queries]
 
 
 def _queries(study: Calibration, attributor: Attributor) -> Iterator[KnownQuery]:
@@ -106,23 +113,27 @@ def _queries(study: Calibration, attributor: Attributor) -> Iterator[KnownQuery]
         yield KnownQuery(f"drawn/{image.id}", "regenerated", image.caption, drawn, image.id)
 
 
-def _outcome(attributor: Attributor, method: AttributionMethod, known: KnownQuery) -> Trial:
+def _outcome(attributor: Attributor, method: AttributionMethod, known: KnownQuery, effort: Effort | None) -> Trial:
     query = attributor.query(known.picture(), known.prompt)
     try:
-        *_, last = attributor.follow(query, method)
+        *_, last = attributor.follow(query, method, effort)
     except InvalidRequest as refusal:  # no step is possible: nothing stands out
         return {"failed": str(refusal), "called": 0, "p_value": 1.0, "expected_p_value": 1.0, "held_out_called": 0.0}
     trained, highest = last.scores(), attributor.null_scores(method, prompted=query.prompted)
     assert highest is not None
     p = p_values(trained.scores, highest)
     held_out = last.all_scores().of(attributor.index.catalog.by_id.keys() - attributor.index.trained)
-    expected = None if known.expected is None else float(p[trained.example_ids.index(known.expected)])
+    expected = None
+    if known.expected is not None:  # one that was not weighed does not stand out
+        row = trained.example_ids.index(known.expected) if known.expected in trained.example_ids else None
+        expected = 1.0 if row is None else float(p[row])
     return {
         "failed": None,
         "called": int((p <= RATE).sum()),
         "p_value": float(p.min()),
         "expected_p_value": expected,
-        "held_out_called": float((p_values(held_out.scores, highest) <= RATE).float().mean()),
+        "held_out_called": float((p_values(held_out.scores, highest) <= RATE).float().sum())
+        / max(1, len(held_out.scores)),
     }
 
 

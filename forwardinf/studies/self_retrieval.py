@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..attribution.attributor import Attributor
+from ..attribution.shortlist import Effort
 from ..errors import InvalidRequest
 from ..examples.catalog import Catalog, TrainingImage
 from ..examples.decoding import to_square
@@ -28,7 +29,7 @@ from ..methods.protocol import AttributionMethod
 from .degraded import DEGRADED, IN_TURN, VARIANTS
 from .intervals import wilson_interval
 from .journal import Journal, Trial
-from .settings import settings_on
+from .settings import settings_of_answers
 
 GOAL_QUERIES = 200  # that a goal needs, each ranked among all training images
 GOALS = {"clean": {"rank_1": 0.99}}  # for other copies: nine in ten in the top ten
@@ -47,6 +48,7 @@ class SelfRetrieval:
     variants: tuple[str, ...] = ("clean", IN_TURN)
     prompt: str = "caption"  # or none
     seed: int = 0
+    effort: Effort | None = None  # how many images are weighed for an answer; None for all that are ranked
 
     def __post_init__(self) -> None:
         known = (*VARIANTS, IN_TURN)
@@ -66,7 +68,7 @@ class SelfRetrieval:
     def settings(self, attributor: Attributor, method: AttributionMethod) -> dict[str, Any]:
         """Everything that a trial's rank depends on, apart from its query and variant."""
         return {
-            **settings_on(attributor, method),
+            **settings_of_answers(attributor, method, self.effort),
             "dtype": attributor.model.spec.dtype,
             "prompt": self.prompt,
             "candidates": self.ranked_among(attributor.index),
@@ -141,9 +143,13 @@ def _outcome(
     square = to_square(pictures.picture(image), attributor.model.picture_size)
     picture = VARIANTS[variant](square)
     try:
-        scores = attributor.attribute(picture, image.caption if study.prompt == "caption" else "", method)
+        query = attributor.query(picture, image.caption if study.prompt == "caption" else "")
+        *_, last = attributor.follow(query, method, study.effort)
     except InvalidRequest as refusal:
         return {"rank": attributor.index.count, "score": None, "standard_error": None, "failed": str(refusal)}
+    scores = last.scores()
+    if image.id not in scores.example_ids:  # it was not weighed
+        return {"rank": attributor.index.count, "score": None, "standard_error": None, "failed": None}
     position = scores.example_ids.index(image.id)
     error = float(scores.standard_errors[position])
     return {

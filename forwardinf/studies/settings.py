@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from functools import cache
 from typing import Any
 
 from .. import __version__
 from ..attribution.attributor import Attributor
+from ..attribution.shortlist import Effort
 from ..errors import ForwardInfError
+from ..files.identity import digest_of
+from ..index.null_file import NullSizes
 from ..methods.protocol import AttributionMethod, settings_of
 from ..methods.registry import load_method
 
@@ -16,16 +20,25 @@ from ..methods.registry import load_method
 def settings_on(attributor: Attributor, method: AttributionMethod) -> dict[str, Any]:
     """Everything that a score depends on apart from its query, in JSON's types.
 
-    The null distribution counts only where the method is scored against one.
+    The null distribution counts only where the method is scored against one. An index of `steady` is known by what it
+    follows from: built again on another machine, its figures differ in their last digits, and trials go on with it.
     """
     model, index, null = attributor.model, attributor.index, attributor.null_changes(method)
+    known = index.measured_fingerprint if null is None else index.fingerprint
+    if isinstance(null, NullSizes):
+        known = digest_of([index.info.digest, null.settings, null.queries])
     return {
         **attributor.comparable_settings(method),
         "model": model.fingerprint,
-        "index": index.measured_fingerprint if null is None else index.fingerprint,
+        "index": known,
         "reference_queries": 0 if null is None else len(null.queries),
         "version": __version__,
     }
+
+
+def settings_of_answers(attributor: Attributor, method: AttributionMethod, effort: Effort | None) -> dict[str, Any]:
+    """As `settings_on`, of answers that weigh as many images as `effort` says; None for all."""
+    return settings_on(attributor, method) | ({} if effort is None else {"weighed": asdict(effort)})
 
 
 def effective(settings: dict[str, Any]) -> dict[str, Any]:

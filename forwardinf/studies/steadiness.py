@@ -10,19 +10,24 @@ seeds.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..attribution.attributor import Attributor
 from ..errors import InvalidRequest
+from ..files.identity import digest_of
+from ..files.rows import RowCache
 from ..methods.protocol import AttributionMethod
 from ..scoring.confidence import rank_ranges
 from ..types import InfluenceScores
 from .ground_truth import GroundTruth, require_part
-from .settings import settings_on
+from .settings import effective, settings_on
 
 
 @dataclass(frozen=True)
@@ -52,20 +57,40 @@ def run(
     truth: GroundTruth,
     attributors: Sequence[Attributor],
     method: AttributionMethod,
+    work: Path,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[list[InfluenceScores]]:
-    """For each query its scores by each attributor."""
-    numbers, found = study.chosen(truth), []
-    for done, number in enumerate(numbers):
-        on_progress(done, len(numbers))
-        picture, caption = truth.picture(number), truth.plan.queries[number].caption
-        found.append([attributor.attribute(picture, caption, method) for attributor in attributors])
-    on_progress(len(numbers), len(numbers))
-    return found
+) -> list[np.ndarray]:
+    """For each query its `figures_of` by each attributor, `[seeds 4 n]`.
+
+    Those in `work` are taken from there, the others are found and stored there.
+    """
+    numbers, total = study.chosen(truth), len(attributors) * len(study.chosen(truth))
+    kept = [_kept(attributor, method, truth, work) for attributor in attributors]
+    for done, (number, seed) in enumerate(itertools.product(numbers, range(len(attributors)))):
+        on_progress(done, total)
+        if kept[seed].get(number) is None:
+            picture, caption = truth.picture(number), truth.plan.queries[number].caption
+            kept[seed].put(number, figures_of(attributors[seed].attribute(picture, caption, method)).flatten())
+    on_progress(total, total)
+    return [np.stack([rows.rows[number].reshape(4, -1) for rows in kept]) for number in numbers]
+
+
+def figures_of(answer: InfluenceScores) -> np.ndarray:
+    """Scores, standard errors, best and worst ranks, `[4 n]` in float32; an unknown standard error is −1."""
+    errors = answer.standard_errors.nan_to_num(nan=-1.0)
+    figures: np.ndarray = torch.stack([answer.scores, errors, *rank_ranges(answer).T.float()]).float().numpy()
+    return figures
+
+
+def _kept(attributor: Attributor, method: AttributionMethod, truth: GroundTruth, work: Path) -> RowCache:
+    """A row for each query of the lab."""
+    name = digest_of(effective(settings_on(attributor, method)), 16)
+    path = work / "steadiness" / f"{method.method_name()}-{name}.npy"
+    return RowCache.open(path, len(truth.plan.queries), 4 * len(attributor.index.trained))
 
 
 def as_report(
-    study: Steadiness, attributor: Attributor, method: AttributionMethod, found: list[list[InfluenceScores]]
+    study: Steadiness, attributor: Attributor, method: AttributionMethod, found: list[np.ndarray]
 ) -> dict[str, Any]:
     """How the images that rank first on average over seeds vary between seeds, in JSON's types.
 
@@ -76,9 +101,8 @@ def as_report(
     """
     spread, claimed, ratio, within, again = [], [], [], [], []
     for answers in found:
-        scores = np.stack([answer.scores.numpy() for answer in answers])
-        errors = np.stack([answer.standard_errors.numpy() for answer in answers])
-        ranges = np.stack([rank_ranges(answer).numpy() for answer in answers])
+        scores, ranges = answers[:, 0], answers[:, 2:].transpose(0, 2, 1)
+        errors = np.where(answers[:, 1] < 0, np.nan, answers[:, 1])
         ranks = 1 + (-scores).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
         first = (-scores.mean(axis=0)).argsort(kind="stable")[: study.top]
         variance, stated = scores[:, first].var(axis=0, ddof=1), np.square(errors[:, first]).mean(axis=0)

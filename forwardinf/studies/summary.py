@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import plots, tables
+from . import disguised, plots, tables
 from .reports import Report
 
 if TYPE_CHECKING:
@@ -77,6 +78,12 @@ SECTIONS = (
         "Self-retrieval",
         "The query is a training image, intact or degraded: at which rank does the image itself come?",
         tables.self_retrieval,
+    ),
+    Section(
+        "disguised",
+        "Copies in disguise",
+        "The query is a training image, mirrored, turned, recoloured, framed, watermarked or grey: is it found?",
+        lambda reports: chain.from_iterable(map(disguised.lines_of, reports)),
     ),
     Section(
         "customisation",
