@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,11 +16,13 @@ from forwardinf.attribution.attributor import DEFAULT_METHOD, Attributor
 from forwardinf.attribution.build_null import build_null
 from forwardinf.attribution.build_sketch import build_sketch
 from forwardinf.attribution.cost import NULL, SKETCHES, STEPS, SWEEP, BuildCost, StageCost, _stages, _Trial, cost_of
+from forwardinf.attribution.planning import plan_for
 from forwardinf.cli.telling import Telling, spoken
 from forwardinf.examples.catalog import Catalog
 from forwardinf.examples.metadata import training_images
 from forwardinf.index.build import FISHER_STAGE, IMAGES, KRONECKER_STAGE, BuildPlan, build_index
 from forwardinf.index.sketch_file import SKETCHES as SKETCH_FILE
+from forwardinf.methods.steady import Steady
 from forwardinf.models.sd import StableDiffusion
 from forwardinf.types import ModelSpec
 
@@ -199,3 +202,21 @@ def test_in_a_terminal_there_is_a_bar_and_no_line():
 )
 def test_times_are_said_in_a_unit_that_a_person_would_take(seconds: float, said: str):
     assert spoken(seconds) == said
+
+
+def test_an_index_for_steady_costs_a_third_and_its_null_is_counted_by_answers():
+    """16 forwards of base losses, 4 forwards and backwards of sizes, and 58 short answers for 29 null pictures."""
+    images = [SimpleNamespace(split="held_out" if n < 161 else "train") for n in range(3226)]
+    trial = _Trial(8)
+    stages = {s.name: s for s in _stages(images, plan_for(Steady()), True, 29, trial)}
+    assert list(stages) == [IMAGES, FISHER_STAGE, SKETCHES, NULL]
+    assert stages[IMAGES].forwards == 16 * 3226
+    assert stages[SKETCHES].forwards == stages[SKETCHES].backwards == 4 * 3226
+    assert stages[NULL].backwards == 2 * 29 * 2 * (16 + 48)
+    large = {s.name: s for s in _stages(images, plan_for(Steady()), True, 29, _Trial(8, weights=10**9))}
+    assert large[NULL].backwards == 3 * 29 * 2 * (16 + 48)  # moves are found once more for answers
+    old = _stages(images, BuildPlan(), True, 29, trial)
+    new, before = (sum(s.forwards + 2 * s.backwards for s in of) for of in (stages.values(), old))
+    assert new < 70 * 3226 < before / 3
+    bare = {s.name: s for s in _stages(images, plan_for(Steady()), False, 29, trial)}  # answers weigh every image
+    assert bare[NULL].forwards > 58 * 20 * 3225

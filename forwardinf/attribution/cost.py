@@ -26,7 +26,7 @@ from .attributor import Attributor
 from .build_sketch import build_sketch
 from .planning import method_for
 from .race import KEPT
-from .size_null import ANSWERING
+from .size_null import ANSWERING, MOVES
 
 if TYPE_CHECKING:
     from ..examples.catalog import Catalog
@@ -72,6 +72,7 @@ class _Trial:
     images: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # by stage
     disk: Counter[str] = field(default_factory=Counter)  # bytes by stage
+    weights: int = 0  # that a query may move
 
     def clocked(self, now: Callable[[], float]) -> Callable[[str, int, int], None]:
         """An on_progress that gives each stage the time from its first report to its last."""
@@ -136,6 +137,7 @@ def _try(
             report(SKETCHES, 0, trial.images)
             by = method_for(plan.method)
             index = build_sketch(model, index, on_progress=lambda done, total: report(SKETCHES, done, total), method=by)
+        trial.weights = sum(weights.numel() for weights in model.tunable_parameters().values())
         attributor, image = Attributor(model, index), few.images[0]
         query, began = attributor.query(few.picture(image), image.caption), clock()
         state, stepped = attributor.prepare(query), clock()
@@ -188,8 +190,12 @@ def _null(by: ForwardInf, plan: BuildPlan, count: int, pictures: int, trial: _Tr
 
 
 def _size_null(by: Steady, plan: BuildPlan, counts: tuple[int, int, int], sketch: bool, trial: _Trial) -> StageCost:
-    """Steps on pictures thrice, once for products and twice for answers; each of these weighs a few images."""
+    """Steps on pictures for products and for two answers each, of which the first takes those that memory held.
+
+    Answers weigh a few images.
+    """
     count, trained, pictures = counts
+    times = 2 if 2 * 4 * trial.weights * pictures <= MOVES else 3  # moves for losses and for sizes in float32
     steps, rounds = _Steps.of(by, plan), by.heats_at(_plan(plan))
     entrants = ANSWERING.raced + ANSWERING.similar + ANSWERING.worded + ANSWERING.raced_sample
     left = ANSWERING.raced_sample + 2 * KEPT * ANSWERING.first  # of which a heat after the first is guessed to be
@@ -200,10 +206,10 @@ def _size_null(by: Steady, plan: BuildPlan, counts: tuple[int, int, int], sketch
     each = trial.seconds[SWEEP] / max(1, trial.images * sum(rounds))
     return StageCost(
         NULL,
-        2 * pictures * answer + 3 * pictures * steps.forwards,
-        3 * pictures * steps.backwards,
+        2 * pictures * answer + times * pictures * steps.forwards,
+        times * pictures * steps.backwards,
         4 * pictures * count,
-        2 * pictures * answer * each + 3 * pictures * trial.seconds[STEPS],
+        2 * pictures * answer * each + times * pictures * trial.seconds[STEPS],
     )
 
 

@@ -94,7 +94,7 @@ class Race:
     def left(self, scores: InfluenceScores) -> tuple[str, ...]:
         """The images of the next heat: the sample, and what may still reach the first by scores of the last heat.
 
-        As two pairs of draws say little of a variance, an image's is averaged with that of the first ones.
+        As two pairs of draws say little of a variance, an image's is averaged with the median of the first ones'.
         """
         position, first = {example_id: i for i, example_id in enumerate(scores.example_ids)}, self.effort.first
         ran = [i for i in self.heats[-1] if i not in set(self.sample)]
@@ -104,7 +104,7 @@ class Race:
         foreseen = [self.beyond[i] if len(self.heats) <= SIZED else 0.0 for i in ran]
         reached, variances = scores.scores[rows] + torch.tensor(foreseen), scores.standard_errors[rows].square()
         order = reached.argsort(descending=True, stable=True)
-        usual = variances[order[: KEPT * first]].nanmean()
+        usual = variances[order[: KEPT * first]].nanmedian()
         allowed = BEHIND * ((variances + usual) / 2).sqrt().nan_to_num(nan=float("inf"))
         stays = reached + allowed >= reached[order[first - 1]]
         stays[order[: KEPT * first]] = True

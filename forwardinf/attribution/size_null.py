@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,6 +29,7 @@ from ..scoring.steady import standardised_at
 from ..sweep.executors.threads import measured_by_batch
 from ..types import LatentBatch, Query
 from .null_pictures import NullPictures
+from .paid import Paid
 from .shortlist import Effort
 from .training_set import batches_of
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 OnProgress = Callable[[str, int, int], None]  # of a stage, what is done, and what there is to do
 STEPS, GRADIENTS, ANSWERS = "null pictures: steps", "gradients of sizes", "null pictures: answers"
-MOVES = 2**31  # bytes of the null pictures' moves that one pass over the images takes its products with
+MOVES = 2**31  # bytes of null pictures' moves that are held: for one pass over the images, and until answers take them
 BATCH = 8  # gradients held at once by each thread
 ANSWERING = Effort(first=1, raced=100, raced_sample=32)  # of null pictures, of which only the highest score is sought
 
@@ -93,6 +94,7 @@ class _Making:
     sketched: SketchInfo
     rows: RowCache  # an image's products with the null pictures' moves, and its sketch
     on_progress: OnProgress
+    stepped: dict[str, Paid] = field(default_factory=dict)  # states of null pictures with their captions, as they fit
 
     @classmethod
     def begin(
@@ -154,7 +156,8 @@ class _Making:
         index = self._index.part(i for i in self._index.catalog.by_id if i != query_id)
         journal = index.folder / MAKING / "tasks"
         asked = replace(self.attributor, index=index, held_against=others, journal=journal)
-        *_, last = asked.follow(self._query(query_id, prompted), self.method, ANSWERING)
+        paid = self.stepped.pop(query_id, None) if prompted else None
+        *_, last = asked.follow(self._query(query_id, prompted), self.method, ANSWERING, paid)
         shutil.rmtree(journal, ignore_errors=True)
         return float(last.scores().scores.max())
 
@@ -177,8 +180,11 @@ class _Making:
             self._pass(torch.stack(moves), group, number, len(groups))
 
     def _move(self, query_id: str) -> Mapping[str, Tensor]:
-        state = self.attributor.prepare(self._query(query_id, prompted=True), self.method)
-        return next(r.deltas for r in state.rounds if r.quantity == "size")
+        paid = Paid(self.attributor.prepare(self._query(query_id, prompted=True), self.method))
+        if paid.bytes * len(self.nulls.ids) <= MOVES:
+            self.stepped[query_id] = paid
+        assert paid.state is not None
+        return next(r.deltas for r in paid.state.rounds if r.quantity == "size")
 
     def _pass(self, moves: Tensor, columns: tuple[int, ...], number: int, passes: int) -> None:
         """One walk over the images: their products with these moves, and in the first one their sketches."""

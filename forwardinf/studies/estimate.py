@@ -74,13 +74,16 @@ class Counts:
         return self.steps + first * min(entrants, self.images) + sum(later) * min(left, self.images)
 
     def index(self, null_pictures: int, verdicts: bool) -> float:
-        """Of an index: base losses, curvature, gradients of sizes, steps on null pictures and their answers."""
+        """Of an index: base losses, curvature, gradients of sizes, steps on null pictures and their answers.
+
+        The moves that products are taken with are those that the first answers start from.
+        """
         sizes = len(self.method.size_draws_at(self._draws))
         each = self._draws.count + (1 + BACKWARD) * sizes
         plan = plan_for(self.method)
         fisher = (1 + BACKWARD) * plan.fisher_images * plan.fisher_draws
-        answers = 2 * null_pictures * self.answer(ANSWERING) if verdicts else 0
-        return self.images * each + fisher + null_pictures * self.steps + answers
+        asked = 2 * null_pictures * self.answer(ANSWERING) if verdicts else null_pictures * self.steps
+        return self.images * each + fisher + asked
 
 
 def forwards_per_second(model: StableDiffusion, size: int = 8, clock: float = CLOCKED) -> float:

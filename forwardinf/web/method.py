@@ -10,6 +10,7 @@ from ..attribution.null_pictures import DRAWN_ID
 from ..config import ASSETS
 from ..index.info import prepared
 from ..index.store import Index
+from ..methods.steady import Steady
 from ..scoring.confidence import FEWEST_FOR_VERDICT
 from ..scoring.null import FEWEST_FOR_Z_SCORES
 from . import theme, view
@@ -44,6 +45,7 @@ def _how_it_works(served: Served) -> str:
         tunable=index.info.tunable,
         trained=len(index.trained),
         sketched=index.is_sketched,
+        steady=isinstance(served.method, Steady),
         draws=index.info.draw_count,
         null=len(index.null_changes.queries) if index.null_changes else 0,
         null_kind=_kind_of_null(index),
