@@ -40,6 +40,7 @@ def test_the_training_set_is_the_folder_that_was_indexed(browser, patches_url: s
         is_about_the_folder(page)
         expect(page.locator("#found")).to_have_text("6 images")
         expect(page.get_by_label("Only those shown repeatedly")).to_have_count(0)
+        expect(page.locator("#next")).to_have_count(0)  # as they all fit on the page
         page.get_by_role("button", name="patch 3").click()
         expect(page.locator("#credit")).to_contain_text("Ada")
         expect(page.locator("#credit")).to_contain_text("CC0-1.0")

@@ -52,14 +52,14 @@ def add(served: Served) -> None:
     html(view.page_title("Training set", _lead(served)) + training_view.counts(catalog))
     fields = _filters(served)
     summary, tiles, *_ = search(0, "", forms.EVERY_COLLECTION, "train", False, forms.EVERY_LICENCE)
-    place = gr.State(0)
+    place, several = gr.State(0), len(catalog.of_split("train").images) > SHOWN
     with gr.Row(elem_classes="fi-browse"):
         with gr.Column(scale=5, min_width=300):
             count = html(summary, elem_id="found")
             gallery = html(tiles, js_on_load=CHOOSE, elem_id="gallery")
             with gr.Row(elem_classes="fi-buttons"):
-                before = gr.Button("Previous", elem_id="previous", min_width=100, interactive=False)
-                after = gr.Button("Next", elem_id="next", min_width=100)
+                before = gr.Button("Previous", elem_id="previous", min_width=100, interactive=False, visible=several)
+                after = gr.Button("Next", elem_id="next", min_width=100, visible=several)
         with gr.Column(scale=3, min_width=300, elem_classes="fi-chosen"):
             chosen = html(training_view.no_choice(), elem_id="credit")
     html(f'<h2 class="fi-section">Collections and licences</h2>{training_view.collections(catalog)}{CREDITS}')
