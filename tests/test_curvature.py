@@ -45,6 +45,17 @@ def rotation(size: int, seed: int) -> torch.Tensor:
     return torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(seed))).Q
 
 
+def test_weights_that_change_nothing_are_not_moved():
+    """A bias of an attention's keys has gradients that are rounding errors; F⁻¹ would make those longer than others."""
+    gradient = {"w": torch.ones(3), "keys.bias": torch.full((3,), 1e-10)}
+    curvature = {"w": WeightCurvature(torch.ones(3)), "keys.bias": WeightCurvature(torch.full((3,), 1e-20))}
+    moves = preconditioned(gradient, curvature, 0.1)
+    assert not moves["keys.bias"].any()
+    assert moves["w"].all()
+    curvature["keys.bias"] = WeightCurvature(torch.full((3,), 1e-12))
+    assert preconditioned(gradient, curvature, 0.1)["keys.bias"].all()
+
+
 def test_where_the_fisher_is_a_kronecker_product_its_inverse_is_exact():
     roots = [rotation(n, n) @ torch.diag(torch.linspace(0.3, 2, n)) for n in (3, 4)]  # of G [3 3] and of A [4 4]
     gradients = torch.einsum("oi,pj->ijop", *roots).flatten(0, 1)  # Σ vec(g) vec(g)ᵀ = G ⊗ A, from 12 gradients

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..models.protocol import AttributableModel
 
+ROUNDING = torch.finfo(torch.float32).eps  # share of the greatest gradient at which others are rounding errors
 LONGEST_SIDE = 4096  # of a matrix that gets an eigenbasis: a longer side's takes minutes to find and over 64 MB to keep
 
 
@@ -99,10 +100,17 @@ def preconditioned(
     """F⁻¹ g in float32: U_G ((U_Gᵀ g U_A) / (λ + damping · mean λ)) U_Aᵀ, and g / (λ + damping · mean λ) without bases.
 
     λ are the moments; damping by a share of a layer's mean eigenvalue is that of Grosse et al. 2023 (arXiv 2308.03296).
+    Weights that change nothing, such as a bias of an attention's keys, are not moved: their gradients are rounding
+    errors, which F⁻¹ would make longer than all others.
     """
     moves = {}
+    means = {name: float(fisher.moments.mean()) for name, fisher in curvature.items()}
+    least = ROUNDING**2 * max(means.values(), default=0.0)
     for name, g in gradient.items():  # one weight at a time, as a damped copy of all takes 4 bytes a weight
         fisher = curvature[name]
+        if means[name] < least:
+            moves[name] = torch.zeros_like(g, dtype=torch.float32)
+            continue
         divisor = damped(fisher.moments, damping).to(g.device)
         moves[name] = fisher.rotated_back(fisher.rotated(g.float()) / divisor)
     return moves
