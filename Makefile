@@ -4,8 +4,8 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export GRADIO_ANALYTICS_ENABLED ?= False
 
-.PHONY: run test check bench bench-anytime bench-gpu bench-looks bench-large bench-load bench-lora bench-maps \
-	bench-memory bench-ray bench-regeneration bench-review
+.PHONY: run test check bench bench-anytime bench-families bench-gpu bench-looks bench-large bench-load bench-lora \
+	bench-maps bench-memory bench-ray bench-regeneration bench-review
 
 run: .venv/run
 	$(BIN)/python app.py
@@ -58,6 +58,10 @@ bench-maps: .venv/dev
 # Which training images the model draws again from their captions: memorised ones beside others.
 bench-regeneration: .venv/dev
 	$(BIN)/python benchmarks/regeneration.py
+
+# Tiny models of each family of flows, and of pixels, trained on 32 images: do they find them? Some ten minutes on two cores.
+bench-families: .venv/dev
+	$(BIN)/python benchmarks/families.py
 
 # A LoRA trained on 20 pictures: are they found from what it draws? Some minutes on two cores.
 bench-lora: .venv/dev

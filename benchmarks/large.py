@@ -53,7 +53,7 @@ class Stub:
     """A model of 64 weights whose losses and sizes are cheap functions of the latents, and move with the weights."""
 
     fingerprint = "0" * 64
-    picture_size = 64
+    picture_size, reads_prompts = 64, True
 
     def __init__(self) -> None:
         self.spec = ModelSpec("stub")

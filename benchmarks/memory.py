@@ -37,7 +37,7 @@ from forwardinf.gradients import per_example
 from forwardinf.index.build import BuildPlan, build_index
 from forwardinf.index.store import Index
 from forwardinf.methods.forward_inf import ForwardInf
-from forwardinf.models import unet_latents
+from forwardinf.models import denoising
 from forwardinf.models.registry import load_model
 from forwardinf.models.unet_latents import LatentDiffusion
 from forwardinf.training.adapt import MATRICES, Factors, LoraRecipe, save_as_kohya
@@ -76,7 +76,7 @@ def eighth_of_sdxl(images: int, draws: int, side: int, rank: int, work: Path) ->
     model = with_lora(work, rank)
     attributor = Attributor(model, indexed(model, images, draws, work))
     query = attributor.query(picture(images, side), "a red apple")
-    per_example.LARGE = unet_latents.LARGE = side**2  # as the real one's latents are taken, one by one
+    per_example.LARGE = denoising.LARGE = side**2  # as the real one's latents are taken, one by one
     moved = sum(weights.nbytes for weights in model.tunable_parameters().values())
     networks = [part for part in model.pipeline.components.values() if isinstance(part, torch.nn.Module)]
     whole = sum(weights.nbytes for network in networks for weights in network.parameters()) - moved

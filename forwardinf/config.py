@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     lora: str | None = Field(
         None, description="LoRA on the model: .safetensors file or PEFT's folder, and :weight where that is not 1"
     )
+    picture_size: int | None = Field(
+        None, ge=8, description="side of the pictures the model was trained on, in pixels; by default as it says"
+    )
     index: Path = Field(EMOJI_INDEX, description="folder made by `forwardinf index build`")
     embedder: str | None = Field(None, description="CLIP or DINOv2 that the index was made with: folder or Hub id")
     results: Path | None = Field(
@@ -140,7 +143,7 @@ class Settings(BaseSettings):
         usual = "float16" if self.device.startswith("cuda") and tunable != "all" else "float32"
         dtype = self.dtype or index_dtype or usual
         kept = (self.model, self.revision, self.family, dtype, self.device, tunable, adapter, self.prediction)
-        return ModelSpec(*kept, fit, flip)
+        return ModelSpec(*kept, fit, flip, self.picture_size)
 
 
 def parse_adapter(written: str) -> Adapter:

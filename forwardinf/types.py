@@ -52,6 +52,7 @@ class ModelSpec:
     prediction: str | None = None  # what a single file's UNet predicts, where the file does not say
     fit: str | None = None  # how pictures are made its shape: crop, pad or bucket; None: as it was trained, else crop
     flip: bool = False  # whether it was trained on mirrored pictures as well, so that losses are means of both
+    picture_size: int | None = None  # side of the pictures it was trained on, in pixels; None: as the checkpoint says
 
     @property
     def name(self) -> str:
@@ -66,7 +67,8 @@ class LatentBatch:
 
     example_ids: tuple[str, ...]
     latents: Tensor  # [b c h w]; float16 when read from an index, losses are float32 all the same
-    conditioning: Tensor  # [b ...]; token ids [b t] for Stable Diffusion, of both text encoders [b 2 t] for SDXL
+    # [b ...]: token ids [b t] for Stable Diffusion, of two text encoders [b 2 t] for SDXL, [b 0] where none are read
+    conditioning: Tensor
     mirrored: Tensor | None = None  # [b c h w], of the mirrored pictures, where losses are means of both
 
     @classmethod

@@ -15,7 +15,7 @@ from forwardinf.draws import DrawPlan
 from forwardinf.errors import OutOfMemory
 from forwardinf.gradients import per_example
 from forwardinf.gradients.per_example import mean_gradient
-from forwardinf.models import memory, unet_latents
+from forwardinf.models import denoising, memory
 from forwardinf.models.memory import MOVED_COPIES, available, need_of, require_memory
 from forwardinf.models.registry import load_model
 from forwardinf.models.sd import StableDiffusion
@@ -94,7 +94,7 @@ def test_this_machine_says_what_is_free():
 
 def test_large_latents_are_taken_one_by_one_on_a_cpu(monkeypatch: pytest.MonkeyPatch):
     def gradient_of(large: int) -> tuple[list[int], torch.Tensor, dict[str, torch.Tensor], bool]:
-        monkeypatch.setattr(unet_latents, "LARGE", large)
+        monkeypatch.setattr(denoising, "LARGE", large)
         monkeypatch.setattr(per_example, "LARGE", large)
         model, sizes = StableDiffusion(tiny_pipeline(), ModelSpec("tiny")), list[int]()
         monkeypatch.setattr(model, "_predicted", counting(model._predicted, sizes))

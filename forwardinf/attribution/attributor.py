@@ -77,9 +77,8 @@ class Attributor:
     ) -> Attributor:
         """Open an index and its model, by default those of FORWARDINF_INDEX and FORWARDINF_MODEL.
 
-        A query moves the `tunable` weights, by default those that the index was built for, and the model runs in the
-        index's precision unless `spec` or FORWARDINF_DTYPE says otherwise, on pictures prepared as the index's were.
-        `embedder` says where the one of the index is, if not where that says. Raises ForwardInfError.
+        Weights to move, precision and preparation of pictures are the index's, unless `tunable`, `spec` or
+        FORWARDINF_DTYPE says otherwise; `embedder` says where the index's is. Raises ForwardInfError.
         """
         opened = index if isinstance(index, Index) else Index.open(index or load_settings().index)
         spec = spec or load_settings().model_spec(index_dtype=opened.info.dtype)
@@ -91,10 +90,11 @@ class Attributor:
 
         Without a prompt, the caption of the most similar training image is used. Every training image is measured under
         its caption, as it was trained; a step under an empty prompt changes other weights than those that encode an
-        image with its caption, so even the training image itself would score low.
+        image with its caption, so even the training image itself would score low. A model that reads none needs none.
         """
         digest = sha256 or hashlib.sha256(picture.tobytes()).hexdigest()
-        fallback = None if prompt.strip() else self.index.catalog.by_id[self.nearest(picture)[0]].caption
+        bare = self.model.reads_prompts and not prompt.strip()
+        fallback = self.index.catalog.by_id[self.nearest(picture)[0]].caption if bare else None
         example = CaptionedPicture(f"query-{digest[:16]}", picture, prompt if fallback is None else fallback)
         seen = self.model.encode([example])
         return Query(example.id, digest, prompt, seen.latents, seen.conditioning, picture, fallback, seen.mirrored)

@@ -77,6 +77,7 @@ def measure_null(
     if isinstance(method, Steady):
         told = lambda stage, done, total: on_progress(done, total)  # noqa: E731
         return measure_size_null(attributor, method, nulls, told, verdicts, sketch=False)
+    unprompted &= attributor.model.reads_prompts
     index, chosen = attributor.index, tuple(nulls.ids)
     settings, kept = attributor.comparable_settings(method), index.null_changes
     same = isinstance(kept, NullChanges) and attributor.is_comparable(kept.settings, method) and kept.queries == chosen

@@ -76,6 +76,7 @@ def about_of(model: PictureModel, read: TrainingFolder, index: Index) -> About:
         notes=read.notes,
         skipped=read.skipped,
         picture_size=model.picture_size,
+        family=model.family,
         adapter=adapter.name if adapter else None,
         belongs=tuple(_belonging(model, read, index)),
     )

@@ -19,6 +19,7 @@ from .options import (
     KeyChoices,
     Lora,
     Model,
+    PictureSize,
     RayAddress,
     RayWorkers,
     SweepExecutor,
@@ -45,6 +46,7 @@ def index_build(
     strict: Annotated[bool, typer.Option("--strict", help="refuse a folder with pictures that cannot be read")] = False,
     model: Model = None,
     lora: Lora = None,
+    picture_size: PictureSize = None,
     device: TorchDevice = None,
     dtype: Dtype = None,
     executor: SweepExecutor = None,
@@ -71,14 +73,12 @@ def index_build(
     from ..models.registry import load_model
 
     by, read = method_for(method), read_folder(folder, key or [], strict)
-    source = read.catalog
     where = {"executor": executor, "ray_address": ray_address, "ray_workers": ray_workers}
-    settings = load_settings(model=model, lora=lora, device=device, dtype=dtype, **where)
-    sweeps = load_executor(settings)
+    settings = load_settings(model=model, lora=lora, device=device, dtype=dtype, picture_size=picture_size, **where)
     spec = settings.model_spec(tunable, fit=fit.value if fit else None, flip=_flip(flip, settings))
     if need := need_of(spec):
         typer.echo(f"{need}.", err=True)
-    loaded = load_model(spec)
+    sweeps, source, loaded = load_executor(settings), read.catalog, load_model(spec)
     tell_cut_captions(loaded, source)
     plan = plan_for(by, draws, seed=seed, embedder=embedder, kronecker=kronecker)
     asked = Asked(null, null_pictures)
@@ -141,7 +141,9 @@ def read_folder(folder: Path, key: list[str], strict: bool) -> TrainingFolder:
 
 def tell_cut_captions(model: PictureModel, source: Catalog) -> None:
     """How many captions are read in part only; on stderr."""
-    if cut := sum(bool(model.unread_text(image.caption)) for image in source.images):
+    if not model.reads_prompts:
+        typer.echo("This model is unconditional: captions are shown, but not read.", err=True)
+    elif cut := sum(bool(model.unread_text(image.caption)) for image in source.images):
         told = f"{cut:,} of {len(source.images):,} captions are longer than the model reads; their ends are left out."
         typer.echo(told, err=True)
 

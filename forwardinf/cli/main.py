@@ -38,6 +38,7 @@ from .options import (
     LossBudget,
     MethodSettings,
     Model,
+    PictureSize,
     RayAddress,
     RayWorkers,
     Score,
@@ -98,6 +99,7 @@ def generate(
     guidance: float = 5.0,
     model: Model = None,
     lora: Lora = None,
+    picture_size: PictureSize = None,
     device: TorchDevice = None,
 ) -> None:
     """Generate a picture with the model."""
@@ -109,7 +111,8 @@ def generate(
     if out.suffix.lower() not in (".png", ".webp", ".jpg", ".jpeg"):
         raise InvalidRequest(f"“{out.name}” does not end in .png, .webp or .jpg, so its format is unknown.")
     require_folder_of(out)
-    loaded = load_model(load_settings(model=model, lora=lora, device=device).model_spec())
+    settings = load_settings(model=model, lora=lora, picture_size=picture_size, device=device)
+    loaded = load_model(settings.model_spec())
     for note in reading_notes(loaded, prompt):
         typer.echo(visible(note), err=True)
     loaded.generate(request).save(out)

@@ -28,12 +28,21 @@ STUDIES = ASSETS / "studies"
 Work = Annotated[Path, typer.Option(help="folder of checkpoints, loss logs and sample sheets")]
 Model = Annotated[
     str | None,
-    typer.Option("--model", help="Stable Diffusion or SDXL checkpoint: folder, Hub id, or a single .safetensors file"),
+    typer.Option(
+        "--model",
+        help="checkpoint in diffusers' format: folder, or Hub id; or a single .safetensors file of SD or SDXL",
+    ),
 ]
 Lora = Annotated[
     str | None,
     typer.Option(
         "--lora", metavar="FILE[:WEIGHT]", help="LoRA, DoRA, LoHa or LoKr on the model: .safetensors, or PEFT's folder"
+    ),
+]
+PictureSize = Annotated[
+    int | None,
+    typer.Option(
+        "--picture-size", help="side of the pictures that the model was trained on, in pixels; default: as it says"
     ),
 ]
 SweepExecutor = Annotated[

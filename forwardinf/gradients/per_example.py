@@ -32,14 +32,15 @@ Result = TypeVar("Result")
 
 
 def weight_gradients(model: AttributableModel, value: Tensor) -> dict[str, Tensor]:
-    """The gradient of a scalar by tunable weight, of each weight's shape.
+    """The gradient of a scalar by tunable weight, of each weight's shape; 0 for weights that it does not depend on.
 
     Of a model in float16 by way of a scaled loss: what flows back through float16 would underflow else (Micikevicius et
     al. 2018, arXiv 1710.03740, section 3.2).
     """
     tunable = model.tunable_parameters()
     half = model.spec.dtype == "float16"
-    parts = torch.autograd.grad(value * LOSS_SCALE if half else value, list(tunable.values()))
+    scaled = value * LOSS_SCALE if half else value
+    parts = torch.autograd.grad(scaled, list(tunable.values()), materialize_grads=True)
     return {name: part / LOSS_SCALE if half else part for name, part in zip(tunable, parts, strict=True)}
 
 

@@ -28,6 +28,7 @@ class About:
     picture_size: int  # side of the pictures as the model saw them, in pixels
     adapter: str | None  # name and weight of the LoRA; None for a model without one
     belongs: tuple[Comparison, ...]  # what the LoRA and the model's errors say of the training set
+    family: str | None = None  # of the model, as people call it; None where the index was built before that was kept
     built_at: str = ""  # UTC, as ISO 8601 writes it
 
 

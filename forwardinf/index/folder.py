@@ -139,6 +139,7 @@ LABELS = {
     "fit": "way pictures are made the model's shape (--fit)",
     "flip": "weighing of mirrored pictures (--flip)",
     "shards": "sizes of shards",
+    "picture_size": "side of pictures (--picture-size)",
     "fisher_among": "number of images that the Fisher was sampled from",
 }
 

@@ -18,7 +18,7 @@ from ..types import ModelSpec
 SCHEMA = 6
 INFO, ABOUT = "index.json", "about.json"
 # Fields that were added, which are not written where they are as before they were there.
-ADDED = ("dtype", "antithetic", "method", "skipped", "fit", "flip", "shards", "fisher_among")
+ADDED = ("dtype", "antithetic", "method", "skipped", "fit", "flip", "shards", "fisher_among", "picture_size")
 REMEDY = "Run `index build` again into this folder, which makes anew only what is damaged."
 
 
@@ -48,6 +48,7 @@ class IndexInfo:
     flip: bool = False  # whether losses are means of a picture and its mirrored one
     shards: tuple[int, ...] = ()  # examples of each shard, where they are not as `shard_size` says
     fisher_among: int = 0  # examples, the first, that the Fisher was sampled from; 0 for all, as nothing was added
+    picture_size: int | None = None  # that the model was told; None: as its checkpoint says
 
     @property
     def plan(self) -> DrawPlan:
@@ -66,7 +67,8 @@ class IndexInfo:
 
     def applied_to(self, spec: ModelSpec) -> ModelSpec:
         """The model as pictures were prepared for it."""
-        return replace(spec, fit=self.fit, flip=self.flip)
+        size = spec.picture_size or self.picture_size
+        return replace(spec, fit=self.fit, flip=self.flip, picture_size=size)
 
     @property
     def digest(self) -> str:

@@ -50,6 +50,7 @@ def planned(model: PictureModel, source: Catalog, plan: BuildPlan, embedder: Emb
         fit=model.spec.fit or IndexInfo.fit,
         flip=model.spec.flip,
         shards=shards,
+        picture_size=model.spec.picture_size,
     )
 
 

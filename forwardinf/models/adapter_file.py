@@ -23,6 +23,8 @@ from .weights_file import unreadable
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .adapter_layouts import Conversion
+
 _LOHA = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2")
 _LOKR = ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2")
 _BEFORE = (".lora", ".lora_linear_layer", "_lora")  # of diffusers' earlier keys, before .down and .up
@@ -102,8 +104,8 @@ def is_adapter(keys: Iterable[str]) -> bool:
     return any(_split(key) for key in keys)
 
 
-def read_adapter(path: str) -> AdapterFile:
-    """An adapter from a .safetensors file, or from a folder that PEFT wrote.
+def read_adapter(path: str, convert: Conversion | None = None) -> AdapterFile:
+    """An adapter from a .safetensors file, or from a folder that PEFT wrote; `convert` renames its tensors.
 
     Raises MissingAsset, DamagedAsset, and UnsupportedModel for a pickle and for keys that are no adapter's.
     """
@@ -117,7 +119,7 @@ def read_adapter(path: str) -> AdapterFile:
         raise unreadable(file.name, content) from error
     digest = hashlib.sha256(content)
     configs = _configs(file, tensors, metadata, digest)
-    layers = _layers(file.name, tensors)
+    layers = _layers(file.name, convert(file.name, tensors) if convert else tensors)
     return AdapterFile(file.name, digest.hexdigest(), layers, metadata, configs)
 
 

@@ -15,11 +15,14 @@ from torch import nn
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
-UNET, TEXT, TEXT_2 = "unet", "text_encoder", "text_encoder_2"
+UNET, TEXT, TEXT_2, TEXT_3 = "unet", "text_encoder", "text_encoder_2", "text_encoder_3"
+DENOISER = ""  # the network that denoises, whatever a pipeline calls it
 # Whose layer a name means by how it begins; the first that fits counts.
 _BEGINNINGS = {
-    "lora_unet_": UNET, "lora_te1_": TEXT, "lora_te2_": TEXT_2, "lora_te_": TEXT, "unet.": UNET,
-    "text_encoder_2.": TEXT_2, "text_encoder.": TEXT, "model.diffusion_model.": UNET, "diffusion_model.": UNET,
+    "lora_unet_": DENOISER, "lora_transformer_": DENOISER, "lora_te1_": TEXT, "lora_te2_": TEXT_2,
+    "lora_te3_": TEXT_3, "lora_te_": TEXT, "unet.": DENOISER, "transformer.": DENOISER,
+    "text_encoder_3.": TEXT_3, "text_encoder_2.": TEXT_2, "text_encoder.": TEXT,
+    "model.diffusion_model.": DENOISER, "diffusion_model.": DENOISER,
     "text_encoders.clip_l.transformer.": TEXT, "text_encoders.clip_g.transformer.": TEXT_2,
     "clip_l.transformer.": TEXT, "clip_g.transformer.": TEXT_2,
 }  # fmt: skip
@@ -31,15 +34,16 @@ _RESNET = {
 class Places:
     """The layers of a model's networks that an adapter can change, by every name in use."""
 
-    def __init__(self, networks: Mapping[str, nn.Module]) -> None:
-        """`networks` are the UNet and the text encoders, by the names of a pipeline's components."""
+    def __init__(self, networks: Mapping[str, nn.Module], denoiser: str = UNET) -> None:
+        """`networks` are the one that denoises and the text encoders, by the names of a pipeline's components."""
+        self._denoiser = denoiser
         self._by_name = {component: dict(_names(component, network)) for component, network in networks.items()}
 
     def find(self, key: str) -> tuple[str, str] | None:
         """The component and the path of the layer in it that an adapter's name means; None where there is none."""
         name = key.removeprefix("base_model.model.")
         beginning = next((b for b in _BEGINNINGS if name.startswith(b)), "")
-        components = [_BEGINNINGS[beginning]] if beginning else list(self._by_name)
+        components = [_BEGINNINGS[beginning] or self._denoiser] if beginning else list(self._by_name)
         flat = _flat(_without_processor(name.removeprefix(beginning)))
         for component in components:
             if (layer := self._by_name.get(component, {}).get(flat)) is not None:
@@ -50,10 +54,11 @@ class Places:
 def _names(component: str, network: nn.Module) -> Iterator[tuple[str, str]]:
     """Every flattened name of each layer that is a matrix or a convolution, and its path."""
     original = _original_names(network) if component == UNET else {}
+    is_text = component.startswith(TEXT)
     for path, layer in network.named_modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             yield _flat(path), path
-            if component != UNET:
+            if is_text:
                 yield _flat(f"text_model.{path}"), path
                 yield _flat(path.removeprefix("text_model.")), path
             elif name := _original_name(path, original):

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from peft.tuners.tuners_utils import BaseTunerLayer
     from torch import Tensor
 
+    from .adapter_layouts import Conversion
+
+
+_NAMES = {UNET: "UNet", "transformer": "transformer"}
+
 
 @dataclass(frozen=True)
 class PlacedAdapter:
@@ -30,17 +35,23 @@ class PlacedAdapter:
     places: Mapping[str, Mapping[str, Layer]]  # layers by path, by component
 
     @classmethod
-    def read(cls, adapter: Adapter, networks: Mapping[str, nn.Module]) -> PlacedAdapter:
-        """Raises what `read_adapter` raises, and UnsupportedModel naming the layers that fit no place."""
-        file, found = read_adapter(adapter.file), Places(networks)
-        places: dict[str, dict[str, Layer]] = {}
-        unplaced = []
-        for layer in file.layers:
-            place = found.find(layer.key)
-            if place is None or place[1] in places.get(place[0], {}):
-                unplaced.append(layer.key)
-            else:
-                places.setdefault(place[0], {})[place[1]] = layer
+    def read(
+        cls,
+        adapter: Adapter,
+        networks: Mapping[str, nn.Module],
+        denoiser: str = UNET,
+        convert: Conversion | None = None,
+    ) -> PlacedAdapter:
+        """An adapter on the network named `denoiser` and on the text encoders.
+
+        Where some keys fit no place as they are, `convert` is tried. Raises what `read_adapter` raises, and
+        UnsupportedModel naming the layers that fit no place.
+        """
+        file, found = read_adapter(adapter.file), Places(networks, denoiser)
+        places, unplaced = _placed(file, found)
+        if unplaced and convert is not None:
+            file = read_adapter(adapter.file, convert)
+            places, unplaced = _placed(file, found)
         if unplaced:
             raise UnsupportedModel(
                 f"Of the {len(file.layers):,} layers that “{file.name}” changes, this model does not have "
@@ -49,10 +60,10 @@ class PlacedAdapter:
         for component, layers in places.items():
             for path, layer in layers.items():
                 _require_fitting(file, layer, networks[component].get_parameter(f"{path}.weight"))
-        if UNET not in places:
+        if denoiser not in places:
             raise UnsupportedModel(
-                f"“{file.name}” changes the text encoder alone, so there is nothing of the UNet that a query could "
-                "move. Try one that was trained with the UNet."
+                f"“{file.name}” changes the text encoder alone, so there is nothing of the {_NAMES[denoiser]} that a "
+                f"query could move. Try one that was trained with the {_NAMES[denoiser]}."
             )
         if adapter.weight != 1 and any(layer.kind == "dora" for layer in file.layers):
             raise UnsupportedModel(f"“{file.name}” is a DoRA, for which programs differ in what a weight means. Use 1.")
@@ -80,6 +91,19 @@ class PlacedAdapter:
                 attached.append(tuner)
             networks[component].eval().requires_grad_(False)
         return AttachedAdapter(attached)
+
+
+def _placed(file: AdapterFile, found: Places) -> tuple[dict[str, dict[str, Layer]], list[str]]:
+    """Layers by path, by component, and the names of those that fit no place or one that is taken."""
+    places: dict[str, dict[str, Layer]] = {}
+    unplaced = []
+    for layer in file.layers:
+        place = found.find(layer.key)
+        if place is None or place[1] in places.get(place[0], {}):
+            unplaced.append(layer.key)
+        else:
+            places.setdefault(place[0], {})[place[1]] = layer
+    return places, unplaced
 
 
 class AttachedAdapter:

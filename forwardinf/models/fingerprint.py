@@ -65,9 +65,17 @@ def configuration_of(network: Network) -> dict[str, Any]:
     else:
         parameters = inspect.signature(type(network)).parameters
         told, usual = dict(config), {name: parameter.default for name, parameter in parameters.items()}
+    return {"class": type(network).__name__, **_plain(_unusual(told, usual))}
+
+
+def _unusual(told: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """Of settings, also of those within them, the ones that are not as usual."""
     chosen = {name: value for name, value in told.items() if name not in COSMETIC and not name.startswith("_")}
     unusual = {name: value for name, value in chosen.items() if _plain(value) != _plain(usual.get(name))}
-    return {"class": type(network).__name__, **_plain(unusual)}
+    return {
+        name: _unusual(value, usual[name]) if isinstance(value, dict) and isinstance(usual.get(name), dict) else value
+        for name, value in unusual.items()
+    }
 
 
 def contents_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

@@ -110,6 +110,8 @@ class PictureEncoder(Protocol):
 class PromptEncoder(Protocol):
     """Reads prompts; any thread may call it."""
 
+    reads_prompts: bool  # False for an unconditional model, which takes any prompt for none
+
     def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
         """Prompts to the conditioning that a LatentBatch carries."""
 
@@ -126,6 +128,8 @@ class PictureGenerator(Protocol):
 
 class PictureModel(PredictingModel, LocatingModel, PictureEncoder, PromptEncoder, PictureGenerator, Protocol):
     """A text-to-image model with all of these abilities; `encode` takes CaptionedPictures."""
+
+    family: str  # as people call it
 
 
 def adapted(model: AttributableModel) -> AdaptedModel | None:

@@ -21,6 +21,8 @@ PIPELINES = ("StableDiffusionPipeline",)
 class StableDiffusion(LatentDiffusion):
     """The UNet reads the text encoder's last hidden states (Rombach et al. 2022, arXiv 2112.10752)."""
 
+    family = "Stable Diffusion 1.x or 2.x"
+
     def __init__(self, pipeline: StableDiffusionPipeline, spec: ModelSpec) -> None:
         self.text_encoder = pipeline.text_encoder
         super().__init__(pipeline, spec, {"text_encoder": "tokenizer"})

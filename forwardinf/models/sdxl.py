@@ -13,6 +13,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from .checkpoint import load_pipeline
+from .placing import in_float32
 from .unet_latents import LatentDiffusion
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ PIPELINES = ("StableDiffusionXLPipeline",)
 class StableDiffusionXL(LatentDiffusion):
     """The UNet reads both encoders' second-to-last hidden states, and the second one's pooled text embedding."""
 
+    family = "Stable Diffusion XL"
     addition = "text_time"
     latent_statistics = True
 
@@ -38,14 +40,10 @@ class StableDiffusionXL(LatentDiffusion):
     @torch.no_grad()
     def encode_image(self, pictures: Sequence[Image.Image]) -> Tensor:
         """As in every family, but in float32 where the autoencoder's configuration says that float16 overflows."""
-        dtype = self.vae.dtype
-        if dtype == torch.float32 or not self.vae.config.force_upcast:
+        if not self.vae.config.force_upcast:
             return super().encode_image(pictures)
-        try:
-            self.vae.float()
+        with in_float32(self.vae):
             return super().encode_image(pictures)
-        finally:
-            self.vae.to(dtype)
 
     def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
         """Token ids of both tokenizers, `[b 2 t]`, padded and cut to the text encoders' length."""

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 PATTERNS = {
-    "cross-attention k,v": r"\.attn2\.to_[kv]\.weight$",
-    "attention": r"\.attn[12]\.",
+    # By which text reaches a picture: a UNet's cross-attention; of transformers that read both as one sequence the
+    # text's own keys and values, or where text and picture share theirs, those.
+    "cross-attention k,v": r"attentions\..*\.attn2\.to_[kv]\.weight$|\.add_[kv]_proj\.weight$"
+    r"|^(layers|context_refiner)\..*\.attention\.to_[kv]\.weight$",
+    "attention": r"\.attn[12]?\.|\.attention\.|\.attentions\.\d+\.(to_|group_norm)",
     "adapter": r"\.(lora|hada|lokr)_",
     "all": r"",
 }
@@ -37,7 +40,7 @@ class TunableWeights:
         `pattern` is a key of PATTERNS or a regular expression; raises InvalidRequest where nothing matches it.
         """
         network.requires_grad_(False)
-        names = _matching(dict(network.named_parameters()), pattern).keys()
+        names = _matching(dict(_of_layers(network)), pattern).keys()
         holders = {name.rpartition(".")[0] for name in names} if dtype != torch.float32 else set()
         whole = {holder: _weights_of(network.get_submodule(holder)) for holder in holders}
         network.to(dtype)
@@ -62,6 +65,14 @@ class TunableWeights:
             with torch.no_grad():
                 for name, weights in kept.items():
                     self.by_name[name].copy_(weights)
+
+
+def _of_layers(network: Module) -> Iterator[tuple[str, Tensor]]:
+    """The weights of a network's layers; not what a module of modules has beside them, such as tokens that fill up."""
+    modules = dict(network.named_modules())
+    for name, weights in network.named_parameters():
+        if not any(True for _ in modules[name.rpartition(".")[0]].children()):
+            yield name, weights
 
 
 def _weights_of(module: Module) -> dict[str, Tensor]:

@@ -9,11 +9,14 @@ from ..examples.provenance.prompts import as_written
 if TYPE_CHECKING:
     from ..models.protocol import PromptEncoder
 
+NONE_READ = "This model is unconditional: it reads no prompt."
 UNREAD = "The prompt is longer than the model reads. This end of it was ignored: “{end}”."
 
 
 def reading_notes(model: PromptEncoder, prompt: str) -> tuple[str, ...]:
     """In sentences, what of a prompt is not read or not as it was meant; none where all of it is."""
+    if not model.reads_prompts:
+        return (NONE_READ,) if prompt.strip() else ()
     unread, vain = model.unread_text(prompt), as_written(prompt)
     return (*([UNREAD.format(end=_ending(unread))] if unread else ()), *([f"{vain}."] if vain else ()))
 

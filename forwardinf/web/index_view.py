@@ -30,6 +30,7 @@ def _model_facts(index: Index, about: About | None) -> list[Fact]:
     base, _, adapter = info.model.partition(" + ")
     return [
         ("Model", base, False),
+        *([("Family", about.family, False)] if about and about.family else []),
         ("LoRA", (about.adapter if about else adapter) or "none", False),
         ("Fingerprint of the weights", info.fingerprint, True),
         *([("Resolution", f"{about.picture_size} × {about.picture_size} pixels", False)] if about else []),
