@@ -104,6 +104,8 @@ def test_any_first_few_pairs_lie_evenly_in_the_schedule():
 def test_an_odd_number_of_antithetic_draws_is_refused():
     with pytest.raises(InvalidRequest, match="even number"):
         DrawPlan(0, 5, antithetic=True)
+    with pytest.raises(InvalidRequest, match="even number"):
+        plan_for(METHOD, 5)
 
 
 def test_a_part_of_an_antithetic_plan_has_the_draws_of_the_whole():

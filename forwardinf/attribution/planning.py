@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..draws import DrawPlan
 from ..errors import InvalidRequest
 from ..index.build import BuildPlan
 from ..methods.forward_inf import ForwardInf
@@ -12,9 +13,14 @@ from ..methods.registry import method_class, method_names
 
 
 def plan_for(method: AttributionMethod, draws: int | None = None, **fields: Any) -> BuildPlan:  # noqa: ANN401
-    """How an index for `method` is built, with other `fields` of a BuildPlan; by default at the method's draws."""
+    """How an index for `method` is built, with other `fields` of a BuildPlan; by default at the method's draws.
+
+    Raises InvalidRequest for draws that it cannot have.
+    """
     name = method.method_name() if method.against_null else BuildPlan.method
-    return BuildPlan(draws=draws or method.index_draws, antithetic=method.antithetic, method=name, **fields)
+    plan = BuildPlan(draws=draws or method.index_draws, antithetic=method.antithetic, method=name, **fields)
+    DrawPlan(plan.seed, plan.draws, antithetic=plan.antithetic)  # refuses them before anything is written
+    return plan
 
 
 def method_for(name: str) -> ForwardInf:
