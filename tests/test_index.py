@@ -23,6 +23,7 @@ from forwardinf.errors import (
     InvalidRequest,
     MissingAsset,
     NonFinite,
+    StopRequested,
     UnreadablePicture,
 )
 from forwardinf.examples import catalog as catalogs
@@ -35,7 +36,8 @@ from forwardinf.index.info import INFO
 from forwardinf.index.shards import shard_name
 from forwardinf.index.store import Index
 from forwardinf.models.sd import StableDiffusion
-from forwardinf.types import ModelSpec
+from forwardinf.sweep import tasks
+from forwardinf.types import Draws, LatentBatch, ModelSpec
 
 COUNT = 6
 PLAN = BuildPlan(draws=2, fisher_images=3, fisher_draws=1, shard_size=4)
@@ -484,3 +486,30 @@ def test_captions_of_many_kilobytes_are_indexed_as_far_as_the_model_reads(model:
     index = build_index(model, training_images(pictures), tmp_path / "index", PLAN)
     assert [len(image.caption) for image in index.catalog.images] == [10500, 3000]
     assert Attributor(model, index).query(Image.new("RGB", (16, 16))).fallback_caption in {r["text"] for r in rows}
+
+
+def test_a_build_that_was_cut_off_within_a_shard_measures_nothing_twice(
+    folder: Path, model: StableDiffusion, whole: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    measured, real = list[str](), StableDiffusion.loss_and_size
+    monkeypatch.setattr(tasks, "CPU_POSITIONS", 128)  # an image at a time
+
+    def stopping(self: StableDiffusion, batch: LatentBatch, draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
+        if len(measured) == 2:
+            raise StopRequested("enough")
+        measured.extend(batch.example_ids)
+        return real(self, batch, draws)
+
+    def counting(self: StableDiffusion, batch: LatentBatch, draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
+        measured.extend(batch.example_ids * (draws.u.shape[1] > 1))  # those of the Fisher are one by one
+        return real(self, batch, draws)
+
+    monkeypatch.setattr(StableDiffusion, "loss_and_size", stopping)
+    with pytest.raises(StopRequested):
+        build_index(model, training_images(folder), tmp_path / "index", PLAN)
+    assert len(measured) == 2
+    monkeypatch.setattr(StableDiffusion, "loss_and_size", counting)
+    index = build_index(model, training_images(folder), tmp_path / "index", PLAN)
+    assert sorted(measured) == [image.id for image in index.catalog.images]
+    torch.testing.assert_close(index.base_losses, whole.base_losses)
+    assert not (index.folder / "building").exists()

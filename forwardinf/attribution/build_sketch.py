@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import torch
 
+from ..files.identity import digest_of
 from ..gradients.whitening import Whitening
 from ..index.folder import writing_alone
 from ..index.sketch_file import INFO, SKETCHES, Sketches, SketchInfo, write_sketches
@@ -14,6 +17,7 @@ from ..index.store import Index
 from ..methods.forward_inf import ForwardInf
 from ..models.protocol import AttributableModel
 from ..sweep.executors.threads import measured_by_batch
+from ..sweep.journal import JobJournal
 from ..types import LatentBatch
 from .attributor import DEFAULT_METHOD
 from .training_set import batches_of
@@ -21,6 +25,7 @@ from .training_set import batches_of
 if TYPE_CHECKING:
     from torch import Tensor
 
+MAKING = "sketch.partial"  # folder of an index, for those that are made so far
 BATCH = 16  # images between two reports of progress; each has a backward of its own
 
 
@@ -45,8 +50,12 @@ def build_sketch(
         return index
     whitening, part = Whitening(index.fisher(), info.damping, info.dimensions, info.seed), plan.part(draws)
 
+    journal = JobJournal(index.folder / MAKING / digest_of([index.measured_fingerprint, asdict(info)], 16))
+
     def measure(batch: LatentBatch) -> Tensor:
         return whitening.of_sizes(model, batch, part.draws(batch.example_ids, batch.latents.shape[1:]))
+
+    remembered = journal.remembering(measure)
 
     def parts() -> Iterator[Tensor]:
         done = 0
@@ -55,7 +64,7 @@ def build_sketch(
             starts = range(0, done, index.info.shard_size)
             yield from (torch.from_numpy(known.kept.reconstruct_n(n, min(starts.step, done - n))) for n in starts)
         rest = index if not done else index.part(image.id for image in index.catalog.images[done:])
-        for batch, sketches in measured_by_batch(model, batches_of(rest), len(draws), measure, BATCH * len(draws)):
+        for batch, sketches in measured_by_batch(model, batches_of(rest), len(draws), remembered, BATCH * len(draws)):
             done += len(batch.example_ids)
             on_progress(done, index.info.examples)
             yield sketches
@@ -63,4 +72,5 @@ def build_sketch(
     with writing_alone(index.folder):
         index = index.without_files(INFO, SKETCHES)  # whole at every moment
         write_sketches(index.folder, info, parts())
+        shutil.rmtree(journal.folder.parent, ignore_errors=True)
         return index.with_files(INFO, SKETCHES)

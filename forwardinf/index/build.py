@@ -7,6 +7,7 @@ it was cut off, and makes anew what is damaged, and only that.
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -50,6 +51,7 @@ IMAGES, FISHER_STAGE, KRONECKER_STAGE = "images", "Fisher", "Kronecker factors"
 UNADAPTED_STAGE = "images without the adapter"
 # Of the pictures that are encoded at once: 64 of 64 × 64 on a CPU; elsewhere 8 of 512 × 512, some 5 GB in float32.
 CPU_PIXELS, GPU_PIXELS = 2**18, 2**21
+TASKS = "tasks"  # below BUILDING: what was measured of the shard that is being made, a batch in a file
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ class Build:
         write_pack(self.folder.folder, number, thumbnails)
         write_shard(self.folder.folder, number, self._measured(batch, start))
         self.folder.add(embeddings_name(number), shard_name(number), pack_name(number))
+        shutil.rmtree(self.folder.folder / BUILDING / TASKS, ignore_errors=True)  # the shard has it all
 
     def write_neighbours(self) -> None:
         import numpy as np
@@ -215,6 +218,7 @@ class Build:
         import torch
 
         from ..sweep.executors.threads import measured_by_batch
+        from ..sweep.journal import JobJournal
         from ..sweep.losses import losses_and_sizes
 
         ids = batch.example_ids
@@ -227,7 +231,8 @@ class Build:
             return torch.stack(losses_and_sizes(self.model, part, draws), dim=1)  # [b 2 d]
 
         found, measured = [], 0
-        for part, values in measured_by_batch(self.model, [batch], self.info.plan.count, measure):
+        remembered = JobJournal(self.folder.folder / BUILDING / TASKS).remembering(measure)
+        for part, values in measured_by_batch(self.model, [batch], self.info.plan.count, remembered):
             self._report(start, len(ids), measured)
             measured += len(part.example_ids)
             found.append(values)
