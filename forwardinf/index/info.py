@@ -91,7 +91,8 @@ class IndexInfo:
                     f"“{name}” has schema {fields['schema']}; this version reads {SCHEMA}. Build it again, in a new "
                     "folder."
                 )
-            if unknown := fields.keys() - {one.name for one in dataclass_fields(cls)}:
+            unknown = fields.keys() - {one.name for one in dataclass_fields(cls)}
+            if unknown and fields.get("version") != __version__:  # of this version it is damaged
                 raise IndexMismatch(
                     f"“{name}” was built by version {fields.get('version')}, which knows of {min(unknown)}; this is "
                     f"{__version__}. Use that version, or build it again, in a new folder."
