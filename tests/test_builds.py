@@ -93,7 +93,7 @@ def until(holds: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-def test_a_build_goes_on_after_its_process_and_its_server_were_killed_and_after_it_was_stopped(
+def test_a_build_goes_on_after_its_process_was_killed_it_was_stopped_and_its_server_ended(
     tmp_path: Path, tiny_checkpoint: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))

@@ -10,7 +10,8 @@ let watching = false;
 const state = new URL('../build/state', import.meta.url);
 
 const show = (now) => {
-  if (builds.innerHTML !== now.html) builds.innerHTML = now.html;
+  // Not while a button is held down, as a press on what is replaced meanwhile would be lost.
+  if (!builds.matches(':active')) builds.innerHTML = now.html;
   if (finished !== null && now.finished > finished) location.reload(); // so that the header has the new index
   finished = now.finished;
 };
