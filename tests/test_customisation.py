@@ -127,6 +127,7 @@ def test_fine_tuning_teaches_the_exemplars_more_than_others_and_each_seed_differ
     kept = customise(SHIPPED, recipe, own, companions, seed=1)
     assert all(tensor.dtype == torch.float16 and 8 in tensor.shape for tensor in kept.values())
     taught = load_customised(SHIPPED, kept, TUNABLE)
+    assert taught.fit.rule == "pad"  # as it was taught, and as the index's key says by saying nothing
     falls = []
     for images, rows in ((own, cases.exemplars(cases.plan.cases[1])), (companions, others)):
         captions = shipped.encode_prompt([row.caption for row in rows.images])

@@ -80,7 +80,7 @@ def load_customised(shipped: Path, kept: Weights, tunable: str, device: str = "c
     for name, weights in pipeline.unet.named_parameters():
         if name + UP in kept:
             weights.copy_(weights.double() + kept[name + UP].double() @ kept[name + DOWN].double())
-    return StableDiffusion(pipeline, ModelSpec("customised", device=device, tunable=tunable))
+    return StableDiffusion(pipeline, ModelSpec("customised", device=device, tunable=tunable, fit="pad"))
 
 
 def _factors(name: str, delta: torch.Tensor, rank: int) -> Weights:

@@ -164,7 +164,7 @@ from forwardinf.types import ModelSpec
 from forwardinf.web.build import build
 from forwardinf.web.served import Served
 from forwardinf.web.worker import Worker
-model, artwork = load_model(ModelSpec(sys.argv[1])), Catalog.load(Path(sys.argv[2]))
+model, artwork = load_model(ModelSpec(sys.argv[1], fit="pad")), Catalog.load(Path(sys.argv[2]))
 few = Catalog(artwork.folder, artwork.of_split("train").images[:32])
 with tempfile.TemporaryDirectory() as folder:
     index = build_index(model, few, Path(folder) / "index", BuildPlan(fisher_images=4))

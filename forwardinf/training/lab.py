@@ -97,7 +97,7 @@ def load_lab(
     unet = recipe.new_unet()
     unet.load_state_dict(weights)
     pipeline.register_modules(unet=unet)
-    return StableDiffusion(pipeline, ModelSpec("lab", device=device, tunable=tunable))
+    return StableDiffusion(pipeline, ModelSpec("lab", device=device, tunable=tunable, fit="pad"))
 
 
 def _trained(

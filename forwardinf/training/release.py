@@ -44,7 +44,7 @@ def _describe(work: Path, artwork: Path, out: Path) -> None:
     trained = StableDiffusionPipeline.from_pretrained(work / "pipeline", safety_checker=None, dtype=torch.float16)
     trained.save_pretrained(out, safe_serialization=True)
     forget_origin(out)
-    spec = ModelSpec(str(out))
+    spec = ModelSpec(str(out), fit="pad")
     catalog = Catalog.load(artwork)
     model = load(spec)
     contact_sheet(model, sheet_prompts(catalog)).save(out / "contact_sheet.png", optimize=True)
