@@ -1,4 +1,4 @@
-"""Forward-INF at more draws: steadier between noise seeds and more accurate, on an index that costs a quarter.
+"""Forward-INF at more draws, to be steadier between noise seeds, on an index that costs a quarter to build.
 
 It differs from `forward_inf` in:
 
