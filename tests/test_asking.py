@@ -162,6 +162,20 @@ def test_a_question_is_left_wherever_stop_is_pressed(served: Served, effort: Eff
         assert stop.looked <= count + 1 + torch.get_num_threads()
 
 
+def test_one_that_is_stopped_when_all_is_paid_but_no_stage_is_whole_keeps_nothing(served: Served):
+    effort = Effort(first=2, at_once=2, at_most=4, sample=2)
+    whole = replace(question(png("blue")), effort=effort)
+    *_, kept = served.worker.steps(asking.answered(served, whole))
+    assert isinstance(kept, Result)
+    ends = []
+    for count in range(1, 12):  # which of these looks falls between the first progress and the first stage may change
+        stopped = replace(question(png("blue")), effort=effort, stop=Pressed(count))
+        *_, last = served.worker.steps(asking.answered(served, stopped))
+        ends.append(last)
+    assert any(isinstance(last, Stopped) for last in ends)
+    assert all(last.record.results for last in ends if isinstance(last, Result))
+
+
 async def _watched(page: Page, run_id: str | None) -> list[dict]:
     """All that a page is told of a run."""
     return [updates async for updates in watcher(page)(ADA, SimpleNamespace(id=run_id))]
@@ -367,7 +381,7 @@ def test_a_page_whose_model_cannot_be_loaded_says_so(served: Served, page: Page)
 def test_a_question_of_another_index_is_not_answered_by_this_one(served: Served):
     run = put(served, "red")
     run.record = run.record.model_copy(update={"asked": run.record.asked.model_copy(update={"index": "0" * 64})})
-    with pytest.raises(IndexMismatch, match="another index"):
+    with pytest.raises(IndexMismatch, match="an index that is not in use any more"):
         list(runs.answering(served, run, png("red")))
 
 

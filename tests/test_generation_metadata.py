@@ -252,7 +252,7 @@ def test_what_a_typed_prompt_says_in_vain_is_told_by_every_door():
     assert as_written("a (red:1.3) apple <lora:fruit:0.8>").startswith(
         "“<lora:fruit:0.8>” and “(red:1.3)” in the prompt"
     )
-    model: Any = SimpleNamespace(unread_text=lambda prompt: "on a hill")
+    model: Any = SimpleNamespace(reads_prompts=True, unread_text=lambda prompt: "on a hill")
     unread, vain = reading_notes(model, "a (red:1.3) apple on a hill")
     assert unread.endswith("ignored: “on a hill”.")
     assert vain.startswith("“(red:1.3)” in the prompt is read as plain text")

@@ -50,6 +50,7 @@ COUNT = 8
 BY_NAME = [
     ("forward_inf", {}),
     ("forward_inf", {"own_draws": 8}),
+    ("steady", {"own_draws": 8}),
     ("plain", {}),
     ("abu", {}),
     ("forward_inf", {"size_draws": 0}),

@@ -135,7 +135,7 @@ def test_filters_narrow_a_search():
 
 
 def unread(end: str) -> tuple[str, ...]:
-    model: Any = SimpleNamespace(unread_text=lambda prompt: end)
+    model: Any = SimpleNamespace(reads_prompts=True, unread_text=lambda prompt: end)
     return reading_notes(model, "a red apple")
 
 

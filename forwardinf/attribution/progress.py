@@ -53,6 +53,11 @@ class AttributionProgress:
     stages: int = 0  # of the shortlist, or heats, that are whole; scores are of these
     ended: str = ""  # why no further stage is begun
 
+    @property
+    def has_answer(self) -> bool:
+        """Whether its scores are an answer: those of all images, or of some whole stages of a shortlist."""
+        return self.done == self.total if self.shortlist is None else self.stages > 0
+
     @cached_property
     def table(self) -> Table:
         """What was measured, beside the base losses of the same images."""

@@ -95,7 +95,7 @@ class Shortlist:
     def _is_sampled(self, example_ids: Sequence[str], stages: int) -> Tensor:
         """Which of these images stand for others after so many stages, `[b]` of bool."""
         chosen = {*self.likely[: self.effort.at_once * stages], *self.others}
-        return torch.tensor([example_id not in chosen for example_id in example_ids])
+        return torch.tensor([example_id not in chosen for example_id in example_ids], dtype=torch.bool)
 
     def is_decided(self, scores: InfluenceScores, stages: int) -> bool:
         """Whether the last two of so many stages, which are weighed, brought none of the first images."""

@@ -9,7 +9,7 @@ import typer
 
 from ..config import load_settings
 from ..errors import InvalidRequest
-from .options import Dtype, EmbedderFolder, RayAddress, RayWorkers, SweepExecutor, TorchDevice
+from .options import Dtype, EmbedderFolder, PictureSize, RayAddress, RayWorkers, SweepExecutor, TorchDevice
 
 Indexes = Annotated[
     list[Path] | None,
@@ -42,6 +42,7 @@ def serve(
     timestamp_url: Annotated[
         str | None, typer.Option(help="RFC 3161 server that evidence packs are stamped by")
     ] = None,
+    picture_size: PictureSize = None,
     device: TorchDevice = None,
     dtype: Dtype = None,
     executor: SweepExecutor = None,

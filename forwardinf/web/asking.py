@@ -76,7 +76,7 @@ def answered(served: Served, question: Question) -> Generator[Step, None, None]:
     query, now = _query(served, question), None
     if query is not None:
         now = yield from _swept(served, question, query)
-    if query is None or now is None or (now.done < now.total and not now.stages):
+    if query is None or now is None or not now.has_answer:
         done, total = (now.done, now.total) if now else (0, served.index.count)
         yield Stopped(results_view.stopped(done, total, _held_out(served, now)))
         return
