@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export GRADIO_ANALYTICS_ENABLED ?= False
 
-.PHONY: run test check bench bench-anytime bench-families bench-gpu bench-looks bench-large bench-load bench-lora \
+.PHONY: run test check bench bench-anytime bench-families bench-gpu bench-kills bench-looks bench-large bench-load bench-lora \
 	bench-maps bench-memory bench-ray bench-regeneration bench-review
 
 run: .venv/run
@@ -30,6 +30,10 @@ bench-large: .venv/dev
 # A hundred visitors who open pages and search, beside a running attribution.
 bench-load: .venv/dev
 	$(BIN)/python benchmarks/load.py
+
+# Twenty builds killed at random and run again: the same index, and how much of the work is done twice.
+bench-kills: .venv/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/kills.py
 
 # Ray workers beside threads, on every core of this machine.
 bench-ray: .venv/dev
