@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -10,19 +10,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from forwardinf.attribution.in_memory import InMemory
 from forwardinf.draws import DrawPlan
 from forwardinf.errors import InvalidRequest, UnsupportedModel
-from forwardinf.gradients.curvature import diagonal_fisher
-from forwardinf.methods.protocol import AttributionMethod
 from forwardinf.methods.registry import load_method
-from forwardinf.models.protocol import AttributableModel, PredictingModel
+from forwardinf.models.protocol import PredictingModel
 from forwardinf.models.weights import TunableWeights
-from forwardinf.scoring.score import score
-from forwardinf.sweep.executors.threads import ThreadExecutor
-from forwardinf.sweep.job import IndexRef, SweepJob
-from forwardinf.sweep.losses import losses
-from forwardinf.sweep.table import Table
-from forwardinf.types import Draws, InfluenceScores, LatentBatch, ModelSpec, Query
+from forwardinf.types import Draws, LatentBatch, ModelSpec, Query
 
 FEATURES, CLASSES, COUNT = 6, 3, 40
 PLAN = DrawPlan(0, 1, shared=True)
@@ -59,39 +53,7 @@ class LogisticRegression:
         return self._weights.moved(deltas)
 
 
-@dataclass(frozen=True)
-class Rows:
-    """A training set in memory."""
-
-    model: AttributableModel
-    batch: LatentBatch
-    fingerprint: str = "1" * 64
-    plan: DrawPlan = PLAN
-    cache: None = None
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        return self.batch.example_ids
-
-    @property
-    def trained(self) -> frozenset[str]:
-        return frozenset(self.ids)
-
-    @property
-    def mean_latents(self) -> torch.Tensor:
-        return self.batch.latents.mean(dim=0)
-
-    def fisher(self) -> dict[str, torch.Tensor]:
-        return diagonal_fisher(self.model, [self.batch], self.plan)
-
-    def examples(self, example_ids: Iterable[str]) -> LatentBatch:
-        rows = [self.ids.index(example_id) for example_id in example_ids]
-        return LatentBatch(
-            tuple(self.ids[row] for row in rows), self.batch.latents[rows], self.batch.conditioning[rows]
-        )
-
-
-def trained() -> tuple[LogisticRegression, list[Row], Rows]:
+def trained() -> tuple[LogisticRegression, list[Row], InMemory]:
     model = LogisticRegression()
     random = torch.Generator().manual_seed(1)
     features, labels = torch.randn(COUNT, FEATURES, generator=random), torch.arange(COUNT) % CLASSES
@@ -103,21 +65,12 @@ def trained() -> tuple[LogisticRegression, list[Row], Rows]:
         optimiser.zero_grad()
         model.loss(batch, PLAN.draws(batch.example_ids, (FEATURES,))).mean().backward()
         optimiser.step()
-    return model, rows, Rows(model, batch)
+    return model, rows, InMemory.of(model, batch, PLAN)
 
 
 def query_of(model: LogisticRegression, row: Row) -> Query:
     batch = model.encode([row])
     return Query("query", "", "", batch.latents, batch.conditioning)
-
-
-def attributed(model: LogisticRegression, rows: Rows, query: Query, method: AttributionMethod) -> InfluenceScores:
-    state = method.prepare(model, query, rows)
-    executor = ThreadExecutor(model, lambda ids: [rows.batch])
-    jobs = [SweepJob(model.spec, IndexRef("", ""), method, state, one, rows.plan) for one in state.rounds]
-    base = losses(model, rows.batch, rows.plan.draws(rows.ids, (FEATURES,)))
-    table = Table.of(rows.ids, base, torch.zeros_like(base), state.rounds, executor.run(jobs))
-    return score(method.changes(state, table))
 
 
 def test_it_has_no_ability_beside_the_base():
@@ -128,7 +81,7 @@ def test_plain_scores_are_the_change_of_loss_by_one_gradient_step():
     model, examples, rows = trained()
     query = query_of(model, examples[7])
     before = {name: weights.detach().clone() for name, weights in model.tunable_parameters().items()}
-    scores = attributed(model, rows, query, load_method("plain"))
+    scores = rows.attribute(query, load_method("plain"))
     assert all(torch.equal(weights, before[name]) for name, weights in model.tunable_parameters().items())
     state = load_method("plain").prepare(model, query, rows)
     assert state.loss_after / state.loss_before - 1 == pytest.approx(0.1, rel=0.051)
@@ -146,7 +99,7 @@ def test_scores_mirror_what_leaving_an_example_out_does():
     """Spearman with the query's change of loss under the first-order effect of training without each example."""
     model, examples, rows = trained()
     query = query_of(model, Row("unseen", examples[3].features + 0.3, examples[3].label))
-    scores = attributed(model, rows, query, load_method("plain", score="difference"))
+    scores = rows.attribute(query, load_method("plain", score="difference"))
     draws = rows.plan.draws(rows.ids, (FEATURES,))
     gradients = []
     for i in range(COUNT):
@@ -164,7 +117,7 @@ def test_scores_mirror_what_leaving_an_example_out_does():
 @pytest.mark.parametrize("name", ["abu", "tracin", "trak", "random"])
 def test_methods_that_need_losses_alone_work_too(name: str):
     model, examples, rows = trained()
-    scores = attributed(model, rows, query_of(model, examples[7]), load_method(name))
+    scores = rows.attribute(query_of(model, examples[7]), load_method(name))
     assert scores.scores.isfinite().all()
     assert scores.example_ids == rows.ids
 
@@ -173,7 +126,7 @@ def test_methods_that_need_losses_alone_work_too(name: str):
 def test_a_method_that_measures_predictions_says_that_there_are_none(name: str):
     model, examples, rows = trained()
     with pytest.raises(UnsupportedModel, match=r"“logistic regression” has a loss but no prediction.*plain"):
-        attributed(model, rows, query_of(model, examples[7]), load_method(name))
+        rows.attribute(query_of(model, examples[7]), load_method(name))
 
 
 def test_similarity_of_pictures_is_refused_for_what_is_no_picture():

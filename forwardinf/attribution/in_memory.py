@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,11 +23,12 @@ from ..gradients.curvature import WeightCurvature, diagonal_fisher, kronecker_fi
 from ..methods.protocol import AttributionMethod
 from ..models.protocol import AttributableModel, PredictingModel
 from ..scoring.score import score
-from ..sweep.executors.threads import measured_by_batch
+from ..sweep.executors.threads import ThreadExecutor, measured_by_batch
+from ..sweep.job import IndexRef, SweepJob
 from ..sweep.losses import losses, losses_and_sizes
-from ..sweep.rounds import Measured, Round
 from ..sweep.table import Table
 from ..types import InfluenceScores, LatentBatch, Query
+from .training_set import Held
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,7 +58,7 @@ class InMemory:
         sizes = isinstance(model, PredictingModel)
 
         def measure(part: LatentBatch) -> Tensor:
-            draws = plan.draws(part.example_ids, part.latents.shape[1:])
+            draws = plan.draws(part.example_ids, part.latents.shape[1:], model.spec.device)
             if sizes:
                 return torch.stack(losses_and_sizes(model, part, draws), dim=-1)
             return losses(model, part, draws)[..., None].expand(-1, -1, 2)
@@ -103,30 +104,19 @@ class InMemory:
         return kronecker_fisher(self.model, [self.batch], self.plan)
 
     def examples(self, example_ids: Iterable[str]) -> LatentBatch:
-        wanted = frozenset(example_ids)
-        return self.batch.at([row for row, example_id in enumerate(self.ids) if example_id in wanted])
+        (found,) = Held([self.batch])(tuple(example_ids))
+        return found
 
     def similarities(self, picture: Image) -> Tensor:
         raise UnsupportedModel("These examples have no embeddings, so how similar they look is not known.")
 
     def attribute(self, query: Query, method: AttributionMethod) -> InfluenceScores:
         """The influence of every example on a query; the model's weights are as before when this returns."""
-        state = method.prepare(self.model, query, self)
-        results: list[Measured] = []
-        for one_round in state.rounds:
-            with self.model.with_deltas(dict(one_round.deltas)):
-                measure = partial(self._measured, method, state, one_round)
-                visited = self.batch if one_round.example_ids is None else self.examples(one_round.example_ids)
-                found = measured_by_batch(self.model, [visited], max(1, len(one_round.draws)), measure)
-                results += [
-                    Measured(one_round.quantity, one_round.columns, part.example_ids, values) for part, values in found
-                ]
+        state, index = method.prepare(self.model, query, self), IndexRef("", self.fingerprint)
+        jobs = [SweepJob(self.model.spec, index, method, state, one_round, self.plan) for one_round in state.rounds]
+        results = ThreadExecutor(self.model, Held([self.batch])).run(jobs)
         table = Table.of(self.ids, self.base_losses, self.base_sizes, state.rounds, results)
         return score(method.changes(state, table))
-
-    def _measured(self, method: AttributionMethod, state: object, one_round: Round, part: LatentBatch) -> Tensor:
-        draws = self.plan.part(one_round.draws).draws(part.example_ids, part.latents.shape[1:])
-        return method.measure(self.model, state, one_round, part, draws)
 
 
 def off_its_minimum(training_set: InMemory, query: Query) -> Query:

@@ -72,14 +72,7 @@ class Classifier:
 
         Raises UnsupportedModel where a logit is not finite.
         """
-        logits = self._forward(batch)
-        if not bool(logits.isfinite().all()):
-            raise UnsupportedModel(
-                f"“{self.spec.checkpoint}” gives logits that are not finite, so nothing can be said of its examples. "
-                "Check its weights, and that its inputs are scaled as in training."
-            )
-        labels = batch.conditioning.to(logits.device)
-        return cross_entropy(logits, labels, reduction="none")[:, None].expand(-1, draws.u.shape[1])
+        return self._loss_of(self._forward(batch), batch, draws)
 
     def loss_and_size(self, batch: LatentBatch, draws: Draws) -> tuple[Tensor, Tensor]:
         """The cross-entropy, and the mean square of the logits about their mean, `[b d]` each.
@@ -88,7 +81,16 @@ class Classifier:
         """
         logits = self._forward(batch)
         size = (logits - logits.mean(dim=1, keepdim=True)).square().mean(dim=1)
-        return self.loss(batch, draws), size[:, None].expand(-1, draws.u.shape[1])
+        return self._loss_of(logits, batch, draws), size[:, None].expand(-1, draws.u.shape[1])
+
+    def _loss_of(self, logits: Tensor, batch: LatentBatch, draws: Draws) -> Tensor:
+        if not bool(logits.isfinite().all()):
+            raise UnsupportedModel(
+                f"“{self.spec.checkpoint}” gives logits that are not finite, so nothing can be said of its examples. "
+                "Check its weights, and that its inputs are scaled as in training."
+            )
+        labels = batch.conditioning.to(logits.device)
+        return cross_entropy(logits, labels, reduction="none")[:, None].expand(-1, draws.u.shape[1])
 
     def prediction(self, batch: LatentBatch, draws: Draws) -> Tensor:
         """Logits, the same at each draw, `[b d classes]`."""

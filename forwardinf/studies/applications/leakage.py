@@ -99,12 +99,10 @@ def _rankings(network: Sequential, train: Labelled) -> dict[str, Scores]:
         batch = encoded(model, asked)
         return torch.stack([_scores(training_set, query_of(batch, row), method) for row in range(asked.count)])
 
-    def by_embedding(asked: Labelled) -> Tensor:
-        with torch.inference_mode():
-            ours, theirs = network[:-1](asked.pictures), network[:-1](train.pictures)
-        return cosine_similarity(ours[:, None], theirs[None], dim=2)
+    embeddings, hashes = _embeddings(network, train), _hashes(train.pictures)
 
-    hashes = _hashes(train.pictures)
+    def by_embedding(asked: Labelled) -> Tensor:
+        return cosine_similarity(_embeddings(network, asked)[:, None], embeddings[None], dim=2)
 
     def by_hash(asked: Labelled) -> Tensor:
         return -torch.tensor([[one - other for other in hashes] for one in _hashes(asked.pictures)]).float()
@@ -119,6 +117,13 @@ def _scores(training_set: InMemory, query: Query, method: AttributionMethod) -> 
         return training_set.attribute(off_its_minimum(training_set, query), method).scores
     except InvalidRequest:
         return torch.zeros(len(training_set.ids))
+
+
+@torch.inference_mode()
+def _embeddings(network: Sequential, examples: Labelled) -> Tensor:
+    """What enters the last layer, `[n f]`."""
+    found: Tensor = network[:-1](examples.pictures)
+    return found
 
 
 def _hashes(pictures: Tensor) -> list[imagehash.ImageHash]:

@@ -63,9 +63,12 @@ class Case:
 
     def trained(self, on: Labelled) -> Sequential:
         """Another one like it."""
-        return trained_in_batches(
-            residual_network(self.train, self.seed, self.size.width), on, self.size.epochs, self.seed
-        )
+        return _trained(self.train, on, self.size, self.seed)
+
+
+def _trained(like: Labelled, on: Labelled, size: Size, seed: int) -> Sequential:
+    """A network for examples `like` these, trained on those."""
+    return trained_in_batches(residual_network(like, seed, size.width), on, size.epochs, seed)
 
 
 def run(size: Size) -> Found:
@@ -102,8 +105,7 @@ def _case(size: Size, rate: float, seed: int) -> tuple[Case, np.ndarray]:
     rows = torch.randperm(count, generator=stream)[: round(rate * count)]
     given = Labelled(right.pictures, mislabelled(right.labels, rows, stream))
     train = given.part(0, size.examples)
-    network = trained_in_batches(residual_network(train, seed, size.width), train, size.epochs, seed)
-    case = Case(train, given.part(size.examples, count), network, size, seed)
+    case = Case(train, given.part(size.examples, count), _trained(train, train, size, seed), size, seed)
     return case, (given.labels != right.labels)[: size.examples].numpy()
 
 
