@@ -89,7 +89,7 @@ class Race:
     def is_sampled(self, example_ids: Iterable[str]) -> Tensor:
         """Which of these images stand for others, `[b]` of bool."""
         sampled = set(self.sample)
-        return torch.tensor([example_id in sampled for example_id in example_ids])
+        return torch.tensor([example_id in sampled for example_id in example_ids], dtype=torch.bool)
 
     def left(self, scores: InfluenceScores) -> tuple[str, ...]:
         """The images of the next heat: the sample, and what may still reach the first by scores of the last heat.
@@ -97,7 +97,8 @@ class Race:
         As two pairs of draws say little of a variance, an image's is averaged with the median of the first ones'.
         """
         position, first = {example_id: i for i, example_id in enumerate(scores.example_ids)}, self.effort.first
-        ran = [i for i in self.heats[-1] if i not in set(self.sample)]
+        sampled = set(self.sample)
+        ran = [i for i in self.heats[-1] if i not in sampled]
         if len(ran) <= KEPT * first:
             return self.heats[-1]
         rows = [position[i] for i in ran]
@@ -108,7 +109,7 @@ class Race:
         allowed = BEHIND * ((variances + usual) / 2).sqrt().nan_to_num(nan=float("inf"))
         stays = reached + allowed >= reached[order[first - 1]]
         stays[order[: KEPT * first]] = True
-        kept = {example_id for example_id, stay in zip(ran, stays.tolist(), strict=True) if stay} | set(self.sample)
+        kept = {example_id for example_id, stay in zip(ran, stays.tolist(), strict=True) if stay} | sampled
         return tuple(i for i in self.heats[-1] if i in kept)
 
     def overlooked(self, scores: InfluenceScores, stages: int) -> float:
